@@ -1,1 +1,43 @@
-//! One participant of a swarm.
+//! One participant of a swarm, complete, without I/O.
+//!
+//! The door is [`Peer`]: facts go in through [`Peer::handle`] as [`Input`]s, orders come out as
+//! [`Effect`]s. The crate never asks for the time, a random number, a file or a socket: time and
+//! chance are arguments, and the same seed and inputs give the same effects, byte for byte.
+//!
+//! Reading order: [`id`], [`ranges`], [`name`] (values); [`contact`], [`envelope`], [`bundle`],
+//! [`receipt`], [`beacon`], [`segment`], [`message`] (what is written, signed and sent);
+//! [`codec`], [`sign`], [`edge`] (bytes to values and back, run outside the machines);
+//! [`input`], [`effect`] (the door); then the machines `presence`, `outbox`, `inbox`, `record`;
+//! last [`peer`], the page on which they hang together.
+
+pub mod beacon;
+pub mod bundle;
+pub mod codec;
+pub mod config;
+pub mod contact;
+pub mod edge;
+pub mod effect;
+pub mod envelope;
+pub mod id;
+mod inbox;
+pub mod input;
+pub mod message;
+pub mod name;
+pub mod now;
+mod outbox;
+pub mod peer;
+mod presence;
+pub mod ranges;
+pub mod receipt;
+mod record;
+pub mod segment;
+pub mod sign;
+
+pub use config::Config;
+pub use effect::{Answer, Change, Effect, Kept, Notice, Refusal};
+pub use id::{BundleId, Epoch, LetterId, RequestId};
+pub use input::{Command, Input};
+pub use libp2p_identity::PeerId;
+pub use now::{Now, Timestamp};
+pub use peer::{Deadline, Identity, Peer, PeerStatus, Status};
+pub use ranges::Ranges;

@@ -1,0 +1,116 @@
+//! Every number that can be turned, and every limit.
+//! Knows nothing of files or flags. Each default says where it comes from.
+
+use std::time::Duration;
+
+/// Limits that are part of the format: every peer must agree on them.
+pub mod limits {
+    /// Bytes of one letter's payload (DESIGN 3.1).
+    pub const LETTER_BYTES: usize = 256 * 1024;
+    /// Recipients of one letter (DESIGN 3.1).
+    pub const RECIPIENTS: usize = 1_000;
+    /// Size times recipients of one letter, in bytes (DESIGN 3.1).
+    pub const LETTER_BYTES_TIMES_RECIPIENTS: usize = 16 * 1024 * 1024;
+    /// Envelopes of one bundle (DESIGN 3.3).
+    pub const BUNDLE_ENVELOPES: usize = 64;
+    /// Bytes of the envelopes of one bundle (DESIGN 3.3).
+    pub const BUNDLE_BYTES: usize = 320 * 1024;
+    /// Bytes of one frame: a full bundle with its contact and signatures, twice over (DESIGN 8 batches writes, not frames).
+    pub const FRAME_BYTES: usize = 1024 * 1024;
+    /// Bundles, contacts or ranges of one frame (guess: a page of contacts is then about 30 KiB).
+    pub const PAGE: usize = 128;
+    /// Letter ids that count as one item of a page: they are 20 bytes each where a contact has 300.
+    pub const IDS_PER_ITEM: usize = 32;
+    /// How far above the author's floor a number may be (research/reliability.md 4.1: 10^6).
+    pub const AHEAD: u64 = 1 << 20;
+    /// Bytes of an envelope's type word (guess: twice the longest we have).
+    pub const KIND_BYTES: usize = 32;
+    /// Bytes of an idempotency key (guess: a UUID, a path or a URL fits).
+    pub const KEY_BYTES: usize = 256;
+    /// Bytes of the gossiped frame that carries a beacon (measured: about 330).
+    pub const GOSSIP_BYTES: usize = 2048;
+}
+
+/// What one participant may be told about its own behaviour.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// The swarm's name; part of every signature.
+    pub swarm: String,
+    /// Time between beacons (DESIGN 5).
+    pub beacon_interval: Duration,
+    /// Beacons a second of all peers together at which intervals stretch (DESIGN 5).
+    pub beacons_per_second: u32,
+    /// Missed beacons after which a peer is not available (DESIGN 5).
+    pub missed_unavailable: u32,
+    /// Missed beacons after which a peer is gone (DESIGN 5) …
+    pub missed_gone: u32,
+    /// … but never before this (DESIGN 5).
+    pub gone_at_least: Duration,
+    /// A delay of our own beyond which we judge nobody … (DESIGN 5)
+    pub stalled_after: Duration,
+    /// … for this long (DESIGN 5).
+    pub stalled_grace: Duration,
+    /// Time between two repetitions of an unanswered hello (guess).
+    pub hello_interval: Duration,
+    /// Time before the first exchange of peer lists with a new neighbour, so that direct greetings come first (guess).
+    pub first_exchange: Duration,
+    /// Least time between two exchanges of peer lists (guess).
+    pub exchange_interval: Duration,
+    /// Time between two writes of "last seen" for a peer that stays (guess: loses at most this much on a crash).
+    pub last_seen_interval: Duration,
+    /// Peers remembered; beyond it strangers are not added (DESIGN 1: tested with 100, simulated beyond).
+    pub peers: usize,
+    /// Bytes of bundles sent to one peer and not yet receipted (guess: half of what the network layer queues).
+    pub window_bytes: usize,
+    /// First wait for a receipt before a bundle is sent again …
+    pub resend_first: Duration,
+    /// … doubling up to this (DESIGN 4: not reachable after 2 s).
+    pub resend_most: Duration,
+    /// Wait after the network refused a frame because its queue was full (guess: a queue drains in less).
+    pub refused_wait: Duration,
+    /// Letters accepted and not yet receipted by all (measured: about 60 bytes of memory each).
+    pub outbox_letters: u64,
+    /// Unreceipted bytes on disk (guess).
+    pub outbox_bytes: u64,
+    /// How long a gap holds the display of later letters (DESIGN 3.2).
+    pub gap_wait: Duration,
+    /// Letters of one author and epoch held back by a gap, at most (guess; beyond it the gap is shown at once).
+    pub held_letters: usize,
+    /// Epochs of one author that are remembered with a stream each; more are refused (guess: a node mints few in its life).
+    pub epochs_per_author: usize,
+    /// Read ranges told to an author: the highest ones (guess; a person reads in order).
+    pub read_ranges: usize,
+    /// Time between two record entries of one cause of refusal (DESIGN 7).
+    pub refusal_interval: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config {
+            swarm: "lan".to_owned(),
+            beacon_interval: Duration::from_secs(2),
+            beacons_per_second: 200,
+            missed_unavailable: 3,
+            missed_gone: 5,
+            gone_at_least: Duration::from_secs(10),
+            stalled_after: Duration::from_secs(1),
+            stalled_grace: Duration::from_secs(3),
+            hello_interval: Duration::from_secs(2),
+            first_exchange: Duration::from_millis(300),
+            exchange_interval: Duration::from_secs(2),
+            last_seen_interval: Duration::from_secs(60),
+            peers: 10_000,
+            window_bytes: 4 * 1024 * 1024,
+            resend_first: Duration::from_secs(2),
+            resend_most: Duration::from_secs(30),
+            refused_wait: Duration::from_millis(200),
+            outbox_letters: 1_000_000,
+            outbox_bytes: 1024 * 1024 * 1024,
+            gap_wait: Duration::from_secs(10),
+            held_letters: 100_000,
+            epochs_per_author: 1_000,
+            read_ranges: 256,
+            refusal_interval: Duration::from_secs(1),
+        }
+    }
+}

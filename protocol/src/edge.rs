@@ -1,0 +1,237 @@
+//! Between bytes and facts: what leaves is signed and encoded here, what arrives is decoded, checked and opened here.
+//! Holds no state but the keys; run by workers, never inside the machines. Nothing reaches a machine unchecked.
+
+use libp2p_identity::PeerId;
+
+use crate::beacon::Beacon;
+use crate::bundle::{self, Bundle, Draft, OpenError, Secrets};
+use crate::config::limits;
+use crate::contact::Contact;
+use crate::effect::Say;
+use crate::input::{Heard, Input, Said};
+use crate::message::{FrameError, Message};
+use crate::segment::Segment;
+use crate::sign::{Signed, Statement, StatementError};
+
+/// Why something from a neighbour was refused. Nothing changed but a counter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Cause {
+    /// No message of this version: garbage, too long, too deep, too many.
+    Malformed,
+    /// Another version of the protocol.
+    Version,
+    /// A signature does not fit.
+    Signature,
+    /// A card or beacon of somebody else than it says.
+    Impostor,
+    /// A bundle for somebody else.
+    NotForMe,
+    /// A bundle that does not open.
+    Sealed,
+    /// A bundle or card that contradicts itself or exceeds a limit.
+    Inconsistent,
+    /// A beacon that was heard before, or an older one.
+    Replayed,
+    /// More peers, streams or letters than this node keeps.
+    Full,
+    /// The right message at the wrong time: answers nobody asked for.
+    Unexpected,
+}
+
+impl Cause {
+    /// The word in the record and in `status`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Cause::Malformed => "malformed",
+            Cause::Version => "version",
+            Cause::Signature => "signature",
+            Cause::Impostor => "impostor",
+            Cause::NotForMe => "not_for_me",
+            Cause::Sealed => "sealed",
+            Cause::Inconsistent => "inconsistent",
+            Cause::Replayed => "replayed",
+            Cause::Full => "full",
+            Cause::Unexpected => "unexpected",
+        }
+    }
+}
+
+impl From<FrameError> for Cause {
+    fn from(error: FrameError) -> Self {
+        match error {
+            FrameError::Version(_) => Cause::Version,
+            FrameError::Size(_) | FrameError::Decode(_) | FrameError::TooMany(_) => Cause::Malformed,
+        }
+    }
+}
+
+impl From<StatementError> for Cause {
+    fn from(error: StatementError) -> Self {
+        match error {
+            StatementError::Decode(_) => Cause::Malformed,
+            StatementError::Signature => Cause::Signature,
+        }
+    }
+}
+
+impl From<OpenError> for Cause {
+    fn from(error: OpenError) -> Self {
+        match error {
+            OpenError::Decode(_) => Cause::Malformed,
+            OpenError::Suite(_) => Cause::Version,
+            OpenError::NotForMe => Cause::NotForMe,
+            OpenError::Sealed => Cause::Sealed,
+            OpenError::Signature => Cause::Signature,
+            OpenError::Inconsistent(_) => Cause::Inconsistent,
+        }
+    }
+}
+
+/// The keys and the swarm: what it takes to sign, seal, check and open.
+#[derive(Clone, Debug)]
+pub struct Edge {
+    secrets: Secrets,
+    swarm: String,
+}
+
+impl Edge {
+    /// For this identity in this swarm.
+    #[must_use]
+    pub fn new(secrets: Secrets, swarm: String) -> Self {
+        Edge { secrets, swarm }
+    }
+
+    /// Signs what needs it.
+    #[must_use]
+    pub fn utter(&self, say: Say) -> Message {
+        match say {
+            Say::Hello { contact, beacon, yours, answer } => {
+                Message::Hello { contact: self.sign(&contact), beacon: self.sign(&beacon), yours, answer }
+            }
+            Say::Beacon(beacon) => Message::Beacon(self.sign(&beacon)),
+            Say::Receipt(receipt) => Message::Receipt(self.sign(&receipt)),
+            Say::AskIds { epoch, numbers } => Message::AskIds { epoch, numbers },
+            Say::Ids { epoch, ids } => Message::Ids { epoch, ids },
+            Say::AskPeers { after } => Message::AskPeers { after },
+            Say::Peers { peers, more } => Message::Peers { peers, more },
+            Say::Leaving => Message::Leaving,
+            Say::Unsupported { what } => Message::Unsupported { what },
+        }
+    }
+
+    /// Signs one statement of ours.
+    #[must_use]
+    pub fn sign<T: Statement>(&self, value: &T) -> Signed<T> {
+        Signed::new(&self.secrets.signing, &self.swarm, value)
+    }
+
+    /// Signs a segment whose bytes are made already.
+    #[must_use]
+    pub fn sign_segment(&self, body: Vec<u8>) -> Signed<Segment> {
+        Signed::over(&self.secrets.signing, &self.swarm, body)
+    }
+
+    /// Seals a draft; none if the recipient's card holds no usable key.
+    #[must_use]
+    pub fn seal(&self, draft: &Draft) -> Option<Bundle> {
+        bundle::seal(&self.secrets, &self.swarm, draft, self.sign(&draft.contact)).ok()
+    }
+
+    /// The bytes of a gossiped beacon.
+    #[must_use]
+    pub fn gossip(&self, beacon: &Beacon) -> Vec<u8> {
+        Message::Beacon(self.sign(beacon)).to_frame()
+    }
+
+    /// Reads a gossip.
+    ///
+    /// # Errors
+    /// Why it is refused.
+    pub fn hear(&self, bytes: &[u8]) -> Result<Heard<Beacon>, Cause> {
+        if bytes.len() > limits::GOSSIP_BYTES {
+            return Err(Cause::Malformed);
+        }
+        match Message::from_frame(bytes)? {
+            Message::Beacon(signed) => self.check(signed),
+            _ => Err(Cause::Unexpected),
+        }
+    }
+
+    /// What follows from a frame: the facts in it, or that it was refused.
+    #[must_use]
+    pub fn admit(&self, from: PeerId, frame: &[u8]) -> Vec<Input> {
+        let message = match Message::from_frame(frame) {
+            Ok(message) => message,
+            Err(error) => return vec![Input::Refused { from, cause: error.into() }],
+        };
+        if let Message::Letters(bundles) = message {
+            return bundles.iter().map(|bundle| self.open(from, bundle)).collect();
+        }
+        match self.said(from, message) {
+            Ok(said) => vec![Input::Arrived { from, said }],
+            Err(cause) => vec![Input::Refused { from, cause }],
+        }
+    }
+
+    fn open(&self, from: PeerId, bundle: &Bundle) -> Input {
+        let opened = bundle::open(&self.secrets, &self.swarm, bundle).map_err(Cause::from).and_then(|contents| {
+            let contact = self.contact(contents.contact.clone())?;
+            if contact.value.id == contents.author { Ok((contents, contact)) } else { Err(Cause::Impostor) }
+        });
+        match opened {
+            Ok((contents, contact)) => Input::Arrived { from, said: Said::Letters { bundle: bundle.id(), contents, contact } },
+            Err(cause) => Input::Refused { from, cause },
+        }
+    }
+
+    fn said(&self, from: PeerId, message: Message) -> Result<Said, Cause> {
+        Ok(match message {
+            Message::Hello { contact, beacon, yours, answer } => {
+                let (contact, beacon) = (self.contact(contact)?, self.check(beacon)?);
+                if contact.value.id != from || beacon.value.peer != from {
+                    return Err(Cause::Impostor);
+                }
+                // What somebody else remembers of me counts only if it is mine; otherwise it is as if nothing were said.
+                let yours = yours.and_then(|signed| self.check(signed).ok()).map(|heard| heard.value);
+                Said::Hello { contact, beacon, yours: yours.filter(|mine| mine.peer == self.secrets.id()), answer }
+            }
+            Message::Beacon(signed) => {
+                let beacon = self.check(signed)?;
+                if beacon.value.peer != from {
+                    return Err(Cause::Impostor);
+                }
+                Said::Beacon(beacon)
+            }
+            Message::Receipt(signed) => {
+                let receipt = self.check(signed)?.value;
+                if receipt.author != self.secrets.id() {
+                    Err(Cause::NotForMe)?
+                }
+                Said::Receipt(receipt)
+            }
+            Message::AskIds { epoch, numbers } => Said::AskIds { epoch, numbers },
+            Message::Ids { epoch, ids } => Said::Ids { epoch, ids },
+            Message::AskPeers { after } => Said::AskPeers { after },
+            Message::Peers { peers, more } => {
+                let checked: Result<Vec<_>, Cause> =
+                    peers.into_iter().map(|listing| Ok((self.contact(listing.contact.clone())?.value, listing))).collect();
+                Said::Peers { peers: checked?, more }
+            }
+            Message::Leaving => Said::Leaving,
+            Message::Unsupported { what } => Said::Unsupported { what },
+            Message::Letters(_) => return Err(Cause::Unexpected),
+        })
+    }
+
+    fn check<T: Statement>(&self, signed: Signed<T>) -> Result<Heard<T>, Cause> {
+        let value = signed.check(&self.swarm)?;
+        Ok(Heard { value, signed })
+    }
+
+    fn contact(&self, signed: Signed<Contact>) -> Result<Heard<Contact>, Cause> {
+        let heard = self.check(signed)?;
+        let fits = heard.value.within_limits() && bundle::key_id(&heard.value.encryption_key.into_array()) == heard.value.key;
+        if fits { Ok(heard) } else { Err(Cause::Inconsistent) }
+    }
+}

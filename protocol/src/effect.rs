@@ -1,0 +1,625 @@
+//! What a peer wants done: orders in the imperative, and the durable vocabulary.
+//! Knows nothing of how it is done. All [`Effect::Store`]s of a batch are flushed before any other effect of it is performed.
+
+use libp2p_identity::PeerId;
+use serde::{Deserialize, Serialize};
+
+use crate::beacon::Beacon;
+use crate::bundle::{Bundle, Draft};
+use crate::contact::Contact;
+use crate::envelope::{Envelope, Payload};
+use crate::id::{Epoch, LetterId, RequestId};
+use crate::input::{Place, Recall};
+use crate::message::{Lane, Listing};
+use crate::name::PeerName;
+use crate::now::Timestamp;
+use crate::ranges::Ranges;
+use crate::receipt::Receipt;
+use crate::segment::Segment;
+use crate::sign::Signed;
+
+/// One order.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Effect {
+    /// Make this durable with the rest of the batch.
+    Store(Change),
+    /// Seal this on a worker; answer with [`Input::Sealed`](crate::Input::Sealed).
+    Seal(Box<Draft>),
+    /// Sign what needs it and send it.
+    Send {
+        /// To this neighbour.
+        to: PeerId,
+        /// What.
+        say: Say,
+    },
+    /// Send these stored bundles, in this order, as [`Message::Letters`](crate::message::Message::Letters).
+    SendKept {
+        /// To this neighbour.
+        to: PeerId,
+        /// Outgoing stream and first number of each.
+        bundles: Vec<(u32, u64)>,
+    },
+    /// Sign this beacon and gossip it.
+    Publish(Beacon),
+    /// Decide on a gossip.
+    Judge {
+        /// Which.
+        token: u64,
+        /// How.
+        verdict: Verdict,
+    },
+    /// Try to reach this peer.
+    Dial {
+        /// Who.
+        peer: PeerId,
+        /// Multiaddrs it may be found by.
+        addresses: Vec<String>,
+    },
+    /// This peer is gone: no road should lead to it any more.
+    Forget {
+        /// Who.
+        peer: PeerId,
+    },
+    /// Look this up, after this batch is flushed; answer with [`Input::Recalled`](crate::Input::Recalled).
+    Recall(Recall),
+    /// Answer a request.
+    Reply {
+        /// Which.
+        request: RequestId,
+        /// The answer.
+        answer: Answer,
+    },
+    /// Tell whoever watches.
+    Notify(Notice),
+}
+
+/// What becomes of a gossip.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// New and good: pass it on.
+    Accept,
+    /// Old, or not for now: do not pass it on.
+    Ignore,
+    /// False: do not pass it on, and think less of who did.
+    Reject,
+}
+
+/// What can be said to a neighbour, before it is signed.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Say {
+    /// See [`Message::Hello`](crate::message::Message::Hello).
+    Hello {
+        /// My card.
+        contact: Contact,
+        /// My beacon.
+        beacon: Beacon,
+        /// The neighbour's latest beacon that I remember.
+        yours: Option<Signed<Beacon>>,
+        /// I have not heard its hello.
+        answer: bool,
+    },
+    /// My signals have changed.
+    Beacon(Beacon),
+    /// What I have of yours.
+    Receipt(Receipt),
+    /// Which letters do you have under these numbers?
+    AskIds {
+        /// My epoch.
+        epoch: Epoch,
+        /// Numbers.
+        numbers: Ranges,
+    },
+    /// These.
+    Ids {
+        /// Your epoch.
+        epoch: Epoch,
+        /// Number and letter.
+        ids: Vec<(u64, LetterId)>,
+    },
+    /// Whom do you know?
+    AskPeers {
+        /// After this one.
+        after: Option<PeerId>,
+    },
+    /// These.
+    Peers {
+        /// Ascending by id.
+        peers: Vec<Listing>,
+        /// There are more.
+        more: bool,
+    },
+    /// I leave in order.
+    Leaving,
+    /// I did not understand.
+    Unsupported {
+        /// Which.
+        what: String,
+    },
+}
+
+impl Say {
+    /// The stream it goes by.
+    #[must_use]
+    pub fn lane(&self) -> Lane {
+        match self {
+            Say::Peers { .. } | Say::AskPeers { .. } | Say::Ids { .. } => Lane::Bulk,
+            _ => Lane::Urgent,
+        }
+    }
+}
+
+/// The answer to a [`Command`](crate::Command).
+#[derive(Clone, Debug, PartialEq)]
+pub enum Answer {
+    /// The letter is on this machine's disk.
+    Accepted {
+        /// Its name.
+        letter: LetterId,
+        /// Its number among the letters of this node.
+        k: u64,
+        /// It had been accepted before, under the same key.
+        repeated: bool,
+    },
+    /// Done, and durable where it should be.
+    Done,
+    /// Not done.
+    Refused(Refusal),
+}
+
+/// Why a command was refused. Nothing of it was kept.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// A letter to nobody.
+    #[error("a letter needs a recipient")]
+    NoRecipient,
+    /// A letter without content.
+    #[error("the letter is empty")]
+    Empty,
+    /// More than [`limits::RECIPIENTS`](crate::config::limits::RECIPIENTS).
+    #[error("{count} recipients; at most {limit} are allowed")]
+    TooManyRecipients {
+        /// Named.
+        count: usize,
+        /// Allowed.
+        limit: usize,
+    },
+    /// More than [`limits::LETTER_BYTES`](crate::config::limits::LETTER_BYTES).
+    #[error("the letter has {size} bytes; at most {limit} are allowed")]
+    TooLarge {
+        /// Bytes.
+        size: usize,
+        /// Allowed.
+        limit: usize,
+    },
+    /// Size times recipients is more than [`limits::LETTER_BYTES_TIMES_RECIPIENTS`](crate::config::limits::LETTER_BYTES_TIMES_RECIPIENTS).
+    #[error("{size} bytes to {recipients} recipients are more than {limit} bytes together")]
+    TooLargeTogether {
+        /// Bytes of one copy.
+        size: usize,
+        /// Copies.
+        recipients: usize,
+        /// Allowed in all.
+        limit: usize,
+    },
+    /// The type of envelope is not one that users write.
+    #[error("letters of type {0:?} cannot be written")]
+    Kind(String),
+    /// Nobody of that name is known.
+    #[error("nobody called {name} is known")]
+    Unknown {
+        /// As given.
+        name: String,
+        /// Known names that are close to it.
+        nearest: Vec<String>,
+    },
+    /// Several peers of that name are known.
+    #[error("{name} could be any of several peers")]
+    Ambiguous {
+        /// As given.
+        name: String,
+        /// Each in a form that is not ambiguous.
+        candidates: Vec<String>,
+    },
+    /// The only recipient is this node itself.
+    #[error("{name} is this node itself")]
+    Yourself {
+        /// As given.
+        name: String,
+    },
+    /// Too many letters wait here for receipts.
+    #[error("{waiting} letters wait in the outbox; at most {limit} may")]
+    OutboxFull {
+        /// Letters that wait.
+        waiting: u64,
+        /// Allowed.
+        limit: u64,
+    },
+    /// Too many bytes wait here for receipts.
+    #[error("{waiting} bytes wait in the outbox; at most {limit} may")]
+    OutboxBytesFull {
+        /// Bytes that wait.
+        waiting: u64,
+        /// Allowed.
+        limit: u64,
+    },
+    /// The disk is below its reserve.
+    #[error("only {free} bytes are free on the disk")]
+    DiskLow {
+        /// Bytes free.
+        free: u64,
+    },
+    /// The key is empty or too long.
+    #[error("an idempotency key has 1 to {limit} bytes")]
+    Key {
+        /// Allowed.
+        limit: usize,
+    },
+    /// The key was used for another letter.
+    #[error("this key was used for another letter, {letter}")]
+    KeyReused {
+        /// That letter.
+        letter: LetterId,
+    },
+    /// The recipient's card holds a key that nothing can be sealed to.
+    #[error("nothing can be sealed for {name}: its card holds no usable key")]
+    Unsealable {
+        /// Whose.
+        name: String,
+    },
+    /// This node is stopping.
+    #[error("this node is stopping")]
+    Leaving,
+}
+
+/// News for whoever watches this node. Not durable; what is durable is in the record.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Notice {
+    /// A peer can be reached now.
+    PeerHere {
+        /// Who.
+        peer: PeerId,
+        /// Its name.
+        name: PeerName,
+        /// Where.
+        address: String,
+    },
+    /// A peer can no longer be reached.
+    PeerGone {
+        /// Who.
+        peer: PeerId,
+        /// Its name.
+        name: PeerName,
+        /// It said goodbye.
+        in_order: bool,
+    },
+    /// A letter has its place in the inbox.
+    LetterShown {
+        /// Its inbox number.
+        n: u64,
+        /// Who wrote it.
+        author: PeerId,
+        /// The author's name.
+        name: PeerName,
+        /// The letter.
+        letter: LetterId,
+        /// Its beginning, at most 200 characters, unescaped.
+        preview: String,
+        /// Letters of that author that are missing before it.
+        missing_before: u64,
+    },
+    /// Letters were receipted or read.
+    Receipted {
+        /// By whom.
+        by: PeerId,
+    },
+    /// Something a person should know.
+    Warning(String),
+}
+
+/// What is made durable: everything that is ever persisted.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Change {
+    /// This node's own facts, replacing those before.
+    Me(Me),
+    /// What is known of a peer, replacing what was.
+    Known(Box<Known>),
+    /// A letter that was accepted, or whose waiting names were found; keyed by `k`.
+    Letter(Box<SentLetter>),
+    /// The letter waits for the first bearer of a name (`true`), or no longer does.
+    Waiting {
+        /// The letter's `k`.
+        k: u64,
+        /// Whether it waits.
+        waits: bool,
+    },
+    /// An idempotency key is taken.
+    Key {
+        /// The key.
+        key: String,
+        /// By this letter.
+        letter: LetterId,
+        /// Its `k`.
+        k: u64,
+        /// Of this request.
+        digest: [u8; 32],
+    },
+    /// A sealed bundle waits for its receipt.
+    Bundle(Box<KeptBundle>),
+    /// A bundle is wholly receipted.
+    DropBundle {
+        /// Outgoing stream.
+        stream: u32,
+        /// Its first number.
+        first: u64,
+    },
+    /// An outgoing stream, replacing what was.
+    OutStream(OutStream),
+    /// These letters were receipted now.
+    Delivered {
+        /// Outgoing stream.
+        stream: u32,
+        /// From this number …
+        first: u64,
+        /// … to this.
+        last: u64,
+        /// When the receipt came.
+        at: Timestamp,
+    },
+    /// These letters were read.
+    ReadBy {
+        /// Outgoing stream.
+        stream: u32,
+        /// From this number …
+        first: u64,
+        /// … to this.
+        last: u64,
+        /// When the receipt came.
+        at: Timestamp,
+    },
+    /// An incoming stream, replacing what was.
+    InStream(InStream),
+    /// A letter to this node was committed.
+    Taken(Box<Taken>),
+    /// A committed letter got its place in the inbox.
+    Shown {
+        /// Which, and its place.
+        place: Place,
+        /// Letters of that author missing before it.
+        missing_before: u64,
+    },
+    /// An inbox letter was read.
+    Read {
+        /// Its inbox number.
+        n: u64,
+        /// When.
+        at: Timestamp,
+    },
+    /// One more segment of this node's record: the CBOR of a [`Segment`], to be signed before the commit.
+    Segment {
+        /// Which chain.
+        chain: u64,
+        /// Its number there.
+        number: u64,
+        /// Sequence of its first entry.
+        first: u64,
+        /// The bytes to sign and keep.
+        body: Vec<u8>,
+    },
+}
+
+/// This node's own facts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Me {
+    /// Its memory.
+    pub epoch: Epoch,
+    /// How often it was started.
+    pub boot: u64,
+    /// Its name.
+    pub name: PeerName,
+    /// Sequence of its card.
+    pub contact: u64,
+    /// What the last card held, to see whether it changed: addresses.
+    pub addresses: Vec<String>,
+    /// Letters and tasks are welcome.
+    pub available: bool,
+    /// May not read soon.
+    pub inactive: bool,
+    /// The chain of its record.
+    pub chain: u64,
+}
+
+/// What is known of another peer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Known {
+    /// Its card.
+    pub contact: Signed<Contact>,
+    /// When anyone in reach first heard of it.
+    pub first_seen: Timestamp,
+    /// When anyone in reach last heard it, as far as known.
+    pub last_seen: Timestamp,
+    /// Its latest beacon that this node has heard itself.
+    pub beacon: Option<Signed<Beacon>>,
+}
+
+/// A letter of this node.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SentLetter {
+    /// Its number among the letters of this node, from 1.
+    pub k: u64,
+    /// Its name.
+    pub id: LetterId,
+    /// Its type.
+    pub kind: String,
+    /// Its content.
+    pub payload: Payload,
+    /// When it was accepted.
+    pub timestamp: Timestamp,
+    /// What it answers.
+    pub in_reply_to: Option<LetterId>,
+    /// To whom.
+    pub to: Vec<Copy>,
+}
+
+/// One recipient's copy of a letter.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Copy {
+    /// The recipient's name when the letter was written.
+    pub name: PeerName,
+    /// The recipient and the copy's number; none while nobody of that name is known.
+    pub place: Option<CopyPlace>,
+}
+
+/// Where a copy of a letter is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CopyPlace {
+    /// The recipient.
+    pub peer: PeerId,
+    /// The outgoing stream.
+    pub stream: u32,
+    /// The number in it.
+    pub seq: u64,
+}
+
+/// A bundle that waits for its receipt; keyed by stream and first number.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeptBundle {
+    /// Outgoing stream.
+    pub stream: u32,
+    /// Number of its first letter; the others follow without gaps.
+    pub first: u64,
+    /// Its letters.
+    pub ids: Vec<LetterId>,
+    /// The sealed bytes.
+    pub bundle: Bundle,
+    /// The secret by which custodians let go of it.
+    pub withdrawal: serde_bytes::ByteArray<32>,
+}
+
+/// An outgoing stream: one recipient, one epoch of this node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OutStream {
+    /// Its number on this disk.
+    pub no: u32,
+    /// The recipient.
+    pub peer: PeerId,
+    /// This node's epoch.
+    pub epoch: Epoch,
+    /// The next number to give.
+    pub next: u64,
+    /// Numbers receipted.
+    pub delivered: Ranges,
+    /// Numbers read.
+    pub read: Ranges,
+    /// Recipient's epoch and record number of the last receipt.
+    pub receipt: Option<(Epoch, u64)>,
+}
+
+/// An incoming stream: one author, one epoch of the author.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InStream {
+    /// Its number on this disk.
+    pub no: u32,
+    /// The author.
+    pub author: PeerId,
+    /// The author's epoch.
+    pub epoch: Epoch,
+    /// The greatest floor heard.
+    pub floor: u64,
+    /// Numbers committed, for ever.
+    pub taken: Ranges,
+    /// Numbers read.
+    pub read: Ranges,
+    /// All letters below have their place in the inbox, or were given up waiting for.
+    pub shown: u64,
+    /// Record number of the last receipt.
+    pub receipt: u64,
+    /// Further letters under numbers that were known already, as (number, letter): the author's memory had jumped back.
+    pub twins: Vec<(u64, LetterId)>,
+}
+
+/// A letter to this node; keyed by stream, number and twin.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Taken {
+    /// Incoming stream.
+    pub stream: u32,
+    /// Its number.
+    pub seq: u64,
+    /// 0, or which further letter under that number.
+    pub twin: u8,
+    /// When it was committed.
+    pub received: Timestamp,
+    /// The letter.
+    pub envelope: Envelope,
+}
+
+/// The end of this node's record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Head {
+    /// Which chain.
+    pub chain: u64,
+    /// Number of the last segment.
+    pub number: u64,
+    /// Its hash.
+    pub hash: [u8; 32],
+    /// Sequence of the next entry.
+    pub next_entry: u64,
+}
+
+/// What the disk remembers: the other half of [`Change`].
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Kept {
+    /// None on a new disk.
+    pub me: Option<Me>,
+    /// None while the record is empty.
+    pub head: Option<Head>,
+    /// Everybody ever heard of.
+    pub known: Vec<Known>,
+    /// All outgoing streams.
+    pub out_streams: Vec<OutStream>,
+    /// All bundles that wait, by stream and first number. Their sealed bytes stay on disk: `size` tells how many.
+    pub bundles: Vec<BundleIndex>,
+    /// All incoming streams …
+    pub in_streams: Vec<InStream>,
+    /// … and the letters of each at or above its floor, and those that have no place in the inbox yet.
+    pub recent: Vec<Recent>,
+    /// Letters that wait for a name.
+    pub waiting: Vec<SentLetter>,
+    /// The next `k`.
+    pub next_letter: u64,
+    /// The next inbox number.
+    pub next_n: u64,
+}
+
+/// A bundle that waits, without its bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BundleIndex {
+    /// Outgoing stream.
+    pub stream: u32,
+    /// Its first number.
+    pub first: u64,
+    /// Its letters.
+    pub ids: Vec<LetterId>,
+    /// Bytes of header and sealed part.
+    pub size: usize,
+}
+
+/// A letter of an incoming stream that is still of interest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recent {
+    /// Incoming stream.
+    pub stream: u32,
+    /// Its number.
+    pub seq: u64,
+    /// Which letter.
+    pub letter: LetterId,
+    /// It has no place in the inbox yet: this is its author's beginning of it, for the notice.
+    pub unshown: bool,
+}
+
+/// The segment a [`Change::Segment`] holds, decoded: for checkers.
+///
+/// # Errors
+/// The body is not a segment.
+pub fn segment_of(body: &[u8]) -> Result<Segment, crate::codec::DecodeError> {
+    crate::codec::decode(body)
+}

@@ -1,0 +1,269 @@
+//! What a peer is told: facts in the past tense, parsed and authenticated.
+//! Knows nothing of what follows from them.
+
+use libp2p_identity::PeerId;
+
+use crate::beacon::{Beacon, Statistics};
+use crate::bundle::{Bundle, Contents};
+use crate::contact::Contact;
+use crate::edge::Cause;
+use crate::envelope::Payload;
+use crate::id::{BundleId, Epoch, LetterId, RequestId};
+use crate::message::{Lane, Listing};
+use crate::name::{Addressee, PeerName};
+use crate::ranges::Ranges;
+use crate::receipt::Receipt;
+use crate::segment::Entry;
+use crate::sign::Signed;
+
+/// One fact.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Input {
+    /// The batch ends here, or a deadline has come. Drivers end every batch with one.
+    Tick,
+    /// A connection to this peer is up and frames can be sent to it.
+    PeerSeen {
+        /// Who, as proved by the transport.
+        peer: PeerId,
+        /// The multiaddr it is connected by.
+        address: String,
+    },
+    /// The last connection to this peer has closed.
+    PeerLost {
+        /// Who.
+        peer: PeerId,
+    },
+    /// This node can be reached by these multiaddrs; replaces what was said before.
+    Listening {
+        /// Without loopback ones, unless there are no others.
+        addresses: Vec<String>,
+    },
+    /// A neighbour said something.
+    Arrived {
+        /// Who.
+        from: PeerId,
+        /// What.
+        said: Said,
+    },
+    /// A beacon came by gossip.
+    Heard {
+        /// By whom it was passed on.
+        from: PeerId,
+        /// Names the gossip for [`Effect::Judge`](crate::Effect::Judge).
+        token: u64,
+        /// The beacon, its signature checked.
+        beacon: Heard<Beacon>,
+    },
+    /// Something from a neighbour was refused at the edge. `token` if it came by gossip.
+    Refused {
+        /// From whom.
+        from: PeerId,
+        /// Why.
+        cause: Cause,
+    },
+    /// A draft was sealed. `None`: the recipient's card holds a key that cannot be sealed to.
+    Sealed {
+        /// Which draft.
+        draft: u64,
+        /// The bundle.
+        bundle: Option<Bundle>,
+    },
+    /// Frames to this peer were dropped: its queue was full or its stream broke.
+    SendFailed {
+        /// To whom.
+        to: PeerId,
+        /// By which stream.
+        lane: Lane,
+    },
+    /// The disk was asked, and this is what it remembers.
+    Recalled(Recalled),
+    /// Somebody who may steer this node asked for something.
+    Asked {
+        /// Correlates the answer.
+        request: RequestId,
+        /// What.
+        command: Command,
+    },
+    /// What the machine has free now; travels with beacons.
+    Measured {
+        /// CPU and memory.
+        statistics: Statistics,
+        /// Bytes free where the database is, and whether that is below the reserve (DESIGN 9).
+        disk: Disk,
+    },
+}
+
+/// Room left on the disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Disk {
+    /// Enough.
+    Enough,
+    /// Below the reserve: nothing new is accepted.
+    Low {
+        /// Bytes free.
+        free: u64,
+    },
+}
+
+/// A signed statement together with its checked value.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Heard<T> {
+    /// What it says.
+    pub value: T,
+    /// The bytes as received, to pass on and to keep.
+    pub signed: Signed<T>,
+}
+
+/// What a neighbour can say, with all signatures checked and all bundles opened.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Said {
+    /// See [`Message::Hello`](crate::message::Message::Hello).
+    Hello {
+        /// The neighbour's card.
+        contact: Heard<Contact>,
+        /// Its beacon.
+        beacon: Heard<Beacon>,
+        /// My own latest beacon, as it remembers it; proved to be mine.
+        yours: Option<Beacon>,
+        /// It has not heard my hello.
+        answer: bool,
+    },
+    /// Its signals have changed.
+    Beacon(Heard<Beacon>),
+    /// A bundle for me, opened; possibly written by a third peer.
+    Letters {
+        /// The bundle's id.
+        bundle: BundleId,
+        /// What was in it.
+        contents: Contents,
+        /// The author's card in it.
+        contact: Heard<Contact>,
+    },
+    /// What its signer has of mine.
+    Receipt(Receipt),
+    /// See [`Message::AskIds`](crate::message::Message::AskIds).
+    AskIds {
+        /// The neighbour's epoch.
+        epoch: Epoch,
+        /// Numbers.
+        numbers: Ranges,
+    },
+    /// See [`Message::Ids`](crate::message::Message::Ids).
+    Ids {
+        /// My epoch.
+        epoch: Epoch,
+        /// Number and letter.
+        ids: Vec<(u64, LetterId)>,
+    },
+    /// See [`Message::AskPeers`](crate::message::Message::AskPeers).
+    AskPeers {
+        /// The last one of the page before.
+        after: Option<PeerId>,
+    },
+    /// One page of peers, their cards checked.
+    Peers {
+        /// Card and listing.
+        peers: Vec<(Contact, Listing)>,
+        /// There are more.
+        more: bool,
+    },
+    /// It leaves in order.
+    Leaving,
+    /// It did not understand something I sent.
+    Unsupported {
+        /// Which.
+        what: String,
+    },
+}
+
+/// What the disk was asked for; see [`Effect::Recall`](crate::Effect::Recall).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Recall {
+    /// Which letters are stored under these numbers of this incoming stream.
+    Letters {
+        /// The stream's number.
+        stream: u32,
+        /// The numbers.
+        numbers: Ranges,
+        /// Correlates the answer.
+        token: u64,
+    },
+    /// Which letter was accepted under this idempotency key.
+    Key {
+        /// The key.
+        key: String,
+    },
+}
+
+/// What the disk answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Recalled {
+    /// To [`Recall::Letters`]: number and letter, ascending; a number may stand more than once.
+    Letters {
+        /// As asked.
+        token: u64,
+        /// What is there.
+        found: Vec<(u64, LetterId)>,
+    },
+    /// To [`Recall::Key`].
+    Key {
+        /// As asked.
+        key: String,
+        /// The letter, and the digest of the request that made it.
+        found: Option<(LetterId, [u8; 32])>,
+    },
+}
+
+/// What the user of this node can ask for. Reads are served from the disk and from [`Status`](crate::Status).
+#[derive(Clone, Debug, PartialEq)]
+pub enum Command {
+    /// Accept a letter.
+    Send(NewLetter),
+    /// These inbox letters were read.
+    MarkRead {
+        /// Their place: stream, number, and which of the letters under that number.
+        letters: Vec<Place>,
+    },
+    /// Signal that letters and tasks are welcome, or not. Outlives restarts.
+    SetAvailable(bool),
+    /// Signal that letters may not be read soon, or will. Outlives restarts.
+    SetInactive(bool),
+    /// Be called something else.
+    Rename(PeerName),
+    /// Say goodbye: the node is about to stop in order.
+    Leave,
+}
+
+/// Where an inbox letter is: incoming stream, number, and which of the letters under that number (0 but after an
+/// author's memory jumped back), and its `n`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    /// The incoming stream.
+    pub stream: u32,
+    /// The number in it.
+    pub seq: u64,
+    /// Which of the letters under that number.
+    pub twin: u8,
+    /// The inbox number.
+    pub n: u64,
+}
+
+/// A letter as its user wants it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NewLetter {
+    /// To whom; each peer gets one copy even if named twice.
+    pub to: Vec<Addressee>,
+    /// The type of envelope: `message` from people.
+    pub kind: String,
+    /// The content.
+    pub payload: Payload,
+    /// The letter it answers.
+    pub in_reply_to: Option<LetterId>,
+    /// Makes the request idempotent for ever.
+    pub key: Option<String>,
+    /// Names that nobody bears yet are accepted and wait for their first bearer.
+    pub later: bool,
+}
+
+/// An entry of the record with its sequence number.
+pub type Numbered = (u64, Entry);

@@ -1,0 +1,165 @@
+//! The unit of the record: what one commit of one peer did.
+//! Knows nothing of who reads it. Numbered without gaps, chained by hash, signed, copied opaque.
+
+use libp2p_identity::PeerId;
+use serde::{Deserialize, Serialize};
+use serde_bytes::ByteArray;
+use sha2::{Digest, Sha256};
+
+use crate::id::{Epoch, LetterId};
+use crate::name::PeerName;
+use crate::now::Timestamp;
+use crate::sign::{Signed, Statement};
+
+/// One commit's entries. Signed by its author.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Segment {
+    /// Whose record.
+    pub author: PeerId,
+    /// Which chain of it; a node that cannot prove continuity opens a new one. In JSON a string.
+    pub chain: u64,
+    /// Counts the segments of this chain, from 1.
+    pub number: u64,
+    /// SHA-256 of the body of segment `number - 1`; for the first, the last hash known of the chain before, or zeros.
+    pub previous: ByteArray<32>,
+    /// Sequence of the first entry; the others follow.
+    pub first: u64,
+    /// What happened, 1 or more.
+    pub entries: Vec<Entry>,
+}
+
+impl Statement for Segment {
+    const LABEL: &'static str = "segment";
+
+    fn signer(&self) -> PeerId {
+        self.author
+    }
+}
+
+/// The hash by which the next segment names this one.
+#[must_use]
+pub fn hash(segment: &Signed<Segment>) -> [u8; 32] {
+    Sha256::digest(&segment.body).into()
+}
+
+/// One thing that happened. Envelope data only, never a body.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// When, by this node's wall clock.
+    pub time: Timestamp,
+    /// What.
+    pub what: What,
+}
+
+/// The kinds of thing that happen.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum What {
+    /// This node started.
+    Started {
+        /// Counts its starts.
+        boot: u64,
+        /// The memory it started with.
+        epoch: Epoch,
+    },
+    /// This node was stopped in order.
+    Stopped,
+    /// This node's memory may have jumped back; what it writes from now on bears a new epoch.
+    EpochMinted {
+        /// Before.
+        old: Epoch,
+        /// From now on.
+        new: Epoch,
+    },
+    /// A peer became reachable.
+    PeerCame {
+        /// Who.
+        peer: PeerId,
+        /// As it is called.
+        name: PeerName,
+    },
+    /// A peer is no longer reachable.
+    PeerLeft {
+        /// Who.
+        peer: PeerId,
+    },
+    /// A known key bears a new name.
+    PeerRenamed {
+        /// Who.
+        peer: PeerId,
+        /// Before.
+        old: PeerName,
+        /// Now.
+        new: PeerName,
+    },
+    /// A known name appears on another key.
+    NameOnNewKey {
+        /// The name.
+        name: PeerName,
+        /// Who bore it before.
+        old: PeerId,
+        /// Who bears it too now.
+        new: PeerId,
+    },
+    /// This node's own signals.
+    Signalled {
+        /// Takes letters and tasks.
+        available: bool,
+        /// May not read soon.
+        inactive: bool,
+    },
+    /// A letter was accepted from this node's user.
+    LetterAccepted {
+        /// Which.
+        letter: LetterId,
+        /// To whom, with its number there; no number while nobody of that name is known.
+        to: Vec<(PeerId, u64)>,
+    },
+    /// Letters of this node were receipted.
+    LettersDelivered {
+        /// By whom.
+        to: PeerId,
+        /// In which epoch of this node.
+        epoch: Epoch,
+        /// From this number …
+        first: u64,
+        /// … to this.
+        last: u64,
+    },
+    /// Letters of this node were read.
+    LettersRead {
+        /// By whom.
+        by: PeerId,
+        /// In which epoch of this node.
+        epoch: Epoch,
+        /// From this number …
+        first: u64,
+        /// … to this.
+        last: u64,
+    },
+    /// Letters to this node were committed.
+    LettersTaken {
+        /// Whose.
+        author: PeerId,
+        /// In which epoch of the author.
+        epoch: Epoch,
+        /// From this number …
+        first: u64,
+        /// … to this.
+        last: u64,
+    },
+    /// Letters got their place in the inbox.
+    LettersShown {
+        /// From this `n` …
+        first: u64,
+        /// … to this.
+        last: u64,
+    },
+    /// Input was refused.
+    Refused {
+        /// Why: a cause of [`Cause`](crate::edge::Cause) as a word.
+        cause: String,
+        /// How often since the last such entry.
+        count: u64,
+    },
+}
