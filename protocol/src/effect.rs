@@ -155,8 +155,6 @@ pub enum Answer {
     Accepted {
         /// Its name.
         letter: LetterId,
-        /// Its number among the letters of this node.
-        k: u64,
         /// It had been accepted before, under the same key.
         repeated: bool,
     },
@@ -260,12 +258,9 @@ pub enum Refusal {
         /// That letter.
         letter: LetterId,
     },
-    /// The recipient's card holds a key that nothing can be sealed to.
-    #[error("nothing can be sealed for {name}: its card holds no usable key")]
-    Unsealable {
-        /// Whose.
-        name: String,
-    },
+    /// Another letter is being accepted under this key at this moment.
+    #[error("another letter is being accepted under this key at this moment")]
+    KeyInUse,
     /// This node is stopping.
     #[error("this node is stopping")]
     Leaving,
@@ -612,7 +607,7 @@ pub struct Recent {
     pub seq: u64,
     /// Which letter.
     pub letter: LetterId,
-    /// It has no place in the inbox yet: this is its author's beginning of it, for the notice.
+    /// It has no place in the inbox yet.
     pub unshown: bool,
 }
 
@@ -622,4 +617,39 @@ pub struct Recent {
 /// The body is not a segment.
 pub fn segment_of(body: &[u8]) -> Result<Segment, crate::codec::DecodeError> {
     crate::codec::decode(body)
+}
+
+/// What the machines write to: effects, and entries for the record.
+#[derive(Debug, Default)]
+pub(crate) struct Out {
+    /// In the order in which they are to be done.
+    pub(crate) effects: Vec<Effect>,
+    /// In the order in which they happened.
+    pub(crate) entries: Vec<crate::segment::What>,
+}
+
+impl Out {
+    pub(crate) fn store(&mut self, change: Change) {
+        self.effects.push(Effect::Store(change));
+    }
+
+    pub(crate) fn send(&mut self, to: PeerId, say: Say) {
+        self.effects.push(Effect::Send { to, say });
+    }
+
+    pub(crate) fn reply(&mut self, request: RequestId, answer: Answer) {
+        self.effects.push(Effect::Reply { request, answer });
+    }
+
+    pub(crate) fn refuse(&mut self, request: RequestId, refusal: Refusal) {
+        self.reply(request, Answer::Refused(refusal));
+    }
+
+    pub(crate) fn notify(&mut self, notice: Notice) {
+        self.effects.push(Effect::Notify(notice));
+    }
+
+    pub(crate) fn note(&mut self, what: crate::segment::What) {
+        self.entries.push(what);
+    }
 }

@@ -1,1 +1,446 @@
-//! stub
+//! Letters to this node, from committed to read.
+//! Knows nothing of who carried them. A letter is entered once, however often it comes: every number ever committed is
+//! remembered, with the letter under it; there is no window.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use libp2p_identity::PeerId;
+
+use crate::bundle::Contents;
+use crate::config::{Config, limits};
+use crate::edge::Cause;
+use crate::effect::{Change, Effect, InStream, Out, Recent, Say, Taken};
+use crate::envelope::{Envelope, Kind, Payload};
+use crate::id::{Epoch, LetterId};
+use crate::input::{Place, Recall};
+use crate::now::Now;
+use crate::ranges::Ranges;
+use crate::receipt::{Receipt, Sum, digest};
+use crate::segment::What;
+
+/// Characters of a letter that a notice shows.
+const PREVIEW: usize = 200;
+/// Lookups under way at most (guess: each holds at most one bundle of letters); more are dropped, and come again.
+const RECALLS: usize = 64;
+/// Further letters under known numbers that are remembered for one stream (guess; they come only from memories that jumped back).
+const TWINS: usize = 100_000;
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Inbox {
+    me: PeerId,
+    config: Config,
+    streams: BTreeMap<(PeerId, Epoch), Stream>,
+    by_no: BTreeMap<u32, (PeerId, Epoch)>,
+    next_n: u64,
+    /// Streams whose author should get a receipt with this batch.
+    touched: BTreeSet<(PeerId, Epoch)>,
+    recalls: BTreeMap<u64, Pending>,
+    next_token: u64,
+    /// Inbox numbers given in this batch.
+    shown: Option<(u64, u64)>,
+}
+
+/// A letter that got its place in the inbox.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Shown {
+    pub(crate) n: u64,
+    pub(crate) author: PeerId,
+    pub(crate) letter: LetterId,
+    pub(crate) preview: String,
+    pub(crate) missing_before: u64,
+}
+
+#[derive(Debug)]
+struct Stream {
+    row: InStream,
+    /// Letters at or above the floor.
+    recent: BTreeMap<u64, (LetterId, Sum)>,
+    digest: Sum,
+    /// Committed, without a place in the inbox: something before them is missing.
+    held: BTreeMap<u64, Held>,
+    /// Since when the longest held of them waits.
+    held_since: Option<Duration>,
+    changed: bool,
+    /// Committed in this batch.
+    taken: Ranges,
+    /// Read in this batch.
+    read: Ranges,
+}
+
+#[derive(Debug)]
+struct Held {
+    letter: LetterId,
+    preview: String,
+    since: Duration,
+}
+
+/// What a lookup is for.
+#[derive(Debug)]
+enum Pending {
+    /// Letters under numbers that are known but not in memory.
+    Doubtful { stream: (PeerId, Epoch), envelopes: Vec<Envelope> },
+    /// An author asks what we have.
+    Asked { stream: (PeerId, Epoch) },
+}
+
+impl Inbox {
+    /// Goes on where the disk ends.
+    pub(crate) fn new(me: PeerId, config: &Config, streams: Vec<InStream>, recent: Vec<Recent>, next_n: u64, now: Now) -> Self {
+        let mut inbox = Inbox {
+            me,
+            config: config.clone(),
+            streams: BTreeMap::new(),
+            by_no: BTreeMap::new(),
+            next_n: next_n.max(1),
+            touched: BTreeSet::new(),
+            recalls: BTreeMap::new(),
+            next_token: 1,
+            shown: None,
+        };
+        for row in streams {
+            inbox.by_no.insert(row.no, (row.author, row.epoch));
+            inbox.streams.insert((row.author, row.epoch), Stream::new(row));
+        }
+        for letter in recent {
+            let Some(stream) = inbox.by_no.get(&letter.stream).and_then(|place| inbox.streams.get_mut(place)) else { continue };
+            if letter.seq >= stream.row.floor {
+                stream.remember(letter.seq, letter.letter);
+            }
+            if letter.unshown {
+                stream.hold(letter.seq, Held { letter: letter.letter, preview: String::new(), since: now.mono });
+            }
+        }
+        inbox
+    }
+
+    /// A bundle was opened: what is new in it is committed.
+    ///
+    /// # Errors
+    /// More epochs of one author than are remembered; nothing was taken.
+    pub(crate) fn on_bundle(&mut self, contents: Contents, now: Now, out: &mut Out) -> Result<Vec<Shown>, Cause> {
+        let place = (contents.author, contents.epoch);
+        self.open_stream(place)?;
+        let mut shown = Vec::new();
+        let mut doubtful = Vec::new();
+        let stream = self.streams.get_mut(&place).expect("just opened");
+        stream.raise_floor(contents.floor);
+        self.touched.insert(place);
+        for envelope in contents.envelopes {
+            let seq = envelope.seq.expect("checked at the edge: every letter in a bundle is numbered");
+            let stream = self.streams.get_mut(&place).expect("just opened");
+            if !stream.row.taken.contains(seq) {
+                stream.row.taken.insert(seq);
+                stream.taken.insert(seq);
+                if seq >= stream.row.floor {
+                    stream.remember(seq, envelope.id);
+                }
+                self.take(place, seq, 0, envelope, now, out, &mut shown);
+            } else if !stream.knows(seq, envelope.id) {
+                // Known by number, but the letter is not in memory: the disk tells which it was.
+                doubtful.push(envelope);
+            }
+        }
+        if !doubtful.is_empty() {
+            self.recall(Pending::Doubtful { stream: place, envelopes: doubtful }, out);
+        }
+        self.release(place, now, out, &mut shown);
+        Ok(shown)
+    }
+
+    /// The disk was asked which letters it has.
+    pub(crate) fn on_recalled(&mut self, token: u64, found: Vec<(u64, LetterId)>, now: Now, out: &mut Out) -> Vec<Shown> {
+        let mut shown = Vec::new();
+        match self.recalls.remove(&token) {
+            Some(Pending::Asked { stream: (author, epoch) }) => {
+                for page in found.chunks(limits::PAGE * limits::IDS_PER_ITEM) {
+                    out.send(author, Say::Ids { epoch, ids: page.to_vec() });
+                }
+            }
+            Some(Pending::Doubtful { stream: place, envelopes }) => {
+                for envelope in envelopes {
+                    let seq = envelope.seq.expect("checked at the edge");
+                    let stream = self.streams.get_mut(&place).expect("streams are never removed");
+                    // A second lookup of the same letter may have been under way.
+                    if found.contains(&(seq, envelope.id)) || stream.knows(seq, envelope.id) || stream.row.twins.len() >= TWINS {
+                        continue;
+                    }
+                    let before = stream.row.twins.iter().filter(|(number, _)| *number == seq).count();
+                    let Ok(twin) = u8::try_from(before + 1) else { continue };
+                    stream.row.twins.push((seq, envelope.id));
+                    stream.taken.insert(seq);
+                    self.take(place, seq, twin, envelope, now, out, &mut shown);
+                }
+                self.touched.insert(place);
+            }
+            None => {}
+        }
+        shown
+    }
+
+    /// An author asks which letters we have under numbers of his.
+    pub(crate) fn on_ask_ids(&mut self, author: PeerId, epoch: Epoch, numbers: Ranges, out: &mut Out) -> Result<(), Cause> {
+        if numbers.len() > (limits::PAGE * limits::IDS_PER_ITEM) as u64 {
+            return Err(Cause::Malformed);
+        }
+        let place = (author, epoch);
+        let Some(stream) = self.streams.get(&place) else { return Err(Cause::Unexpected) };
+        let (no, token) = (stream.row.no, self.next_token);
+        if self.recalls.len() < RECALLS {
+            self.next_token += 1;
+            self.recalls.insert(token, Pending::Asked { stream: place });
+            out.effects.push(Effect::Recall(Recall::Letters { stream: no, numbers, token }));
+        }
+        Ok(())
+    }
+
+    /// These letters were read.
+    pub(crate) fn mark_read(&mut self, letters: &[Place], now: Now, out: &mut Out) {
+        for letter in letters {
+            let Some(place) = self.by_no.get(&letter.stream) else { continue };
+            let stream = self.streams.get_mut(place).expect("by_no names streams");
+            let first = letter.twin > 0 || stream.row.read.insert(letter.seq);
+            if first {
+                stream.read.insert(letter.seq);
+                stream.changed = true;
+                self.touched.insert(*place);
+                out.store(Change::Read { n: letter.n, at: now.wall });
+            }
+        }
+    }
+
+    /// The author can be reached again: it may have missed receipts.
+    pub(crate) fn on_reachable(&mut self, author: PeerId) {
+        let streams = self.streams.range((author, Epoch(0))..=(author, Epoch(u64::MAX)));
+        self.touched.extend(streams.map(|(place, _)| *place));
+    }
+
+    /// Gaps that were waited for long enough are passed over.
+    pub(crate) fn tick(&mut self, now: Now, out: &mut Out) -> Vec<Shown> {
+        let due: Vec<(PeerId, Epoch)> = self
+            .streams
+            .iter()
+            .filter(|(_, stream)| stream.gap_at(&self.config).is_some_and(|at| at <= now.mono))
+            .map(|(place, _)| *place)
+            .collect();
+        let mut shown = Vec::new();
+        for place in due {
+            self.release(place, now, out, &mut shown);
+        }
+        shown
+    }
+
+    /// When [`Inbox::tick`] has something to do.
+    pub(crate) fn deadline(&self) -> Option<Duration> {
+        self.streams.values().filter_map(|stream| stream.gap_at(&self.config)).min()
+    }
+
+    /// Ends a batch: writes what changed and makes the receipts that go with it, under the record number of this commit.
+    pub(crate) fn close(&mut self, epoch: Epoch, number: u64, out: &mut Out) -> Vec<Receipt> {
+        if let Some((first, last)) = self.shown.take() {
+            out.note(What::LettersShown { first, last });
+        }
+        let mut receipts = Vec::new();
+        for place in std::mem::take(&mut self.touched) {
+            let stream = self.streams.get_mut(&place).expect("only streams are touched");
+            for (first, last) in std::mem::take(&mut stream.taken).iter() {
+                out.note(What::LettersTaken { author: place.0, epoch: place.1, first, last });
+                stream.changed = true;
+            }
+            for (first, last) in std::mem::take(&mut stream.read).iter() {
+                out.note(What::LettersRead { by: self.me, epoch: place.1, first, last });
+            }
+            if std::mem::take(&mut stream.changed) {
+                stream.row.receipt = number;
+                out.store(Change::InStream(stream.row.clone()));
+            }
+            if !stream.row.taken.is_empty() {
+                receipts.push(stream.receipt(self.me, epoch, &self.config));
+            }
+        }
+        receipts
+    }
+
+    /// The next inbox number.
+    pub(crate) fn next_n(&self) -> u64 {
+        self.next_n
+    }
+
+    // -- private
+
+    fn open_stream(&mut self, place: (PeerId, Epoch)) -> Result<(), Cause> {
+        if self.streams.contains_key(&place) {
+            return Ok(());
+        }
+        let epochs = self.streams.range((place.0, Epoch(0))..=(place.0, Epoch(u64::MAX))).count();
+        if epochs >= self.config.epochs_per_author {
+            return Err(Cause::Full);
+        }
+        let no = self.by_no.last_key_value().map_or(1, |(no, _)| no + 1);
+        let row = InStream {
+            no,
+            author: place.0,
+            epoch: place.1,
+            floor: 1,
+            taken: Ranges::default(),
+            read: Ranges::default(),
+            shown: 1,
+            receipt: 0,
+            twins: Vec::new(),
+        };
+        self.by_no.insert(no, place);
+        self.streams.insert(place, Stream::new(row));
+        Ok(())
+    }
+
+    fn recall(&mut self, pending: Pending, out: &mut Out) {
+        if self.recalls.len() >= RECALLS {
+            return;
+        }
+        let Pending::Doubtful { stream: place, envelopes } = &pending else { return };
+        let mut numbers = Ranges::default();
+        envelopes.iter().filter_map(|envelope| envelope.seq).for_each(|seq| numbers.insert_range(seq, seq));
+        let stream = self.streams[place].row.no;
+        let token = self.next_token;
+        self.next_token += 1;
+        self.recalls.insert(token, pending);
+        out.effects.push(Effect::Recall(Recall::Letters { stream, numbers, token }));
+    }
+
+    /// Commits one letter; those that do not come in order are held back.
+    #[expect(clippy::too_many_arguments, reason = "one letter, its place, the time and two outputs")]
+    fn take(&mut self, place: (PeerId, Epoch), seq: u64, twin: u8, envelope: Envelope, now: Now, out: &mut Out, shown: &mut Vec<Shown>) {
+        let stream = self.streams.get_mut(&place).expect("the caller has found it");
+        stream.changed = true;
+        let (letter, preview) = (envelope.id, preview(&envelope));
+        let void = envelope.known_kind() == Some(Kind::Void);
+        let no = stream.row.no;
+        let late = seq < stream.row.shown;
+        out.store(Change::Taken(Box::new(Taken { stream: no, seq, twin, received: now.wall, envelope })));
+        if void {
+            return;
+        }
+        if late || twin > 0 {
+            self.show(place, seq, twin, Held { letter, preview, since: now.mono }, 0, out, shown);
+        } else {
+            stream.hold(seq, Held { letter, preview, since: now.mono });
+        }
+    }
+
+    /// Gives places to all that is held and in order, and to what was held long enough.
+    fn release(&mut self, place: (PeerId, Epoch), now: Now, out: &mut Out, shown: &mut Vec<Shown>) {
+        loop {
+            let (wait, most) = (self.config.gap_wait, self.config.held_letters);
+            let stream = self.streams.get_mut(&place).expect("the caller has found it");
+            let in_order = stream.row.taken.first_missing(stream.row.shown);
+            // Below the author's floor nothing is missing: what we do not have was receipted by a memory of ours that is gone.
+            let reach = match stream.row.taken.first_present(in_order) {
+                Some(next) if next <= stream.row.floor => next,
+                _ => in_order.max(stream.row.floor),
+            };
+            if reach > stream.row.shown {
+                let ready: Vec<u64> = stream.held.range(..reach).map(|(seq, _)| *seq).collect();
+                stream.row.shown = reach;
+                stream.changed = true;
+                for seq in ready {
+                    let held = self.streams.get_mut(&place).and_then(|stream| stream.held.remove(&seq)).expect("just seen");
+                    self.show(place, seq, 0, held, 0, out, shown);
+                }
+                continue;
+            }
+            stream.held_since = stream.held.values().map(|held| held.since).min();
+            let overdue = stream.held.len() > most || stream.held_since.is_some_and(|since| since + wait <= now.mono);
+            if !overdue {
+                return;
+            }
+            let Some((seq, held)) = stream.held.pop_first() else { return };
+            let gap = Ranges::of(stream.row.shown, seq - 1).minus(&stream.row.taken);
+            stream.row.shown = seq + 1;
+            stream.changed = true;
+            self.touched.insert(place);
+            self.show(place, seq, 0, held, gap.len(), out, shown);
+        }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "one letter, its place and two outputs")]
+    fn show(&mut self, place: (PeerId, Epoch), seq: u64, twin: u8, held: Held, missing_before: u64, out: &mut Out, shown: &mut Vec<Shown>) {
+        let n = self.next_n;
+        self.next_n += 1;
+        self.shown = Some((self.shown.map_or(n, |(first, _)| first), n));
+        let stream = self.streams[&place].row.no;
+        out.store(Change::Shown { place: Place { stream, seq, twin, n }, missing_before });
+        shown.push(Shown { n, author: place.0, letter: held.letter, preview: held.preview, missing_before });
+    }
+}
+
+impl Stream {
+    fn new(row: InStream) -> Self {
+        Stream {
+            row,
+            recent: BTreeMap::new(),
+            digest: Sum::default(),
+            held: BTreeMap::new(),
+            held_since: None,
+            changed: false,
+            taken: Ranges::default(),
+            read: Ranges::default(),
+        }
+    }
+
+    fn remember(&mut self, seq: u64, letter: LetterId) {
+        let sum = digest(seq, letter);
+        if self.recent.insert(seq, (letter, sum)).is_none() {
+            self.digest = self.digest.plus(sum);
+        }
+    }
+
+    fn raise_floor(&mut self, floor: u64) {
+        if floor <= self.row.floor {
+            return;
+        }
+        self.row.floor = floor;
+        self.changed = true;
+        let rest = self.recent.split_off(&floor);
+        for (_, sum) in std::mem::replace(&mut self.recent, rest).into_values() {
+            self.digest = self.digest.minus(sum);
+        }
+    }
+
+    /// Whether memory proves that this very letter was committed.
+    fn knows(&self, seq: u64, letter: LetterId) -> bool {
+        self.recent.get(&seq).is_some_and(|(known, _)| *known == letter) || self.row.twins.contains(&(seq, letter))
+    }
+
+    fn gap_at(&self, config: &Config) -> Option<Duration> {
+        self.held_since.map(|since| since + config.gap_wait)
+    }
+
+    fn hold(&mut self, seq: u64, held: Held) {
+        self.held_since = Some(self.held_since.map_or(held.since, |since| since.min(held.since)));
+        self.held.insert(seq, held);
+    }
+
+    fn receipt(&self, me: PeerId, epoch: Epoch, config: &Config) -> Receipt {
+        let mut read = self.row.read.clone();
+        read.keep_highest(config.read_ranges);
+        Receipt {
+            recipient: me,
+            recipient_epoch: epoch,
+            number: self.row.receipt,
+            author: self.row.author,
+            epoch: self.row.epoch,
+            floor: self.row.floor,
+            taken: self.row.taken.from(self.row.floor),
+            digest: self.digest,
+            read,
+        }
+    }
+}
+
+fn preview(envelope: &Envelope) -> String {
+    match &envelope.payload {
+        Payload::Text(text) => text.chars().take(PREVIEW).collect(),
+        _ => format!("({})", envelope.kind),
+    }
+}

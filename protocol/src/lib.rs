@@ -7,7 +7,7 @@
 //! Reading order: [`id`], [`ranges`], [`name`] (values); [`contact`], [`envelope`], [`bundle`],
 //! [`receipt`], [`beacon`], [`segment`], [`message`] (what is written, signed and sent);
 //! [`codec`], [`sign`], [`edge`] (bytes to values and back, run outside the machines);
-//! [`input`], [`effect`] (the door); then the machines `presence`, `outbox`, `inbox`, `record`;
+//! [`input`], [`effect`] (the door); then the machines `myself`, `presence`, `outbox`, `inbox`, `record`;
 //! last [`peer`], the page on which they hang together.
 
 pub mod beacon;
@@ -22,6 +22,7 @@ pub mod id;
 mod inbox;
 pub mod input;
 pub mod message;
+mod myself;
 pub mod name;
 pub mod now;
 mod outbox;
@@ -32,6 +33,7 @@ pub mod receipt;
 mod record;
 pub mod segment;
 pub mod sign;
+mod sums;
 
 pub use config::Config;
 pub use effect::{Answer, Change, Effect, Kept, Notice, Refusal};

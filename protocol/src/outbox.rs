@@ -1,1 +1,773 @@
-//! stub
+//! Letters of this node, from accepted to receipted.
+//! Knows nothing of connections: it is told to whom letters can go. A letter is here until every recipient has signed
+//! for it; its number is on disk before its first byte leaves; nothing is renumbered.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use libp2p_identity::PeerId;
+use rand_chacha::ChaCha8Rng;
+use rand_core::Rng;
+use serde_bytes::ByteArray;
+use sha2::{Digest, Sha256};
+
+use crate::bundle::{Bundle, Draft};
+use crate::codec;
+use crate::config::{Config, limits};
+use crate::contact::Contact;
+use crate::edge::Cause;
+use crate::effect::{Answer, BundleIndex, Change, Copy, CopyPlace, Effect, KeptBundle, Notice, Out, OutStream, Refusal, Say, SentLetter};
+use crate::envelope::{Envelope, Kind, Payload};
+use crate::id::{Epoch, LetterId, RequestId};
+use crate::input::{NewLetter, Recall};
+use crate::name::{Addressee, PeerName};
+use crate::now::Now;
+use crate::ranges::Ranges;
+use crate::receipt::Receipt;
+use crate::segment::What;
+use crate::sums::Sums;
+
+/// Bytes of bundles that leave in one frame, but at least one bundle (guess: a frame should not hold up the next lane).
+const FRAME_TARGET: usize = 256 * 1024;
+/// Numbers asked for at once when a receipt's digest does not fit: the answer fits one frame.
+const ASK_MOST: u64 = (limits::PAGE * limits::IDS_PER_ITEM) as u64;
+/// What an envelope takes beyond payload and recipients (measured: about 210 bytes).
+const ENVELOPE_OVERHEAD: usize = 256;
+/// What each recipient's id takes in an envelope (measured: 40 bytes).
+const RECIPIENT_OVERHEAD: usize = 40;
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Outbox {
+    me: PeerId,
+    config: Config,
+    streams: BTreeMap<(PeerId, Epoch), Stream>,
+    next_stream: u32,
+    next_letter: u64,
+    /// Accepted in this batch: numbered, not yet drafted.
+    batch: Vec<Writing>,
+    /// Drafted and being sealed, in the order in which they are to be committed.
+    rounds: VecDeque<Round>,
+    next_draft: u64,
+    /// Requests whose key is being looked up, or whose letter is being sealed.
+    keys: BTreeMap<String, Keyed>,
+    /// Letters with names that nobody bears yet.
+    waiting: BTreeMap<u64, SentLetter>,
+    open: BTreeSet<PeerId>,
+    copies: u64,
+    bytes: u64,
+}
+
+/// What is written to one recipient under one epoch of ours.
+#[derive(Debug)]
+struct Stream {
+    row: OutStream,
+    dirty: bool,
+    /// The next number to give; those up to `row.next` are committed.
+    next: u64,
+    /// Numbers below are in a draft or a bundle.
+    drafted: u64,
+    bundles: BTreeMap<u64, Waiting>,
+    /// The first number of the bundle to send next.
+    cursor: u64,
+    in_flight: usize,
+    resend_at: Option<Duration>,
+    patience: Duration,
+    sums: Sums,
+    asked: Ranges,
+    asked_at: Duration,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    ids: Vec<LetterId>,
+    size: usize,
+}
+
+#[derive(Debug)]
+struct Writing {
+    request: Option<RequestId>,
+    letter: SentLetter,
+    key: Option<(String, [u8; 32])>,
+}
+
+#[derive(Debug)]
+struct Round {
+    letters: Vec<Writing>,
+    drafts: BTreeMap<u64, Drafted>,
+    unsealed: usize,
+}
+
+#[derive(Debug)]
+struct Drafted {
+    stream: (PeerId, Epoch),
+    first: u64,
+    ids: Vec<LetterId>,
+    withdrawal: [u8; 32],
+    bundle: Option<Bundle>,
+}
+
+#[derive(Debug)]
+struct Keyed {
+    digest: [u8; 32],
+    /// Taken when the disk has answered.
+    letter: Option<NewLetter>,
+    first: RequestId,
+    /// Later requests with the same key and letter.
+    others: Vec<RequestId>,
+}
+
+/// A recipient of a new letter.
+#[derive(Clone, Debug)]
+pub(crate) enum Recipient {
+    Known(Contact),
+    Later(PeerName),
+}
+
+impl Outbox {
+    /// Goes on where the disk ends.
+    pub(crate) fn new(
+        me: PeerId,
+        config: &Config,
+        streams: Vec<OutStream>,
+        bundles: Vec<BundleIndex>,
+        waiting: Vec<SentLetter>,
+        next_letter: u64,
+    ) -> Self {
+        let mut outbox = Outbox {
+            me,
+            config: config.clone(),
+            streams: BTreeMap::new(),
+            next_stream: 1 + streams.iter().map(|row| row.no).max().unwrap_or(0),
+            next_letter: next_letter.max(1),
+            batch: Vec::new(),
+            rounds: VecDeque::new(),
+            next_draft: 1,
+            keys: BTreeMap::new(),
+            waiting: waiting.into_iter().map(|letter| (letter.k, letter)).collect(),
+            open: BTreeSet::new(),
+            copies: 0,
+            bytes: 0,
+        };
+        let mut places = BTreeMap::new();
+        for row in streams {
+            places.insert(row.no, (row.peer, row.epoch));
+            outbox.streams.insert((row.peer, row.epoch), Stream::new(row, config.resend_first));
+        }
+        for index in bundles {
+            let Some(stream) = places.get(&index.stream).and_then(|place| outbox.streams.get_mut(place)) else { continue };
+            for (number, id) in (index.first..).zip(&index.ids) {
+                stream.sums.push(number, *id);
+            }
+            outbox.copies += index.ids.len() as u64;
+            outbox.bytes += index.size as u64;
+            stream.bundles.insert(index.first, Waiting { ids: index.ids, size: index.size });
+        }
+        outbox.copies += outbox.waiting.values().map(unplaced).sum::<u64>();
+        outbox
+    }
+
+    // -- accepting
+
+    /// A letter is to be accepted. Returns it at once, or after [`Outbox::on_key`] if it has a key.
+    pub(crate) fn ask(&mut self, request: RequestId, letter: NewLetter, out: &mut Out) -> Option<NewLetter> {
+        let Some(key) = letter.key.clone() else { return Some(letter) };
+        if key.is_empty() || key.len() > limits::KEY_BYTES {
+            out.refuse(request, Refusal::Key { limit: limits::KEY_BYTES });
+            return None;
+        }
+        let digest = request_digest(&letter);
+        match self.keys.get_mut(&key) {
+            // The same is being accepted right now: what becomes of it becomes of this one too.
+            Some(keyed) if keyed.digest == digest => keyed.others.push(request),
+            Some(_) => out.refuse(request, Refusal::KeyInUse),
+            None => {
+                self.keys.insert(key.clone(), Keyed { digest, letter: Some(letter), first: request, others: Vec::new() });
+                out.effects.push(Effect::Recall(Recall::Key { key }));
+            }
+        }
+        None
+    }
+
+    /// The disk was asked for a key. Returns the letter to accept if the key is new.
+    pub(crate) fn on_key(&mut self, key: &str, found: Option<(LetterId, [u8; 32])>, out: &mut Out) -> Option<(RequestId, NewLetter)> {
+        let keyed = self.keys.get_mut(key)?;
+        let Some((letter, digest)) = found else { return keyed.letter.take().map(|letter| (keyed.first, letter)) };
+        let same = digest == keyed.digest;
+        let answer = if same { Answer::Accepted { letter, repeated: true } } else { Answer::Refused(Refusal::KeyReused { letter }) };
+        self.end_key(key, |_| answer.clone(), out);
+        None
+    }
+
+    /// Checks the limits of a letter before names are looked up.
+    ///
+    /// # Errors
+    /// What is wrong with it; nothing was kept.
+    pub(crate) fn check(&self, letter: &NewLetter) -> Result<(), Refusal> {
+        if letter.to.is_empty() {
+            return Err(Refusal::NoRecipient);
+        }
+        if letter.to.len() > limits::RECIPIENTS {
+            return Err(Refusal::TooManyRecipients { count: letter.to.len(), limit: limits::RECIPIENTS });
+        }
+        let Payload::Text(text) = &letter.payload else { return Err(Refusal::Kind(letter.kind.clone())) };
+        if letter.kind != Kind::Message.as_str() {
+            return Err(Refusal::Kind(letter.kind.clone()));
+        }
+        if text.is_empty() {
+            return Err(Refusal::Empty);
+        }
+        let (size, recipients) = (text.len(), letter.to.len());
+        if size > limits::LETTER_BYTES {
+            return Err(Refusal::TooLarge { size, limit: limits::LETTER_BYTES });
+        }
+        let limit = limits::LETTER_BYTES_TIMES_RECIPIENTS;
+        if size * recipients > limit {
+            return Err(Refusal::TooLargeTogether { size, recipients, limit });
+        }
+        let waiting = self.copies + self.unsealed();
+        if waiting + recipients as u64 > self.config.outbox_letters {
+            return Err(Refusal::OutboxFull { waiting, limit: self.config.outbox_letters });
+        }
+        if self.bytes + (size * recipients) as u64 > self.config.outbox_bytes {
+            return Err(Refusal::OutboxBytesFull { waiting: self.bytes, limit: self.config.outbox_bytes });
+        }
+        Ok(())
+    }
+
+    /// Takes a checked letter: its copies get their numbers, and it is accepted once it is sealed and on disk.
+    pub(crate) fn accept(
+        &mut self,
+        request: RequestId,
+        letter: NewLetter,
+        to: Vec<Recipient>,
+        epoch: Epoch,
+        now: Now,
+        rng: &mut ChaCha8Rng,
+    ) {
+        let key = letter.key.clone().map(|key| (key, request_digest(&letter)));
+        let mut id = [0; 16];
+        rng.fill_bytes(&mut id);
+        let copies = to.into_iter().map(|recipient| match recipient {
+            Recipient::Known(contact) => self.place(&contact, epoch),
+            Recipient::Later(name) => Copy { name, place: None },
+        });
+        let letter = SentLetter {
+            k: 0,
+            id: LetterId::new(id),
+            kind: letter.kind,
+            payload: letter.payload,
+            timestamp: now.wall,
+            in_reply_to: letter.in_reply_to,
+            to: copies.collect(),
+        };
+        let letter = SentLetter { k: self.next_letter, ..letter };
+        self.next_letter += 1;
+        self.batch.push(Writing { request: Some(request), letter, key });
+    }
+
+    /// A key's request was refused after all: everyone who waits for it learns why.
+    pub(crate) fn refuse(&mut self, request: RequestId, key: Option<&str>, refusal: &Refusal, out: &mut Out) {
+        match key {
+            Some(key) => self.end_key(key, |_| Answer::Refused(refusal.clone()), out),
+            None => out.refuse(request, refusal.clone()),
+        }
+    }
+
+    /// A name is borne now by exactly this peer: letters that wait for it get their numbers.
+    pub(crate) fn on_named(&mut self, contact: &Contact, epoch: Epoch) {
+        let waits = |copy: &Copy| copy.place.is_none() && copy.name == contact.name;
+        let found: Vec<u64> = self.waiting.iter().filter(|(_, letter)| letter.to.iter().any(waits)).map(|(k, _)| *k).collect();
+        for k in found {
+            let Some(mut letter) = self.waiting.remove(&k) else { continue };
+            let already = letter.to.iter().any(|copy| copy.place.is_some_and(|place| place.peer == contact.id));
+            if already {
+                self.copies -= letter.to.iter().filter(|copy| waits(copy)).count() as u64;
+                letter.to.retain(|copy| !waits(copy));
+            }
+            for index in 0..letter.to.len() {
+                if waits(&letter.to[index]) {
+                    letter.to[index] = self.place(contact, epoch);
+                    self.copies -= 1;
+                }
+            }
+            self.batch.push(Writing { request: None, letter, key: None });
+        }
+    }
+
+    /// The names that letters wait for.
+    pub(crate) fn waits_for(&self, name: &PeerName) -> bool {
+        self.waiting.values().any(|letter| letter.to.iter().any(|copy| copy.place.is_none() && copy.name == *name))
+    }
+
+    /// Forms the bundles of this batch, to be sealed.
+    pub(crate) fn close_batch(
+        &mut self,
+        mine: &Contact,
+        contact_of: impl Fn(&PeerId) -> Option<Contact>,
+        epoch: Epoch,
+        rng: &mut ChaCha8Rng,
+        out: &mut Out,
+    ) {
+        if self.batch.is_empty() {
+            return;
+        }
+        let letters = std::mem::take(&mut self.batch);
+        let mut copies: BTreeMap<u32, (PeerId, Vec<(u64, Envelope, usize)>)> = BTreeMap::new();
+        for writing in &letters {
+            let recipients: Vec<PeerId> = writing.letter.to.iter().filter_map(|copy| copy.place.map(|place| place.peer)).collect();
+            for place in writing.letter.to.iter().filter_map(|copy| copy.place) {
+                // Letters whose waiting name was found have copies that were drafted long ago.
+                if self.streams.get(&(place.peer, epoch)).is_none_or(|stream| stream.row.no != place.stream || place.seq < stream.drafted) {
+                    continue;
+                }
+                let envelope = Envelope {
+                    kind: writing.letter.kind.clone(),
+                    author: self.me,
+                    recipients: recipients.clone(),
+                    payload: writing.letter.payload.clone(),
+                    timestamp: writing.letter.timestamp,
+                    id: writing.letter.id,
+                    seq: Some(place.seq),
+                    in_reply_to: writing.letter.in_reply_to,
+                };
+                let size = envelope.payload_bytes() + ENVELOPE_OVERHEAD + RECIPIENT_OVERHEAD * recipients.len();
+                copies.entry(place.stream).or_insert_with(|| (place.peer, Vec::new())).1.push((place.seq, envelope, size));
+            }
+        }
+        let mut round = Round { letters, drafts: BTreeMap::new(), unsealed: 0 };
+        for (peer, mut envelopes) in copies.into_values() {
+            envelopes.sort_by_key(|(seq, ..)| *seq);
+            let to = contact_of(&peer).expect("letters are only numbered for peers whose card is known");
+            let stream = self.streams.get_mut(&(peer, epoch)).expect("made when the numbers were given");
+            let floor = stream.row.delivered.first_missing(1);
+            let mut rest = envelopes.into_iter().peekable();
+            while rest.peek().is_some() {
+                let (mut part, mut size) = (Vec::new(), 0);
+                while let Some((_, _, more)) = rest.peek()
+                    && part.len() < limits::BUNDLE_ENVELOPES
+                    && (part.is_empty() || size + more <= limits::BUNDLE_BYTES)
+                {
+                    size += more;
+                    part.extend(rest.next().map(|(_, envelope, _)| envelope));
+                }
+                let (mut withdrawal, mut seed) = ([0; 32], [0; 32]);
+                rng.fill_bytes(&mut withdrawal);
+                rng.fill_bytes(&mut seed);
+                let number = self.next_draft;
+                self.next_draft += 1;
+                let first = part.first().and_then(|envelope| envelope.seq).expect("parts are not empty and letters are numbered");
+                stream.drafted = first + part.len() as u64;
+                let ids = part.iter().map(|envelope| envelope.id).collect();
+                round.drafts.insert(number, Drafted { stream: (peer, epoch), first, ids, withdrawal, bundle: None });
+                let draft = Draft { number, to: to.clone(), contact: mine.clone(), epoch, floor, envelopes: part, withdrawal, seed };
+                out.effects.push(Effect::Seal(Box::new(draft)));
+            }
+        }
+        round.unsealed = round.drafts.len();
+        self.rounds.push_back(round);
+    }
+
+    /// A draft is sealed: once all before it are, its round is written, accepted and sent.
+    pub(crate) fn on_sealed(&mut self, draft: u64, bundle: Bundle, now: Now, out: &mut Out) {
+        let Some(round) = self.rounds.iter_mut().find(|round| round.drafts.contains_key(&draft)) else { return };
+        let drafted = round.drafts.get_mut(&draft).expect("just found");
+        if drafted.bundle.replace(bundle).is_none() {
+            round.unsealed -= 1;
+        }
+        self.commit_rounds(now, out);
+    }
+
+    /// Commits every round whose turn has come: also those of letters that only wait for names.
+    pub(crate) fn commit_rounds(&mut self, now: Now, out: &mut Out) {
+        let mut to = BTreeSet::new();
+        while self.rounds.front().is_some_and(|round| round.unsealed == 0) {
+            let round = self.rounds.pop_front().expect("just seen");
+            for drafted in round.drafts.into_values() {
+                to.insert(drafted.stream.0);
+                self.commit_bundle(drafted, out);
+            }
+            for writing in round.letters {
+                self.commit_letter(writing, out);
+            }
+        }
+        for peer in to {
+            self.flow(peer, now, out);
+        }
+    }
+
+    // -- delivering
+
+    /// Letters can go to this peer now, or no longer.
+    pub(crate) fn set_open(&mut self, peer: PeerId, open: bool, now: Now, out: &mut Out) {
+        if open == self.open.contains(&peer) {
+            return;
+        }
+        if open {
+            self.open.insert(peer);
+            let patience = self.config.resend_first;
+            for stream in self.streams_of(peer) {
+                stream.rewind();
+                stream.patience = patience;
+            }
+            self.flow(peer, now, out);
+        } else {
+            self.open.remove(&peer);
+            for stream in self.streams_of(peer) {
+                stream.resend_at = None;
+            }
+        }
+    }
+
+    /// The network dropped frames to this peer: what is unreceipted goes again a little later.
+    pub(crate) fn on_send_failed(&mut self, peer: PeerId, now: Now) {
+        let soon = now.mono + self.config.refused_wait;
+        for stream in self.streams_of(peer) {
+            if stream.in_flight > 0 {
+                stream.resend_at = Some(stream.resend_at.map_or(soon, |at| at.min(soon)));
+            }
+        }
+    }
+
+    /// A recipient tells what it has. Returns whether our own memory must have jumped back.
+    ///
+    /// # Errors
+    /// The receipt is of letters that were never written.
+    pub(crate) fn on_receipt(&mut self, receipt: &Receipt, now: Now, out: &mut Out) -> Result<bool, Cause> {
+        let peer = receipt.recipient;
+        let Some(stream) = self.streams.get_mut(&(peer, receipt.epoch)) else { return Err(Cause::Unexpected) };
+        let number = (receipt.recipient_epoch, receipt.number);
+        if stream.row.receipt.is_some_and(|(epoch, last)| epoch == number.0 && number.1 < last) {
+            return Ok(false);
+        }
+        // Signed for more than we remember writing under this epoch: we forgot.
+        let jumped = receipt.floor > stream.row.next || receipt.taken.last().is_some_and(|last| last >= stream.row.next);
+        let mine = Ranges::of(1, stream.row.next - 1);
+        let beyond = receipt.taken.minus(&mine);
+        let new = receipt.taken.minus(&beyond).minus(&stream.row.delivered);
+        if stream.row.receipt != Some(number) {
+            stream.row.receipt = Some(number);
+            stream.dirty = true;
+        }
+        let below = Ranges::of(stream.floor(), receipt.floor.min(stream.row.next) - 1).minus(&stream.row.delivered);
+        let fits = !jumped && stream.sums.of(&receipt.taken) == Some(receipt.digest);
+        if fits {
+            stream.sums.forget_below(receipt.floor);
+            self.mark_delivered((peer, receipt.epoch), &new, now, out);
+        } else {
+            let mut doubtful = new;
+            below.iter().for_each(|(first, last)| doubtful.insert_range(first, last));
+            self.ask_ids((peer, receipt.epoch), doubtful, now, out);
+        }
+        if fits && !below.is_empty() {
+            self.ask_ids((peer, receipt.epoch), below, now, out);
+        }
+        self.mark_read((peer, receipt.epoch), &receipt.read, now, out);
+        self.flow(peer, now, out);
+        Ok(jumped)
+    }
+
+    /// A recipient tells which letters it has under numbers of ours.
+    pub(crate) fn on_ids(&mut self, peer: PeerId, epoch: Epoch, ids: &[(u64, LetterId)], now: Now, out: &mut Out) -> Result<(), Cause> {
+        let Some(stream) = self.streams.get_mut(&(peer, epoch)) else { return Err(Cause::Unexpected) };
+        let mut agreed = Ranges::default();
+        for (number, id) in ids {
+            if stream.id_of(*number) == Some(*id) {
+                agreed.insert(*number);
+            }
+        }
+        stream.asked = Ranges::default();
+        let new = agreed.minus(&stream.row.delivered);
+        self.mark_delivered((peer, epoch), &new, now, out);
+        self.flow(peer, now, out);
+        Ok(())
+    }
+
+    // -- time
+
+    /// Sends again what was not receipted in time.
+    pub(crate) fn tick(&mut self, now: Now, out: &mut Out) {
+        let mut due = BTreeSet::new();
+        for ((peer, _), stream) in &mut self.streams {
+            if stream.resend_at.is_some_and(|at| at <= now.mono) {
+                stream.rewind();
+                stream.patience = (stream.patience * 2).min(self.config.resend_most);
+                due.insert(*peer);
+            }
+        }
+        for peer in due {
+            self.flow(peer, now, out);
+        }
+    }
+
+    /// When [`Outbox::tick`] has something to do; at once if a batch is open.
+    pub(crate) fn deadline(&self) -> Option<Duration> {
+        if !self.batch.is_empty() {
+            return Some(Duration::ZERO);
+        }
+        self.streams.values().filter_map(|stream| stream.resend_at).min()
+    }
+
+    /// Writes the streams that changed.
+    pub(crate) fn close(&mut self, out: &mut Out) {
+        for stream in self.streams.values_mut().filter(|stream| stream.dirty) {
+            stream.dirty = false;
+            out.store(Change::OutStream(stream.row.clone()));
+        }
+    }
+
+    // -- questions
+
+    /// Copies that wait for a receipt, or for the first bearer of a name.
+    pub(crate) fn copies(&self) -> u64 {
+        self.copies
+    }
+
+    /// Bytes of bundles that wait.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Copies that wait, by recipient.
+    pub(crate) fn waiting_for(&self) -> BTreeMap<PeerId, u64> {
+        let mut waiting = BTreeMap::new();
+        for ((peer, _), stream) in &self.streams {
+            let letters: u64 = stream.bundles.values().map(|bundle| bundle.ids.len() as u64).sum();
+            if letters > 0 {
+                *waiting.entry(*peer).or_default() += letters;
+            }
+        }
+        waiting
+    }
+
+    // -- private
+
+    fn streams_of(&mut self, peer: PeerId) -> impl Iterator<Item = &mut Stream> {
+        self.streams.range_mut((peer, Epoch(0))..=(peer, Epoch(u64::MAX))).map(|(_, stream)| stream)
+    }
+
+    fn unsealed(&self) -> u64 {
+        let sealing = self.rounds.iter().flat_map(|round| round.drafts.values()).map(|drafted| drafted.ids.len() as u64);
+        sealing.sum::<u64>() + self.batch.iter().map(|writing| writing.letter.to.len() as u64).sum::<u64>()
+    }
+
+    fn place(&mut self, contact: &Contact, epoch: Epoch) -> Copy {
+        let (next_stream, patience) = (&mut self.next_stream, self.config.resend_first);
+        let stream = self.streams.entry((contact.id, epoch)).or_insert_with(|| {
+            let no = *next_stream;
+            *next_stream += 1;
+            let row =
+                OutStream { no, peer: contact.id, epoch, next: 1, delivered: Ranges::default(), read: Ranges::default(), receipt: None };
+            Stream::new(row, patience)
+        });
+        let seq = stream.next;
+        stream.next += 1;
+        Copy { name: contact.name.clone(), place: Some(CopyPlace { peer: contact.id, stream: stream.row.no, seq }) }
+    }
+
+    fn commit_bundle(&mut self, drafted: Drafted, out: &mut Out) {
+        let Drafted { stream: place, first, ids, withdrawal, bundle } = drafted;
+        let bundle = bundle.expect("a round is committed when all its drafts are sealed");
+        let stream = self.streams.get_mut(&place).expect("streams are never removed");
+        for (number, id) in (first..).zip(&ids) {
+            stream.sums.push(number, *id);
+        }
+        stream.row.next = first + ids.len() as u64;
+        stream.dirty = true;
+        let size = bundle.size();
+        self.copies += ids.len() as u64;
+        self.bytes += size as u64;
+        stream.bundles.insert(first, Waiting { ids: ids.clone(), size });
+        let kept = KeptBundle { stream: stream.row.no, first, ids, bundle, withdrawal: ByteArray::new(withdrawal) };
+        out.store(Change::Bundle(Box::new(kept)));
+    }
+
+    fn commit_letter(&mut self, writing: Writing, out: &mut Out) {
+        let Writing { request, letter, key } = writing;
+        let (id, k) = (letter.id, letter.k);
+        let to = letter.to.iter().filter_map(|copy| copy.place.map(|place| (place.peer, place.seq))).collect();
+        out.note(What::LetterAccepted { letter: id, to });
+        out.store(Change::Letter(Box::new(letter.clone())));
+        let waits = unplaced(&letter);
+        if waits > 0 {
+            out.store(Change::Waiting { k, waits: true });
+            self.copies += if request.is_some() { waits } else { 0 };
+            self.waiting.insert(k, letter);
+        } else if request.is_none() {
+            out.store(Change::Waiting { k, waits: false });
+        }
+        match (request, key) {
+            (Some(_), Some((key, digest))) => {
+                out.store(Change::Key { key: key.clone(), letter: id, k, digest });
+                self.end_key(&key, |first| Answer::Accepted { letter: id, repeated: !first }, out);
+            }
+            (Some(request), None) => out.reply(request, Answer::Accepted { letter: id, repeated: false }),
+            (None, _) => {}
+        }
+    }
+
+    fn end_key(&mut self, key: &str, answer: impl Fn(bool) -> Answer, out: &mut Out) {
+        if let Some(keyed) = self.keys.remove(key) {
+            out.reply(keyed.first, answer(true));
+            for other in keyed.others {
+                out.reply(other, answer(false));
+            }
+        }
+    }
+
+    /// Sends as much as the window allows, oldest epoch first.
+    fn flow(&mut self, peer: PeerId, now: Now, out: &mut Out) {
+        if !self.open.contains(&peer) {
+            return;
+        }
+        let window = self.config.window_bytes;
+        let mut bundles: Vec<(u32, u64, usize)> = Vec::new();
+        let mut streams: Vec<&mut Stream> = self.streams.range_mut((peer, Epoch(0))..=(peer, Epoch(u64::MAX))).map(|(_, s)| s).collect();
+        streams.sort_by_key(|stream| stream.row.no);
+        let mut in_flight: usize = streams.iter().map(|stream| stream.in_flight).sum();
+        for stream in streams {
+            let from = stream.cursor;
+            for (first, bundle) in stream.bundles.range(from..) {
+                if in_flight > 0 && in_flight + bundle.size > window {
+                    break;
+                }
+                in_flight += bundle.size;
+                stream.in_flight += bundle.size;
+                stream.cursor = first + 1;
+                bundles.push((stream.row.no, *first, bundle.size));
+            }
+            if stream.in_flight > 0 && stream.resend_at.is_none() {
+                stream.resend_at = Some(now.mono + stream.patience);
+            }
+        }
+        let mut frame = Vec::new();
+        let mut size = 0;
+        for (stream, first, bytes) in bundles {
+            if !frame.is_empty() && (size + bytes > FRAME_TARGET || frame.len() == limits::PAGE) {
+                out.effects.push(Effect::SendKept { to: peer, bundles: std::mem::take(&mut frame) });
+                size = 0;
+            }
+            frame.push((stream, first));
+            size += bytes;
+        }
+        if !frame.is_empty() {
+            out.effects.push(Effect::SendKept { to: peer, bundles: frame });
+        }
+    }
+
+    fn mark_delivered(&mut self, place: (PeerId, Epoch), new: &Ranges, now: Now, out: &mut Out) {
+        let stream = self.streams.get_mut(&place).expect("the caller has found it");
+        if new.is_empty() {
+            return;
+        }
+        for (first, last) in new.iter() {
+            stream.row.delivered.insert_range(first, last);
+            stream.dirty = true;
+            out.store(Change::Delivered { stream: stream.row.no, first, last, at: now.wall });
+            out.note(What::LettersDelivered { to: place.0, epoch: place.1, first, last });
+        }
+        for (first, last) in new.iter() {
+            let begin = stream.bundles.range(..=first).next_back().map_or(first, |(begin, _)| *begin);
+            let touched: Vec<u64> = stream.bundles.range(begin..=last).map(|(begin, _)| *begin).collect();
+            for begin in touched {
+                let end = begin + stream.bundles[&begin].ids.len() as u64;
+                if stream.row.delivered.first_missing(begin) < end {
+                    continue;
+                }
+                let bundle = stream.bundles.remove(&begin).expect("just seen");
+                if begin < stream.cursor {
+                    stream.in_flight = stream.in_flight.saturating_sub(bundle.size);
+                }
+                self.copies -= bundle.ids.len() as u64;
+                self.bytes -= bundle.size as u64;
+                out.store(Change::DropBundle { stream: stream.row.no, first: begin });
+            }
+        }
+        stream.patience = self.config.resend_first;
+        stream.resend_at = (stream.in_flight > 0).then(|| now.mono + stream.patience);
+        out.notify(Notice::Receipted { by: place.0 });
+    }
+
+    fn mark_read(&mut self, place: (PeerId, Epoch), read: &Ranges, now: Now, out: &mut Out) {
+        let stream = self.streams.get_mut(&place).expect("the caller has found it");
+        let new = read.minus(&stream.row.read).minus(&read.minus(&stream.row.delivered));
+        for (first, last) in new.iter() {
+            stream.row.read.insert_range(first, last);
+            stream.dirty = true;
+            out.store(Change::ReadBy { stream: stream.row.no, first, last, at: now.wall });
+            out.note(What::LettersRead { by: place.0, epoch: place.1, first, last });
+        }
+        if !new.is_empty() {
+            out.notify(Notice::Receipted { by: place.0 });
+        }
+    }
+
+    fn ask_ids(&mut self, place: (PeerId, Epoch), doubtful: Ranges, now: Now, out: &mut Out) {
+        let stream = self.streams.get_mut(&place).expect("the caller has found it");
+        if stream.asked_at + self.config.resend_first <= now.mono {
+            stream.asked = Ranges::default();
+        }
+        let mut numbers = Ranges::default();
+        let mut room = ASK_MOST;
+        for (first, last) in doubtful.minus(&stream.asked).iter() {
+            if room == 0 || numbers.pieces() == limits::PAGE {
+                break;
+            }
+            let last = last.min(first + room - 1);
+            room -= last - first + 1;
+            numbers.insert_range(first, last);
+            stream.asked.insert_range(first, last);
+        }
+        if !numbers.is_empty() {
+            stream.asked_at = now.mono;
+            out.send(place.0, Say::AskIds { epoch: place.1, numbers });
+        }
+    }
+}
+
+impl Stream {
+    fn new(row: OutStream, patience: Duration) -> Self {
+        let next = row.next;
+        Stream {
+            row,
+            dirty: false,
+            next,
+            drafted: next,
+            bundles: BTreeMap::new(),
+            cursor: 0,
+            in_flight: 0,
+            resend_at: None,
+            patience,
+            sums: Sums::new(next),
+            asked: Ranges::default(),
+            asked_at: Duration::ZERO,
+        }
+    }
+
+    fn floor(&self) -> u64 {
+        self.row.delivered.first_missing(1)
+    }
+
+    /// Everything unreceipted is to be sent again.
+    fn rewind(&mut self) {
+        self.cursor = 0;
+        self.in_flight = 0;
+        self.resend_at = None;
+    }
+
+    fn id_of(&self, number: u64) -> Option<LetterId> {
+        let (first, bundle) = self.bundles.range(..=number).next_back()?;
+        bundle.ids.get(usize::try_from(number - first).ok()?).copied()
+    }
+}
+
+fn unplaced(letter: &SentLetter) -> u64 {
+    letter.to.iter().filter(|copy| copy.place.is_none()).count() as u64
+}
+
+/// What makes two requests with one key the same: everything but the moment.
+fn request_digest(letter: &NewLetter) -> [u8; 32] {
+    let to: Vec<String> = letter.to.iter().map(Addressee::to_string).collect();
+    let whole = codec::encode(&(to, &letter.kind, &letter.payload, letter.in_reply_to, letter.later));
+    Sha256::digest(whole).into()
+}

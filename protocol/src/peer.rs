@@ -1,18 +1,27 @@
 //! One participant: the page on which the machines hang together.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use libp2p_identity::PeerId;
 use rand_chacha::ChaCha8Rng;
 
+use crate::beacon::Beacon;
+use crate::bundle::Contents;
 use crate::config::Config;
+use crate::contact::Contact;
 use crate::edge::Cause;
-use crate::effect::{Effect, Kept};
-use crate::id::{Epoch, KeyId, MachineId};
-use crate::input::{Disk, Input};
-use crate::name::PeerName;
+use crate::effect::{Answer, Effect, Kept, Notice, Out, Refusal, Say};
+use crate::id::{Epoch, KeyId, MachineId, RequestId};
+use crate::inbox::{Inbox, Shown};
+use crate::input::{Command, Disk, Heard, Input, NewLetter, Recalled, Said};
+use crate::myself::Myself;
+use crate::name::{Addressee, PeerName};
 use crate::now::{Now, Timestamp};
+use crate::outbox::{Outbox, Recipient};
+use crate::presence::{Fact, Presence};
+use crate::record::Record;
+use crate::segment::What;
 
 /// Who a participant is: what its key file and its machine say.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -102,24 +111,411 @@ pub struct PeerStatus {
 
 /// One participant.
 #[derive(Debug)]
-pub struct Peer {}
+pub struct Peer {
+    config: Config,
+    rng: ChaCha8Rng,
+    myself: Myself,
+    presence: Presence,
+    outbox: Outbox,
+    inbox: Inbox,
+    record: Record,
+    disk: Disk,
+    started: bool,
+    leaving: bool,
+}
 
 impl Peer {
     /// A participant as its disk remembers it. `rng` must be seeded from true randomness, or from the simulator's seed.
     #[must_use]
-    pub fn new(_me: Identity, _config: Config, _rng: ChaCha8Rng, _kept: Kept, _now: Now) -> Peer {
-        Peer {}
+    pub fn new(identity: Identity, config: Config, mut rng: ChaCha8Rng, kept: Kept, now: Now) -> Peer {
+        let id = identity.id;
+        let record_number = kept.head.map_or(0, |head| head.number);
+        let myself = Myself::new(identity, &config, kept.me, record_number, &mut rng, now);
+        Peer {
+            presence: Presence::new(id, &config, kept.known, now),
+            outbox: Outbox::new(id, &config, kept.out_streams, kept.bundles, kept.waiting, kept.next_letter),
+            inbox: Inbox::new(id, &config, kept.in_streams, kept.recent, kept.next_n, now),
+            record: Record::new(id, myself.facts().chain, kept.head, config.refusal_interval),
+            myself,
+            config,
+            rng,
+            disk: Disk::Enough,
+            started: false,
+            leaving: false,
+        }
     }
 
     /// Takes one fact and says what to do. Cannot fail, cannot wait, asks nobody.
     #[must_use]
-    pub fn handle(&mut self, _input: Input, _now: Now) -> Vec<Effect> {
-        Vec::new()
+    pub fn handle(&mut self, input: Input, now: Now) -> Vec<Effect> {
+        let mut out = Out::default();
+        if !std::mem::replace(&mut self.started, true) {
+            self.myself.started(&mut out);
+        }
+        match input {
+            Input::Tick => self.close(now, &mut out),
+            Input::PeerSeen { peer, address } => {
+                let facts = self.presence.on_seen(peer, address, now);
+                self.spread(facts, now, &mut out);
+            }
+            Input::PeerLost { peer } => {
+                let facts = self.presence.on_lost(peer, now, &mut out);
+                self.spread(facts, now, &mut out);
+            }
+            Input::Listening { addresses } => {
+                if self.myself.on_listening(addresses) {
+                    self.myself.beacon_soon(now);
+                }
+            }
+            Input::Arrived { from, said } => self.on_arrived(from, said, now, &mut out),
+            Input::Heard { token, beacon, .. } => {
+                let (verdict, facts) = self.presence.on_gossip(beacon, now, &mut out);
+                out.effects.push(Effect::Judge { token, verdict });
+                self.settle(facts, now, &mut out);
+            }
+            Input::Refused { from, cause } => {
+                self.record.on_refused(cause);
+                if matches!(cause, Cause::Version | Cause::Malformed) && self.presence.is_linked(&from) {
+                    out.send(from, Say::Unsupported { what: cause.as_str().to_owned() });
+                }
+            }
+            Input::Sealed { draft, bundle } => {
+                let bundle = bundle.expect("cards that nothing can be sealed to are refused at the edge");
+                self.outbox.on_sealed(draft, bundle, now, &mut out);
+            }
+            Input::SendFailed { to, .. } => self.outbox.on_send_failed(to, now),
+            Input::Recalled(recalled) => self.on_recalled(recalled, now, &mut out),
+            Input::Asked { request, command } => self.on_asked(request, command, now, &mut out),
+            Input::Measured { statistics, disk } => {
+                self.myself.on_measured(statistics);
+                self.disk = disk;
+            }
+        }
+        // Entries wait in the record until the batch is closed.
+        self.record.note(out.entries, now);
+        out.effects
     }
 
     /// When to call again with [`Input::Tick`], and why. Calling earlier or later is harmless.
     #[must_use]
     pub fn deadline(&self) -> Option<Deadline> {
-        None
+        let due = |at: Option<Duration>, reason| at.map(|at| Deadline { at, reason });
+        [
+            due(Some(self.myself.deadline()), "beacon"),
+            due(self.presence.deadline(), "presence"),
+            due(self.outbox.deadline(), "letters to send again"),
+            due(self.inbox.deadline(), "a gap in a conversation"),
+            due(self.record.deadline(), "refusals to write down"),
+        ]
+        .into_iter()
+        .flatten()
+        .min_by_key(|deadline| deadline.at)
+    }
+
+    /// What this peer knows, for faces and checkers.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        let me = self.myself.facts();
+        let waiting = self.outbox.waiting_for();
+        let mut peers = self.presence.status();
+        for peer in &mut peers {
+            peer.waiting = waiting.get(&peer.id).copied().unwrap_or(0);
+        }
+        Status {
+            id: self.myself.identity().id,
+            name: me.name.clone(),
+            epoch: me.epoch,
+            boot: me.boot,
+            available: me.available,
+            inactive: me.inactive,
+            addresses: me.addresses.clone(),
+            peers,
+            outbox_letters: self.outbox.copies(),
+            outbox_bytes: self.outbox.bytes(),
+            next_entry: self.record.next_entry(),
+            next_n: self.inbox.next_n(),
+            disk: self.disk,
+            refused: self.record.refusals(),
+        }
+    }
+
+    // -- who speaks
+
+    fn on_arrived(&mut self, from: PeerId, said: Said, now: Now, out: &mut Out) {
+        let facts = self.presence.on_heard(from, now, out);
+        self.spread(facts, now, out);
+        match said {
+            Said::Hello { contact, beacon, yours, answer } => {
+                if yours.is_some_and(|mine| self.myself.is_later_than_memory(&mine)) {
+                    self.mint_epoch(now, out);
+                }
+                let facts = self.presence.on_hello(contact, beacon, answer, now, out);
+                self.settle(facts, now, out);
+            }
+            Said::Beacon(beacon) => {
+                let facts = self.presence.on_beacon_by_stream(beacon, now, out);
+                self.settle(facts, now, out);
+            }
+            Said::Letters { contents, contact, .. } => self.on_letters(contents, contact, now, out),
+            Said::Receipt(receipt) => match self.outbox.on_receipt(&receipt, now, out) {
+                Ok(true) if receipt.epoch == self.myself.facts().epoch => self.mint_epoch(now, out),
+                Ok(_) => {}
+                Err(cause) => self.record.on_refused(cause),
+            },
+            Said::AskIds { epoch, numbers } => {
+                if let Err(cause) = self.inbox.on_ask_ids(from, epoch, numbers, out) {
+                    self.record.on_refused(cause);
+                }
+            }
+            Said::Ids { epoch, ids } => {
+                if let Err(cause) = self.outbox.on_ids(from, epoch, &ids, now, out) {
+                    self.record.on_refused(cause);
+                }
+            }
+            Said::AskPeers { after } => self.presence.on_ask_peers(from, after, now, out),
+            Said::Peers { peers, more } => {
+                let me = self.myself.identity().id;
+                if let Some((mine, _)) = peers.iter().find(|(contact, _)| contact.id == me) {
+                    self.myself.on_own_card(mine.sequence);
+                }
+                let facts = self.presence.on_peers(from, peers, more, now, out);
+                self.settle(facts, now, out);
+            }
+            Said::Leaving => {
+                let facts = self.presence.on_leaving(from, now, out);
+                self.spread(facts, now, out);
+            }
+            // It speaks another version: that is its own record's matter too; here it is only counted.
+            Said::Unsupported { .. } => self.record.on_refused(Cause::Version),
+        }
+    }
+
+    fn on_letters(&mut self, contents: Contents, contact: Heard<Contact>, now: Now, out: &mut Out) {
+        // A letter from a peer never seen before arrives with its name.
+        let learned = self.presence.learn(contact.value, contact.signed, now.wall, Some(now.wall), now, out);
+        self.settle(learned, now, out);
+        if matches!(self.disk, Disk::Low { .. }) {
+            // Not taken and not receipted: its author keeps it and comes again.
+            self.record.on_refused(Cause::Full);
+            return;
+        }
+        match self.inbox.on_bundle(contents, now, out) {
+            Ok(shown) => self.tell_shown(shown, out),
+            Err(cause) => self.record.on_refused(cause),
+        }
+    }
+
+    fn on_recalled(&mut self, recalled: Recalled, now: Now, out: &mut Out) {
+        match recalled {
+            Recalled::Letters { token, found } => {
+                let shown = self.inbox.on_recalled(token, found, now, out);
+                self.tell_shown(shown, out);
+            }
+            Recalled::Key { key, found } => {
+                if let Some((request, letter)) = self.outbox.on_key(&key, found, out) {
+                    self.accept(request, letter, now, out);
+                }
+            }
+        }
+    }
+
+    // -- who asks
+
+    fn on_asked(&mut self, request: RequestId, command: Command, now: Now, out: &mut Out) {
+        let me = self.myself.facts();
+        let (available, inactive) = (me.available, me.inactive);
+        match command {
+            Command::Send(letter) => {
+                if let Some(letter) = self.outbox.ask(request, letter, out) {
+                    self.accept(request, letter, now, out);
+                }
+                return;
+            }
+            Command::MarkRead { letters } => self.inbox.mark_read(&letters, now, out),
+            Command::SetAvailable(available) => self.signal(available, inactive, now, out),
+            Command::SetInactive(inactive) => self.signal(available, inactive, now, out),
+            Command::Rename(name) => {
+                if self.myself.rename(name, out) {
+                    self.myself.beacon_soon(now);
+                }
+            }
+            Command::Leave => {
+                if !std::mem::replace(&mut self.leaving, true) {
+                    self.presence.leave(now, out);
+                    out.note(What::Stopped);
+                }
+            }
+        }
+        out.reply(request, Answer::Done);
+    }
+
+    fn accept(&mut self, request: RequestId, letter: NewLetter, now: Now, out: &mut Out) {
+        let refusal = match self.recipients(&letter) {
+            Ok(to) => {
+                let epoch = self.myself.facts().epoch;
+                self.outbox.accept(request, letter, to, epoch, now, &mut self.rng);
+                return;
+            }
+            Err(refusal) => refusal,
+        };
+        self.outbox.refuse(request, letter.key.as_deref(), &refusal, out);
+    }
+
+    /// Everyone a letter goes to, each once; this node itself is left out of a list.
+    fn recipients(&self, letter: &NewLetter) -> Result<Vec<Recipient>, Refusal> {
+        if self.leaving {
+            return Err(Refusal::Leaving);
+        }
+        if let Disk::Low { free } = self.disk {
+            return Err(Refusal::DiskLow { free });
+        }
+        self.outbox.check(letter)?;
+        let mine = &self.myself.facts().name;
+        let (mut seen, mut to, mut myself) = (BTreeSet::new(), Vec::new(), None);
+        for addressee in &letter.to {
+            match (self.presence.resolve(addressee, mine), addressee) {
+                (Ok(contact), _) => {
+                    if seen.insert(contact.id.to_base58()) {
+                        to.push(Recipient::Known(contact.clone()));
+                    }
+                }
+                (Err(Refusal::Unknown { .. }), Addressee::Name(name)) if letter.later => {
+                    if seen.insert(name.to_string()) {
+                        to.push(Recipient::Later(name.clone()));
+                    }
+                }
+                (Err(refusal @ Refusal::Yourself { .. }), _) => myself = Some(refusal),
+                (Err(refusal), _) => return Err(refusal),
+            }
+        }
+        match myself {
+            Some(refusal) if to.is_empty() => Err(refusal),
+            _ => Ok(to),
+        }
+    }
+
+    fn signal(&mut self, available: bool, inactive: bool, now: Now, out: &mut Out) {
+        if !self.myself.signal(available, inactive, out) {
+            return;
+        }
+        // Neighbours learn it at once by stream; the others by the next beacon, which goes now.
+        let linked: Vec<PeerId> = self.presence.linked().collect();
+        for peer in linked {
+            let beacon = self.beacon();
+            out.send(peer, Say::Beacon(beacon));
+        }
+        self.myself.beacon_soon(now);
+    }
+
+    // -- how facts spread from one machine to the others
+
+    fn settle(&mut self, facts: Result<Vec<Fact>, Cause>, now: Now, out: &mut Out) {
+        match facts {
+            Ok(facts) => self.spread(facts, now, out),
+            Err(cause) => self.record.on_refused(cause),
+        }
+    }
+
+    fn spread(&mut self, facts: Vec<Fact>, now: Now, out: &mut Out) {
+        for fact in facts {
+            match fact {
+                Fact::Greet { peer, answer } => self.greet(peer, answer, out),
+                Fact::Reachable(peer) => {
+                    self.inbox.on_reachable(peer);
+                    self.outbox.set_open(peer, self.presence.takes_letters(&peer), now, out);
+                }
+                Fact::Unreachable(peer) | Fact::Signalled(peer) => {
+                    self.outbox.set_open(peer, self.presence.takes_letters(&peer), now, out);
+                }
+                Fact::Named(peer) => self.on_named(peer),
+            }
+        }
+    }
+
+    fn on_named(&mut self, peer: PeerId) {
+        let Some(contact) = self.presence.contact(&peer) else { return };
+        if !self.outbox.waits_for(&contact.name) {
+            return;
+        }
+        let contact = contact.clone();
+        let mine = &self.myself.facts().name;
+        // A name that several bear is nobody's: the letter goes on waiting.
+        if self.presence.resolve(&Addressee::Name(contact.name.clone()), mine).is_ok() {
+            self.outbox.on_named(&contact, self.myself.facts().epoch);
+        }
+    }
+
+    fn tell_shown(&self, shown: Vec<Shown>, out: &mut Out) {
+        for Shown { n, author, letter, preview, missing_before } in shown {
+            if let Some(contact) = self.presence.contact(&author) {
+                let name = contact.name.clone();
+                out.notify(Notice::LetterShown { n, author, name, letter, preview, missing_before });
+            }
+        }
+    }
+
+    fn greet(&mut self, peer: PeerId, answer: bool, out: &mut Out) {
+        let yours = self.presence.beacon(&peer).map(|beacon| beacon.signed.clone());
+        let hello = Say::Hello { contact: self.myself.contact(), beacon: self.beacon(), yours, answer };
+        out.send(peer, hello);
+    }
+
+    fn beacon(&mut self) -> Beacon {
+        let known = self.presence.known(&self.myself.contact());
+        self.myself.beacon(known, self.record.number())
+    }
+
+    /// Our memory may have jumped back: what we write from now on must not be mistaken for what we have forgotten.
+    fn mint_epoch(&mut self, now: Now, out: &mut Out) {
+        self.close_letters(out);
+        let chain = self.myself.mint_epoch(&mut self.rng, out);
+        self.record.open_chain(chain);
+        self.myself.beacon_soon(now);
+        let linked: Vec<PeerId> = self.presence.linked().collect();
+        for peer in linked {
+            let beacon = self.beacon();
+            out.send(peer, Say::Beacon(beacon));
+        }
+        out.notify(Notice::Warning(
+            "this node's memory is older than what others heard from it (a restored backup or a copied directory?): it goes on under a new epoch"
+                .to_owned(),
+        ));
+    }
+
+    // -- the end of a batch, in the order in which one thing needs another
+
+    fn close(&mut self, now: Now, out: &mut Out) {
+        if self.deadline().is_some_and(|due| due.at + self.config.stalled_after < now.mono) {
+            self.presence.on_stalled(now);
+        }
+        let known = self.presence.known(&self.myself.contact());
+        let facts = self.presence.tick(known, now, &mut self.rng, out);
+        self.spread(facts, now, out);
+        let shown = self.inbox.tick(now, out);
+        self.tell_shown(shown, out);
+        self.close_letters(out);
+        self.outbox.commit_rounds(now, out);
+        self.outbox.tick(now, out);
+        if self.myself.beacon_due(self.presence.links(), now, &mut self.rng) && self.presence.links() > 0 && !self.leaving {
+            let beacon = self.beacon();
+            out.effects.push(Effect::Publish(beacon));
+        }
+        // Receipts bear the number of the segment that this commit writes.
+        let (epoch, number) = (self.myself.facts().epoch, self.record.number() + 1);
+        for receipt in self.inbox.close(epoch, number, out) {
+            if self.presence.is_linked(&receipt.author) {
+                out.send(receipt.author, Say::Receipt(receipt));
+            }
+        }
+        self.outbox.close(out);
+        self.myself.close(out);
+        self.record.note(std::mem::take(&mut out.entries), now);
+        self.record.close(now, out);
+    }
+
+    fn close_letters(&mut self, out: &mut Out) {
+        let (mine, epoch) = (self.myself.contact(), self.myself.facts().epoch);
+        let presence = &self.presence;
+        self.outbox.close_batch(&mine, |peer| presence.contact(peer).cloned(), epoch, &mut self.rng, out);
     }
 }

@@ -1,1 +1,678 @@
-//! stub
+//! Who is here, and who ever was.
+//! Knows nothing of letters. A peer is reachable while a connection is up, its hello was heard on it, and it is heard from;
+//! a verdict of "gone" is a guess, and harmless when wrong.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use libp2p_identity::PeerId;
+use rand_chacha::ChaCha8Rng;
+use rand_core::Rng;
+use sha2::{Digest, Sha256};
+
+use crate::beacon::Beacon;
+use crate::config::{Config, limits};
+use crate::contact::Contact;
+use crate::edge::Cause;
+use crate::effect::{Change, Effect, Known, Notice, Out, Refusal, Say, Verdict};
+use crate::input::Heard;
+use crate::message::Listing;
+use crate::name::{Addressee, PeerName, distinct};
+use crate::now::{Now, Timestamp};
+use crate::peer::PeerStatus;
+use crate::segment::What;
+use crate::sign::Signed;
+
+/// What the other machines should learn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fact {
+    /// Letters can be sent to it, if it welcomes them.
+    Reachable(PeerId),
+    /// They no longer can.
+    Unreachable(PeerId),
+    /// It welcomes letters now, or no longer.
+    Signalled(PeerId),
+    /// It is new here, or bears a new name.
+    Named(PeerId),
+    /// A hello is due to it.
+    Greet { peer: PeerId, answer: bool },
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Presence {
+    me: PeerId,
+    config: Config,
+    peers: BTreeMap<PeerId, Entry>,
+    links: BTreeMap<PeerId, Link>,
+    /// Hash of all (id, card sequence), this node's own included: equal at two peers that know the same.
+    known: u64,
+    judges_from: Duration,
+    exchange: Exchange,
+}
+
+#[derive(Debug)]
+struct Entry {
+    contact: Contact,
+    signed: Signed<Contact>,
+    first_seen: Timestamp,
+    last_seen: Timestamp,
+    beacon: Option<Heard<Beacon>>,
+    written_at: Duration,
+}
+
+#[derive(Debug)]
+struct Link {
+    address: String,
+    /// Its hello was heard on this connection.
+    met: bool,
+    /// It said goodbye.
+    leaving: bool,
+    reachable: bool,
+    /// Judged gone: the connection is wedged and was given up.
+    gone: bool,
+    heard_at: Duration,
+    hello_at: Duration,
+    /// The digest of its list when an exchange taught nothing, and until when it is left alone.
+    barren: Option<(u64, Duration)>,
+}
+
+/// The one exchange of peer lists that may be under way.
+#[derive(Debug, Default)]
+struct Exchange {
+    /// With whom, and since when.
+    with: Option<(PeerId, Duration)>,
+    learned: bool,
+    next_at: Duration,
+}
+
+/// An exchange that was not answered is given up after this (guess).
+const EXCHANGE_PATIENCE: Duration = Duration::from_secs(5);
+/// A peer whose list taught nothing is left alone for this long (guess).
+const BARREN_FOR: Duration = Duration::from_secs(30);
+/// Names shown when one is not known (guess: more would not be read).
+const NEAREST: usize = 3;
+/// Least likeness (Jaro-Winkler) of a name that is shown (guess, tried with typing errors).
+const LIKENESS: f64 = 0.75;
+
+fn weigh(peer: &PeerId, sequence: u64) -> u64 {
+    let mut hash = Sha256::new();
+    hash.update(peer.to_bytes());
+    hash.update(sequence.to_be_bytes());
+    let hash: [u8; 32] = hash.finalize().into();
+    let mut bytes = [0; 8];
+    bytes.copy_from_slice(&hash[..8]);
+    u64::from_be_bytes(bytes)
+}
+
+impl Presence {
+    /// Knows whom the disk knows. Rows that do not decode are left out: they are hints, and come back by exchange.
+    pub(crate) fn new(me: PeerId, config: &Config, known: Vec<Known>, now: Now) -> Self {
+        let mut presence = Presence {
+            me,
+            config: config.clone(),
+            peers: BTreeMap::new(),
+            links: BTreeMap::new(),
+            known: 0,
+            judges_from: now.mono,
+            exchange: Exchange::default(),
+        };
+        for row in known {
+            let Ok(contact) = row.contact.trusted() else { continue };
+            let beacon = row.beacon.and_then(|signed| signed.trusted().ok().map(|value| Heard { value, signed }));
+            presence.known = presence.known.wrapping_add(weigh(&contact.id, contact.sequence));
+            let entry =
+                Entry { contact, signed: row.contact, first_seen: row.first_seen, last_seen: row.last_seen, beacon, written_at: now.mono };
+            presence.peers.insert(entry.contact.id, entry);
+        }
+        presence
+    }
+
+    // -- facts from the network
+
+    /// A connection is up.
+    pub(crate) fn on_seen(&mut self, peer: PeerId, address: String, now: Now) -> Vec<Fact> {
+        let link = self.links.entry(peer).or_insert_with(|| Link {
+            address: String::new(),
+            met: false,
+            leaving: false,
+            reachable: false,
+            gone: false,
+            heard_at: now.mono,
+            hello_at: now.mono,
+            barren: None,
+        });
+        link.address = address;
+        link.gone = false;
+        link.hello_at = now.mono + self.config.hello_interval;
+        vec![Fact::Greet { peer, answer: false }]
+    }
+
+    /// The last connection has closed.
+    pub(crate) fn on_lost(&mut self, peer: PeerId, now: Now, out: &mut Out) -> Vec<Fact> {
+        let mut facts = Vec::new();
+        if let Some(link) = self.links.remove(&peer) {
+            if link.reachable {
+                facts.push(Fact::Unreachable(peer));
+                self.tell_gone(peer, link.leaving, out);
+            }
+            self.write(peer, now, out);
+        }
+        if self.exchange.with.is_some_and(|(with, _)| with == peer) {
+            self.exchange.with = None;
+        }
+        facts
+    }
+
+    /// Something came from this neighbour: it lives.
+    pub(crate) fn on_heard(&mut self, peer: PeerId, now: Now, out: &mut Out) -> Vec<Fact> {
+        let Some(link) = self.links.get_mut(&peer) else { return Vec::new() };
+        link.heard_at = now.mono;
+        if let Some(entry) = self.peers.get_mut(&peer) {
+            entry.last_seen = now.wall;
+        }
+        if link.met && !link.reachable { self.judge(peer, now, out) } else { Vec::new() }
+    }
+
+    /// A neighbour greets. Its card and beacon are its own: the edge has checked.
+    pub(crate) fn on_hello(
+        &mut self,
+        contact: Heard<Contact>,
+        beacon: Heard<Beacon>,
+        answer: bool,
+        now: Now,
+        out: &mut Out,
+    ) -> Result<Vec<Fact>, Cause> {
+        let peer = contact.value.id;
+        if !self.links.contains_key(&peer) {
+            // Overtaken by its own connection's end, or too early; it repeats itself.
+            return Ok(Vec::new());
+        }
+        let mut facts = self.learn(contact.value, contact.signed, now.wall, Some(now.wall), now, out)?;
+        facts.extend(self.on_beacon_by_stream(beacon, now, out)?);
+        if answer {
+            facts.push(Fact::Greet { peer, answer: false });
+        }
+        if let Some(link) = self.links.get_mut(&peer)
+            && !link.met
+        {
+            link.met = true;
+            link.leaving = false;
+            self.exchange.next_at = self.exchange.next_at.min(now.mono + self.config.first_exchange).max(now.mono);
+        }
+        facts.extend(self.judge(peer, now, out));
+        Ok(facts)
+    }
+
+    /// A beacon from its own peer by stream: also a new epoch is believed.
+    pub(crate) fn on_beacon_by_stream(&mut self, beacon: Heard<Beacon>, now: Now, out: &mut Out) -> Result<Vec<Fact>, Cause> {
+        let peer = beacon.value.peer;
+        let Some(entry) = self.peers.get(&peer) else { return Err(Cause::Unexpected) };
+        let late =
+            entry.beacon.as_ref().is_some_and(|last| last.value.epoch == beacon.value.epoch && last.value.order() > beacon.value.order());
+        if late {
+            return Ok(Vec::new());
+        }
+        Ok(self.accept_beacon(beacon, now, out))
+    }
+
+    /// A beacon by gossip: only a later one of the epoch we know counts, and is passed on.
+    pub(crate) fn on_gossip(&mut self, beacon: Heard<Beacon>, now: Now, out: &mut Out) -> (Verdict, Result<Vec<Fact>, Cause>) {
+        let peer = beacon.value.peer;
+        if peer == self.me {
+            return (Verdict::Ignore, Ok(Vec::new()));
+        }
+        // Without its card a peer cannot be met; lists are exchanged because `known` differs.
+        let Some(entry) = self.peers.get(&peer) else { return (Verdict::Accept, Ok(Vec::new())) };
+        match &entry.beacon {
+            Some(last) if last.value.epoch != beacon.value.epoch => (Verdict::Ignore, Ok(Vec::new())),
+            Some(last) if last.value.order() > beacon.value.order() => (Verdict::Ignore, Err(Cause::Replayed)),
+            Some(last) if last.value.order() == beacon.value.order() => (Verdict::Ignore, Ok(Vec::new())),
+            _ => {
+                let facts = self.accept_beacon(beacon, now, out);
+                (Verdict::Accept, Ok(facts))
+            }
+        }
+    }
+
+    /// A neighbour leaves in order.
+    pub(crate) fn on_leaving(&mut self, peer: PeerId, now: Now, out: &mut Out) -> Vec<Fact> {
+        let Some(link) = self.links.get_mut(&peer) else { return Vec::new() };
+        link.met = false;
+        link.leaving = true;
+        link.hello_at = now.mono + self.config.gone_at_least;
+        self.judge(peer, now, out)
+    }
+
+    /// A neighbour tells whom it knows. Returns the next page to ask for.
+    pub(crate) fn on_peers(
+        &mut self,
+        from: PeerId,
+        peers: Vec<(Contact, Listing)>,
+        more: bool,
+        now: Now,
+        out: &mut Out,
+    ) -> Result<Vec<Fact>, Cause> {
+        if self.exchange.with.is_none_or(|(with, _)| with != from) {
+            return Err(Cause::Unexpected);
+        }
+        let last = peers.last().map(|(contact, _)| contact.id);
+        let mut facts = Vec::new();
+        for (contact, listing) in peers {
+            let ago = |ms| now.wall.before(Duration::from_millis(ms));
+            let (first, seen) = (ago(listing.first_seen_ago), listing.last_seen_ago.map(ago));
+            let before = self.known;
+            // A full list of peers is no reason to stop listening to the rest.
+            facts.extend(self.learn(contact, listing.contact, first, seen, now, out).unwrap_or_default());
+            self.exchange.learned |= before != self.known;
+        }
+        match last.filter(|_| more) {
+            Some(after) => {
+                self.exchange.with = Some((from, now.mono));
+                out.send(from, Say::AskPeers { after: Some(after) });
+            }
+            None => self.end_exchange(from, now),
+        }
+        Ok(facts)
+    }
+
+    /// A neighbour asks whom we know.
+    pub(crate) fn on_ask_peers(&self, from: PeerId, after: Option<PeerId>, now: Now, out: &mut Out) {
+        use std::ops::Bound::{Excluded, Unbounded};
+        let beyond = after.map_or(Unbounded, Excluded);
+        let mut rest = self.peers.range((beyond, Unbounded)).filter(|(peer, _)| **peer != from);
+        let peers: Vec<Listing> = rest
+            .by_ref()
+            .take(limits::PAGE)
+            .map(|(peer, entry)| {
+                let last = if self.links.contains_key(peer) { now.wall } else { entry.last_seen };
+                let ms = |time: Timestamp| now.wall.0.saturating_sub(time.0);
+                Listing {
+                    contact: entry.signed.clone(),
+                    first_seen_ago: ms(entry.first_seen),
+                    last_seen_ago: (last.0 > 0).then(|| ms(last)),
+                }
+            })
+            .collect();
+        let more = rest.next().is_some();
+        out.send(from, Say::Peers { peers, more });
+    }
+
+    /// A card came, by whatever road; the greater sequence wins.
+    ///
+    /// # Errors
+    /// No more peers are remembered; nothing changed.
+    pub(crate) fn learn(
+        &mut self,
+        contact: Contact,
+        signed: Signed<Contact>,
+        first_seen: Timestamp,
+        last_seen: Option<Timestamp>,
+        now: Now,
+        out: &mut Out,
+    ) -> Result<Vec<Fact>, Cause> {
+        let peer = contact.id;
+        if peer == self.me {
+            return Ok(Vec::new());
+        }
+        let mut facts = Vec::new();
+        let mut changed = false;
+        match self.peers.get_mut(&peer) {
+            None => {
+                if self.peers.len() >= self.config.peers {
+                    return Err(Cause::Full);
+                }
+                self.warn_of_shared_name(&contact, out);
+                self.known = self.known.wrapping_add(weigh(&peer, contact.sequence));
+                self.dial(&contact, out);
+                let entry = Entry {
+                    contact,
+                    signed,
+                    first_seen: first_seen.min(now.wall),
+                    last_seen: last_seen.unwrap_or_default().min(now.wall),
+                    beacon: None,
+                    written_at: now.mono,
+                };
+                self.peers.insert(peer, entry);
+                facts.push(Fact::Named(peer));
+                changed = true;
+            }
+            Some(entry) => {
+                entry.last_seen = entry.last_seen.max(last_seen.unwrap_or_default().min(now.wall));
+                if contact.sequence > entry.contact.sequence {
+                    self.known = self.known.wrapping_sub(weigh(&peer, entry.contact.sequence)).wrapping_add(weigh(&peer, contact.sequence));
+                    let old = std::mem::replace(&mut entry.contact, contact.clone());
+                    entry.signed = signed;
+                    changed = true;
+                    if old.name != contact.name {
+                        out.note(What::PeerRenamed { peer, old: old.name.clone(), new: contact.name.clone() });
+                        out.notify(Notice::Warning(format!("{} is now called {} (same key)", old.name, contact.name)));
+                        self.warn_of_shared_name(&contact, out);
+                        facts.push(Fact::Named(peer));
+                    }
+                    if old.addresses != contact.addresses {
+                        self.dial(&contact, out);
+                    }
+                }
+            }
+        }
+        if changed {
+            self.write(peer, now, out);
+        }
+        Ok(facts)
+    }
+
+    // -- time
+
+    /// Judges who is silent, repeats hellos, exchanges lists. `mine` is what [`Presence::known`] told.
+    pub(crate) fn tick(&mut self, mine: u64, now: Now, rng: &mut ChaCha8Rng, out: &mut Out) -> Vec<Fact> {
+        let mut facts = Vec::new();
+        let linked: Vec<PeerId> = self.links.keys().copied().collect();
+        for peer in linked {
+            facts.extend(self.judge(peer, now, out));
+            if let Some(link) = self.links.get_mut(&peer)
+                && !link.met
+                && link.hello_at <= now.mono
+            {
+                link.hello_at = now.mono + self.config.hello_interval;
+                facts.push(Fact::Greet { peer, answer: true });
+            }
+            let stale = self.peers.get(&peer).is_some_and(|entry| entry.written_at + self.config.last_seen_interval <= now.mono);
+            if stale {
+                self.write(peer, now, out);
+            }
+        }
+        self.exchange(mine, now, rng, out);
+        facts
+    }
+
+    /// This node itself was away for a while: what it did not hear is its own fault.
+    pub(crate) fn on_stalled(&mut self, now: Now) {
+        self.judges_from = now.mono + self.config.stalled_grace;
+    }
+
+    /// When [`Presence::tick`] has something to do.
+    pub(crate) fn deadline(&self) -> Option<Duration> {
+        let links = self.links.iter().flat_map(|(peer, link)| {
+            let judged = match (link.reachable, link.gone, link.met) {
+                (true, _, _) => Some((link.heard_at + self.unavailable_after()).max(self.judges_from)),
+                (false, false, true) => Some((link.heard_at + self.gone_after()).max(self.judges_from)),
+                _ => None,
+            };
+            let greeted = (!link.met).then_some(link.hello_at);
+            let written = self.peers.get(peer).map(|entry| entry.written_at + self.config.last_seen_interval);
+            [judged, greeted, written]
+        });
+        let exchange = match self.exchange.with {
+            Some((_, since)) => Some(since + EXCHANGE_PATIENCE),
+            None => self.links.keys().any(|peer| self.differs(*peer, None)).then_some(self.exchange.next_at),
+        };
+        links.flatten().chain(exchange).min()
+    }
+
+    // -- questions
+
+    /// The number of peers connected.
+    pub(crate) fn links(&self) -> usize {
+        self.links.len()
+    }
+
+    /// All peers connected.
+    pub(crate) fn linked(&self) -> impl Iterator<Item = PeerId> + '_ {
+        self.links.keys().copied()
+    }
+
+    pub(crate) fn is_linked(&self, peer: &PeerId) -> bool {
+        self.links.contains_key(peer)
+    }
+
+    /// Whether letters can be sent to it now and are welcome.
+    pub(crate) fn takes_letters(&self, peer: &PeerId) -> bool {
+        self.links.get(peer).is_some_and(|link| link.reachable)
+            && self.peers.get(peer).and_then(|entry| entry.beacon.as_ref()).is_some_and(|beacon| beacon.value.available)
+    }
+
+    pub(crate) fn contact(&self, peer: &PeerId) -> Option<&Contact> {
+        self.peers.get(peer).map(|entry| &entry.contact)
+    }
+
+    /// The latest beacon of a peer that this node heard.
+    pub(crate) fn beacon(&self, peer: &PeerId) -> Option<&Heard<Beacon>> {
+        self.peers.get(peer).and_then(|entry| entry.beacon.as_ref())
+    }
+
+    /// The digest of all cards, with this node's own.
+    pub(crate) fn known(&self, mine: &Contact) -> u64 {
+        self.known.wrapping_add(weigh(&mine.id, mine.sequence))
+    }
+
+    /// The one peer that is meant.
+    ///
+    /// # Errors
+    /// [`Refusal::Unknown`], [`Refusal::Ambiguous`] or [`Refusal::Yourself`].
+    pub(crate) fn resolve(&self, to: &Addressee, mine: &PeerName) -> Result<&Contact, Refusal> {
+        let me = match to {
+            Addressee::Id(id) => *id == self.me,
+            Addressee::Ending(name, ending) => name == mine && self.me.to_base58().ends_with(ending),
+            Addressee::Name(name) => name == mine && !self.peers.values().any(|entry| entry.contact.name == *name),
+        };
+        if me {
+            return Err(Refusal::Yourself { name: to.to_string() });
+        }
+        let fits = |contact: &&Contact| match to {
+            Addressee::Id(id) => contact.id == *id,
+            Addressee::Ending(name, ending) => contact.name == *name && contact.id.to_base58().ends_with(ending),
+            Addressee::Name(name) => contact.name == *name,
+        };
+        let found: Vec<&Contact> = self.peers.values().map(|entry| &entry.contact).filter(fits).collect();
+        match found.as_slice() {
+            [one] => Ok(one),
+            [] => Err(Refusal::Unknown { name: to.to_string(), nearest: self.nearest(to) }),
+            several => Err(Refusal::Ambiguous {
+                name: to.to_string(),
+                candidates: several.iter().map(|contact| distinct(&contact.name, &contact.id)).collect(),
+            }),
+        }
+    }
+
+    /// Every peer, for faces; `waiting` letters are the outbox's to tell.
+    pub(crate) fn status(&self) -> Vec<PeerStatus> {
+        self.peers
+            .iter()
+            .map(|(peer, entry)| {
+                let link = self.links.get(peer);
+                let reachable = link.is_some_and(|link| link.reachable);
+                let welcomes = entry.beacon.as_ref().is_none_or(|beacon| beacon.value.available);
+                PeerStatus {
+                    id: *peer,
+                    name: entry.contact.name.clone(),
+                    available: reachable && welcomes,
+                    reachable,
+                    connected: link.is_some(),
+                    welcomes,
+                    inactive: entry.beacon.as_ref().is_some_and(|beacon| beacon.value.inactive),
+                    machine: entry.contact.machine,
+                    addresses: entry.contact.addresses.clone(),
+                    first_seen: entry.first_seen,
+                    last_seen: entry.last_seen,
+                    waiting: 0,
+                }
+            })
+            .collect()
+    }
+
+    /// Writes when each neighbour was last heard: this node is about to stop.
+    pub(crate) fn leave(&mut self, now: Now, out: &mut Out) {
+        let linked: Vec<PeerId> = self.links.keys().copied().collect();
+        for peer in linked {
+            out.send(peer, Say::Leaving);
+            self.write(peer, now, out);
+        }
+    }
+
+    // -- private
+
+    fn unavailable_after(&self) -> Duration {
+        self.interval() * self.config.missed_unavailable
+    }
+
+    fn gone_after(&self) -> Duration {
+        (self.interval() * self.config.missed_gone).max(self.config.gone_at_least)
+    }
+
+    fn interval(&self) -> Duration {
+        let stretched = Duration::from_secs(self.links.len() as u64 + 1) / self.config.beacons_per_second.max(1);
+        self.config.beacon_interval.max(stretched)
+    }
+
+    fn accept_beacon(&mut self, beacon: Heard<Beacon>, now: Now, out: &mut Out) -> Vec<Fact> {
+        let peer = beacon.value.peer;
+        let mut facts = Vec::new();
+        let sequence = beacon.value.contact;
+        if let Some(entry) = self.peers.get_mut(&peer) {
+            let signals = |beacon: &Beacon| (beacon.available, beacon.inactive);
+            if entry.beacon.as_ref().is_none_or(|last| signals(&last.value) != signals(&beacon.value)) {
+                facts.push(Fact::Signalled(peer));
+            }
+            entry.last_seen = now.wall;
+            let outdated = sequence > entry.contact.sequence;
+            let epoch_changed = entry.beacon.as_ref().is_none_or(|last| last.value.epoch != beacon.value.epoch);
+            entry.beacon = Some(beacon);
+            if outdated && self.links.get(&peer).is_some_and(|link| link.met) {
+                // Its card has changed: greeting it brings its new one.
+                facts.push(Fact::Greet { peer, answer: true });
+            }
+            if epoch_changed {
+                self.write(peer, now, out);
+            }
+        }
+        if let Some(link) = self.links.get_mut(&peer) {
+            link.heard_at = now.mono;
+        }
+        facts.extend(self.judge(peer, now, out));
+        facts
+    }
+
+    /// Brings the verdict on a neighbour up to date.
+    fn judge(&mut self, peer: PeerId, now: Now, out: &mut Out) -> Vec<Fact> {
+        let (unavailable, gone) = (self.unavailable_after(), self.gone_after());
+        let judging = now.mono >= self.judges_from;
+        let Some(link) = self.links.get_mut(&peer) else { return Vec::new() };
+        let silent = now.mono.saturating_sub(link.heard_at);
+        let reachable = link.met && (silent < unavailable || (link.reachable && !judging));
+        if link.met && judging && silent >= gone && !link.gone {
+            link.gone = true;
+            out.effects.push(Effect::Forget { peer });
+        }
+        if reachable == link.reachable {
+            return Vec::new();
+        }
+        link.reachable = reachable;
+        let (address, in_order) = (link.address.clone(), link.leaving);
+        if reachable {
+            link.gone = false;
+            let Some(name) = self.contact(&peer).map(|contact| contact.name.clone()) else { return Vec::new() };
+            out.note(What::PeerCame { peer, name: name.clone() });
+            out.notify(Notice::PeerHere { peer, name, address });
+            vec![Fact::Reachable(peer)]
+        } else {
+            self.tell_gone(peer, in_order, out);
+            self.write(peer, now, out);
+            vec![Fact::Unreachable(peer)]
+        }
+    }
+
+    fn tell_gone(&self, peer: PeerId, in_order: bool, out: &mut Out) {
+        out.note(What::PeerLeft { peer });
+        if let Some(contact) = self.contact(&peer) {
+            out.notify(Notice::PeerGone { peer, name: contact.name.clone(), in_order });
+        }
+    }
+
+    fn write(&mut self, peer: PeerId, now: Now, out: &mut Out) {
+        if let Some(entry) = self.peers.get_mut(&peer) {
+            entry.written_at = now.mono;
+            out.store(Change::Known(Box::new(Known {
+                contact: entry.signed.clone(),
+                first_seen: entry.first_seen,
+                last_seen: entry.last_seen,
+                beacon: entry.beacon.as_ref().map(|beacon| beacon.signed.clone()),
+            })));
+        }
+    }
+
+    fn dial(&self, contact: &Contact, out: &mut Out) {
+        if !self.links.contains_key(&contact.id) && !contact.addresses.is_empty() {
+            out.effects.push(Effect::Dial { peer: contact.id, addresses: contact.addresses.clone() });
+        }
+    }
+
+    fn warn_of_shared_name(&self, contact: &Contact, out: &mut Out) {
+        let other = self.peers.values().map(|entry| &entry.contact).find(|other| other.name == contact.name && other.id != contact.id);
+        if let Some(other) = other {
+            out.note(What::NameOnNewKey { name: contact.name.clone(), old: other.id, new: contact.id });
+            let (old, new) = (distinct(&other.name, &other.id), distinct(&contact.name, &contact.id));
+            out.notify(Notice::Warning(format!("two peers are called {}: {old} and now {new}", contact.name)));
+        }
+    }
+
+    fn nearest(&self, to: &Addressee) -> Vec<String> {
+        let wanted = match to {
+            Addressee::Name(name) | Addressee::Ending(name, _) => name.as_str().to_lowercase(),
+            Addressee::Id(_) => return Vec::new(),
+        };
+        let names = self.peers.values().map(|entry| entry.contact.name.as_str());
+        let mut close: Vec<(f64, &str)> = names.map(|name| (likeness(&wanted, &name.to_lowercase()), name)).collect();
+        close.retain(|(likeness, _)| *likeness >= LIKENESS);
+        close.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(b.1)));
+        close.dedup_by(|a, b| a.1 == b.1);
+        close.into_iter().take(NEAREST).map(|(_, name)| name.to_owned()).collect()
+    }
+
+    /// Whether this neighbour knows something else than we do, and asking may help.
+    fn differs(&self, peer: PeerId, at: Option<(Duration, u64)>) -> bool {
+        let Some(link) = self.links.get(&peer).filter(|link| link.met && link.reachable) else { return false };
+        let Some(beacon) = self.beacon(&peer) else { return false };
+        match at {
+            None => true,
+            Some((now, known)) => {
+                let barren = link.barren.is_some_and(|(digest, until)| digest == beacon.value.known && now < until);
+                beacon.value.known != known && !barren
+            }
+        }
+    }
+
+    fn exchange(&mut self, mine: u64, now: Now, rng: &mut ChaCha8Rng, out: &mut Out) {
+        if let Some((with, since)) = self.exchange.with
+            && since + EXCHANGE_PATIENCE <= now.mono
+        {
+            self.end_exchange(with, now);
+        }
+        if self.exchange.with.is_some() || now.mono < self.exchange.next_at {
+            return;
+        }
+        self.exchange.next_at = now.mono + self.config.exchange_interval;
+        let differing: Vec<PeerId> = self.links.keys().copied().filter(|peer| self.differs(*peer, Some((now.mono, mine)))).collect();
+        if differing.is_empty() {
+            return;
+        }
+        let chosen = differing[rng.next_u32() as usize % differing.len()];
+        self.exchange.with = Some((chosen, now.mono));
+        self.exchange.learned = false;
+        out.send(chosen, Say::AskPeers { after: None });
+    }
+
+    fn end_exchange(&mut self, with: PeerId, now: Now) {
+        self.exchange.with = None;
+        let digest = self.beacon(&with).map(|beacon| beacon.value.known);
+        let learned = self.exchange.learned;
+        if let (Some(link), Some(digest)) = (self.links.get_mut(&with), digest) {
+            link.barren = (!learned).then_some((digest, now.mono + BARREN_FOR));
+        }
+    }
+}
+
+/// How alike two names are, 0 to 1; a name that begins with what was typed is always alike.
+fn likeness(wanted: &str, name: &str) -> f64 {
+    if name.starts_with(wanted) { 1.0 } else { strsim::jaro_winkler(wanted, name) }
+}

@@ -1,0 +1,214 @@
+//! This node's own facts: memory, name, signals, card and beacon.
+//! Knows nothing of others. What it says of itself never goes back: boots, counters and card sequences only grow.
+
+use std::time::Duration;
+
+use rand_chacha::ChaCha8Rng;
+use rand_core::Rng;
+use serde_bytes::ByteArray;
+
+use crate::beacon::{Beacon, Statistics};
+use crate::bundle::SUITE;
+use crate::config::Config;
+use crate::contact::{ADDRESS_BYTES_MAX, ADDRESSES_MAX, Contact};
+use crate::effect::{Change, Me, Out};
+use crate::id::Epoch;
+use crate::name::PeerName;
+use crate::now::Now;
+use crate::peer::Identity;
+use crate::segment::What;
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Myself {
+    identity: Identity,
+    me: Me,
+    nonce: u64,
+    counter: u64,
+    statistics: Statistics,
+    /// The number of the last record segment when this start began: a beacon that names a later one of an earlier boot
+    /// was made by a memory that this node does not have.
+    record_at_start: u64,
+    beacon_at: Duration,
+    interval: Duration,
+    beacons_per_second: u32,
+    dirty: bool,
+}
+
+impl Myself {
+    /// One more start of the memory `kept`, or the first of a new one.
+    pub(crate) fn new(identity: Identity, config: &Config, kept: Option<Me>, record: u64, rng: &mut ChaCha8Rng, now: Now) -> Self {
+        let mut me = kept.unwrap_or_else(|| Me {
+            epoch: Epoch(rng.next_u64()),
+            boot: 0,
+            name: identity.name.clone(),
+            contact: 1,
+            addresses: Vec::new(),
+            available: true,
+            inactive: false,
+            chain: rng.next_u64(),
+        });
+        me.boot += 1;
+        Myself {
+            identity,
+            me,
+            nonce: rng.next_u64(),
+            counter: 0,
+            statistics: Statistics::default(),
+            record_at_start: record,
+            beacon_at: now.mono,
+            interval: config.beacon_interval,
+            beacons_per_second: config.beacons_per_second,
+            dirty: true,
+        }
+    }
+
+    pub(crate) fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    pub(crate) fn facts(&self) -> &Me {
+        &self.me
+    }
+
+    /// Notes the start in the record.
+    pub(crate) fn started(&self, out: &mut Out) {
+        out.note(What::Started { boot: self.me.boot, epoch: self.me.epoch });
+    }
+
+    /// The card as it is now.
+    pub(crate) fn contact(&self) -> Contact {
+        Contact {
+            id: self.identity.id,
+            name: self.me.name.clone(),
+            machine: self.identity.machine,
+            suite: SUITE,
+            encryption_key: ByteArray::new(self.identity.encryption_key),
+            key: self.identity.key,
+            addresses: self.me.addresses.clone(),
+            sequence: self.me.contact,
+        }
+    }
+
+    /// The next beacon.
+    pub(crate) fn beacon(&mut self, known: u64, record: u64) -> Beacon {
+        self.counter += 1;
+        Beacon {
+            peer: self.identity.id,
+            epoch: self.me.epoch,
+            boot: self.me.boot,
+            nonce: self.nonce,
+            counter: self.counter,
+            contact: self.me.contact,
+            available: self.me.available,
+            inactive: self.me.inactive,
+            services: 0,
+            known,
+            record,
+            statistics: self.statistics,
+        }
+    }
+
+    /// Whether a beacon is due; if so the next is planned, later the more `peers` there are.
+    pub(crate) fn beacon_due(&mut self, peers: usize, now: Now, rng: &mut ChaCha8Rng) -> bool {
+        if now.mono < self.beacon_at {
+            return false;
+        }
+        let stretched = Duration::from_secs(peers as u64 + 1) / self.beacons_per_second.max(1);
+        let interval = self.interval.max(stretched);
+        // A tenth of jitter keeps nodes that started together from speaking together.
+        let jitter = interval / 10 * (rng.next_u32() % 1000) / 1000;
+        self.beacon_at = now.mono + interval - jitter;
+        true
+    }
+
+    /// The next beacon should leave with this batch.
+    pub(crate) fn beacon_soon(&mut self, now: Now) {
+        self.beacon_at = self.beacon_at.min(now.mono);
+    }
+
+    pub(crate) fn deadline(&self) -> Duration {
+        self.beacon_at
+    }
+
+    pub(crate) fn on_measured(&mut self, statistics: Statistics) {
+        self.statistics = statistics;
+    }
+
+    /// New addresses make a new card; true if they are new.
+    pub(crate) fn on_listening(&mut self, mut addresses: Vec<String>) -> bool {
+        addresses.retain(|address| address.len() <= ADDRESS_BYTES_MAX && address.is_ascii());
+        addresses.sort();
+        addresses.dedup();
+        addresses.truncate(ADDRESSES_MAX);
+        let new = addresses != self.me.addresses;
+        if new {
+            self.me.addresses = addresses;
+            self.new_card();
+        }
+        new
+    }
+
+    /// Takes another name; true if it is another.
+    pub(crate) fn rename(&mut self, name: PeerName, out: &mut Out) -> bool {
+        if name == self.me.name {
+            return false;
+        }
+        let old = std::mem::replace(&mut self.me.name, name.clone());
+        out.note(What::PeerRenamed { peer: self.identity.id, old, new: name });
+        self.new_card();
+        true
+    }
+
+    /// Changes a signal; true if it changed.
+    pub(crate) fn signal(&mut self, available: bool, inactive: bool, out: &mut Out) -> bool {
+        if (available, inactive) == (self.me.available, self.me.inactive) {
+            return false;
+        }
+        self.me.available = available;
+        self.me.inactive = inactive;
+        self.dirty = true;
+        out.note(What::Signalled { available, inactive });
+        true
+    }
+
+    /// Somebody has a card of ours with this sequence: ours must be greater to win.
+    pub(crate) fn on_own_card(&mut self, sequence: u64) {
+        if sequence > self.me.contact {
+            self.me.contact = sequence;
+            self.new_card();
+        }
+    }
+
+    /// Whether a beacon signed by us shows that our memory jumped back: it is later than what we remember.
+    pub(crate) fn is_later_than_memory(&self, beacon: &Beacon) -> bool {
+        beacon.epoch == self.me.epoch
+            && match beacon.boot.cmp(&self.me.boot) {
+                std::cmp::Ordering::Greater => true,
+                std::cmp::Ordering::Equal => beacon.nonce != self.nonce,
+                std::cmp::Ordering::Less => beacon.record > self.record_at_start,
+            }
+    }
+
+    /// A new memory for what is authored from now on. Returns the new chain of the record.
+    pub(crate) fn mint_epoch(&mut self, rng: &mut ChaCha8Rng, out: &mut Out) -> u64 {
+        let (old, new) = (self.me.epoch, Epoch(rng.next_u64()));
+        self.me.epoch = new;
+        self.me.chain = rng.next_u64();
+        self.dirty = true;
+        out.note(What::EpochMinted { old, new });
+        self.me.chain
+    }
+
+    /// Writes what changed.
+    pub(crate) fn close(&mut self, out: &mut Out) {
+        if std::mem::take(&mut self.dirty) {
+            out.store(Change::Me(self.me.clone()));
+        }
+    }
+
+    fn new_card(&mut self) {
+        self.me.contact += 1;
+        self.dirty = true;
+    }
+}
