@@ -167,6 +167,38 @@ pub fn key_id(encryption_key: &[u8; 32]) -> KeyId {
     KeyId::new(id)
 }
 
+/// Whether something can be sealed to a key: points of small order yield no secret (RFC 7748 section 6.1), whatever the
+/// other side's key is; HPKE refuses them when sealing (RFC 9180 section 7.1.4).
+#[must_use]
+pub fn can_seal_to(encryption_key: &[u8; 32]) -> bool {
+    /// The u-coordinates of the points of small order on curve and twist, reduced, in little endian; and those below
+    /// 2^255 that reduce to them. Computed from the group orders; listed alike at <https://cr.yp.to/ecdh.html#validate>.
+    const SMALL: [[u8; 32]; 7] = [
+        [0; 32],
+        with_ends(1, 0, 0),
+        [
+            0xe0, 0xeb, 0x7a, 0x7c, 0x3b, 0x41, 0xb8, 0xae, 0x16, 0x56, 0xe3, 0xfa, 0xf1, 0x9f, 0xc4, 0x6a, 0xda, 0x09, 0x8d, 0xeb, 0x9c,
+            0x32, 0xb1, 0xfd, 0x86, 0x62, 0x05, 0x16, 0x5f, 0x49, 0xb8, 0x00,
+        ],
+        [
+            0x5f, 0x9c, 0x95, 0xbc, 0xa3, 0x50, 0x8c, 0x24, 0xb1, 0xd0, 0xb1, 0x55, 0x9c, 0x83, 0xef, 0x5b, 0x04, 0x44, 0x5c, 0xc4, 0x58,
+            0x1c, 0x8e, 0x86, 0xd8, 0x22, 0x4e, 0xdd, 0xd0, 0x9f, 0x11, 0x57,
+        ],
+        with_ends(0xec, 0xff, 0x7f),
+        with_ends(0xed, 0xff, 0x7f),
+        with_ends(0xee, 0xff, 0x7f),
+    ];
+    const fn with_ends(first: u8, middle: u8, last: u8) -> [u8; 32] {
+        let mut bytes = [middle; 32];
+        bytes[0] = first;
+        bytes[31] = last;
+        bytes
+    }
+    let mut reduced = *encryption_key;
+    reduced[31] &= 0x7f;
+    !SMALL.contains(&reduced)
+}
+
 impl Bundle {
     /// SHA-256 over the header's length, the header and the sealed bytes.
     #[must_use]

@@ -231,7 +231,8 @@ impl Edge {
 
     fn contact(&self, signed: Signed<Contact>) -> Result<Heard<Contact>, Cause> {
         let heard = self.check(signed)?;
-        let fits = heard.value.within_limits() && bundle::key_id(&heard.value.encryption_key.into_array()) == heard.value.key;
+        let key = heard.value.encryption_key.into_array();
+        let fits = heard.value.within_limits() && bundle::key_id(&key) == heard.value.key && bundle::can_seal_to(&key);
         if fits { Ok(heard) } else { Err(Cause::Inconsistent) }
     }
 }

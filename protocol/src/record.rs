@@ -128,7 +128,7 @@ mod tests {
 
     #[test]
     fn segments_are_numbered_and_chained() {
-        let mut record = Record::new(PeerId::random(), 7, None, Duration::from_secs(1));
+        let mut record = Record::new(crate::bundle::Secrets::from_seeds(&[1; 32], &[2; 32]).id(), 7, None, Duration::from_secs(1));
         let mut out = Out::default();
         for _ in 0..3 {
             record.note(vec![What::Stopped, What::Stopped], now(1));
@@ -145,7 +145,7 @@ mod tests {
 
     #[test]
     fn refusals_are_counted_and_written_once_a_second() {
-        let mut record = Record::new(PeerId::random(), 7, None, Duration::from_secs(1));
+        let mut record = Record::new(crate::bundle::Secrets::from_seeds(&[1; 32], &[2; 32]).id(), 7, None, Duration::from_secs(1));
         let mut out = Out::default();
         for second in [1, 1, 1, 2] {
             record.on_refused(Cause::Sealed);
