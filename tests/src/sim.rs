@@ -173,6 +173,11 @@ impl Sim {
                     self.network.break_link(pair, &mut self.agenda);
                 }
             }
+            Event::Torn { pair, generation } => {
+                if self.network.is_torn(pair, generation) {
+                    self.network.break_link(pair, &mut self.agenda);
+                }
+            }
             Event::Frame { from, to, generation, frame } => {
                 if self.network.reaches(from, to, generation) {
                     let peer = self.nodes[from].identity.id;
@@ -190,7 +195,7 @@ impl Sim {
                 }
             }
             Event::Heal { cut } => {
-                self.network.heal(Some(cut));
+                self.network.heal(Some(cut), &mut self.agenda);
                 self.reconnect_all();
             }
             Event::Fault(fault) => self.on_fault(fault),

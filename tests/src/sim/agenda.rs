@@ -36,6 +36,8 @@ pub(crate) enum Event {
     Lost { pair: Pair, generation: u64, side: usize },
     /// A connection whose frames have vanished for a while dies, if they still do.
     Starved { pair: Pair, generation: u64 },
+    /// A connection that lost frames in a cut dies, also if the cut is healed.
+    Torn { pair: Pair, generation: u64 },
     /// A frame reaches a node.
     Frame { from: usize, to: usize, generation: u64, frame: Rc<Frame> },
     /// A gossip reaches a node.

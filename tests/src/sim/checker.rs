@@ -197,8 +197,9 @@ impl Checker {
             if !disk.by_id.contains_key(id) {
                 authored.forgotten = true;
                 let gone: Vec<_> = authored.recipients.iter().map(|to| (*id, *to)).collect();
-                gone.iter().for_each(|copy| drop(self.open.remove(copy)));
-                // Its recipients may have it, or be about to.
+                for copy in gone {
+                    self.open.remove(&copy);
+                }
             }
         }
         self.texts.retain(|(author, _), id| *author != node || disk.by_id.contains_key(id));
@@ -221,7 +222,8 @@ impl Checker {
 
     /// A node is about to start from this disk: all that its users were told is on it.
     pub(crate) fn on_start(&self, node: usize, disk: &Disk) -> Verdict {
-        for (id, authored) in self.authored.iter().filter(|(_, authored)| authored.author == node && authored.accepted && !authored.forgotten) {
+        let mine = |authored: &Authored| authored.author == node && authored.accepted && !authored.forgotten;
+        for (id, _) in self.authored.iter().filter(|(_, authored)| mine(authored)) {
             demand!(disk.by_id.contains_key(id), "accepted letter {id} is not on the disk any more");
         }
         for (_, id) in self.inbox.range((node, LetterId::new([0; 16]))..=(node, LetterId::new([255; 16]))) {
@@ -257,11 +259,6 @@ impl Checker {
         format!("{} copies are not delivered: {}", self.open.len(), few.join(", "))
     }
 
-    /// Letters of all authors.
-    pub(crate) fn written(&self) -> usize {
-        self.authored.len()
-    }
-
     /// At the end: each letter is in the inbox of each of its recipients, has a place there, and its author knows.
     pub(crate) fn end(&self, disks: &[&Disk]) -> Verdict {
         self.nothing_is_lost(disks)?;
@@ -273,9 +270,13 @@ impl Checker {
                 demand!(delivered == Some(true), "the author of {id} does not know that node {to} has it");
             }
         }
+        let names: BTreeSet<&str> = disks.iter().filter_map(|disk| disk.me.as_ref()).map(|me| me.name.as_str()).collect();
         for (node, disk) in disks.iter().enumerate() {
             demand!(disk.unshown.is_empty(), "node {node} does not show {:?}", disk.unshown);
-            demand!(disk.bundles.is_empty() && disk.waiting.is_empty(), "node {node} still has letters in its outbox");
+            demand!(disk.bundles.is_empty(), "node {node} still has bundles in its outbox: {:?}", disk.bundles.keys());
+            let named = |k: &&u64| disk.letters[k].to.iter().any(|copy| copy.place.is_none() && names.contains(copy.name.as_str()));
+            let waits = disk.waiting.iter().find(named);
+            demand!(waits.is_none(), "node {node} still has a letter that waits for a name which somebody bears: {:?}", waits.map(|k| &disk.letters[k].to));
         }
         Ok(())
     }

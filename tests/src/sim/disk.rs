@@ -8,12 +8,12 @@ use protocol::effect::{BundleIndex, Change, Head, InStream, KeptBundle, Known, M
 use protocol::envelope::Kind;
 use protocol::input::{Place, Recall, Recalled};
 use protocol::segment::{Segment, What};
-use protocol::{Kept, LetterId, PeerId, Ranges, Timestamp};
+use protocol::{Epoch, Kept, LetterId, PeerId, Ranges, Timestamp};
 use sha2::{Digest, Sha256};
 
 /// See the module.
 #[derive(Clone, Debug, Default)]
-pub struct Disk {
+pub(crate) struct Disk {
     pub(crate) me: Option<Me>,
     pub(crate) known: BTreeMap<PeerId, Known>,
     pub(crate) letters: BTreeMap<u64, SentLetter>,
@@ -28,6 +28,8 @@ pub struct Disk {
     /// Which letter has which number, by stream and number.
     pub(crate) numbered: BTreeMap<(u32, u64), LetterId>,
     pub(crate) in_streams: BTreeMap<u32, InStream>,
+    /// This node's epoch when it last wrote each incoming stream.
+    receipted_under: BTreeMap<u32, Epoch>,
     pub(crate) taken: BTreeMap<(u32, u64, u8), Taken>,
     /// What the rows of single letters say, by stream; twins apart.
     taken_numbers: BTreeMap<u32, Ranges>,
@@ -61,7 +63,8 @@ impl Disk {
     pub(crate) fn commit(&mut self, author: PeerId, now: Duration, changes: &[Change]) -> Verdict {
         self.now = now;
         let mut touched = Touched::default();
-        for change in changes {
+        let mine = |change: &&Change| matches!(change, Change::Me(_));
+        for change in changes.iter().filter(mine).chain(changes.iter().filter(|change| !mine(change))) {
             self.apply(author, change, &mut touched)?;
         }
         touched.entries_cover(self)?;
@@ -233,12 +236,15 @@ impl Disk {
                 demand!(before.taken.minus(&stream.taken).is_empty(), "incoming stream {no} forgets letters");
                 demand!(before.read.minus(&stream.read).is_empty(), "incoming stream {no} forgets what was read");
                 demand!(stream.shown >= before.shown, "display of {no} goes back from {} to {}", before.shown, stream.shown);
-                demand!(stream.receipt >= before.receipt, "receipts of {no} go back from {} to {}", before.receipt, stream.receipt);
+                // Record numbers begin anew with a new epoch.
+                let same = self.receipted_under.get(&no) == self.me.as_ref().map(|me| &me.epoch);
+                demand!(!same || stream.receipt >= before.receipt, "receipts of {no} go back from {} to {}", before.receipt, stream.receipt);
                 let twins = before.twins.iter().all(|twin| stream.twins.contains(twin));
                 demand!(twins, "incoming stream {no} forgets twins");
             }
         }
         self.in_streams.insert(no, stream.clone());
+        self.receipted_under.extend(self.me.as_ref().map(|me| (no, me.epoch)));
         touched.inn.insert(no);
         Ok(())
     }

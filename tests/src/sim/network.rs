@@ -42,6 +42,8 @@ struct Link {
     latest: [[Duration; 2]; 2],
     /// A try to connect is under way.
     trying: bool,
+    /// Frames of this connection have vanished in a cut: it cannot go on as if nothing had been lost.
+    torn: bool,
 }
 
 /// What became of a frame.
@@ -88,8 +90,13 @@ impl Network {
         }
     }
 
-    /// Ends all cuts of this name; all if none is given.
-    pub(crate) fn heal(&mut self, name: Option<u64>) {
+    /// Ends all cuts of this name; all if none is given. A connection from which a cut has taken frames dies soon after:
+    /// streams lose nothing but their ends.
+    pub(crate) fn heal(&mut self, name: Option<u64>, agenda: &mut Agenda) {
+        for (pair, link) in self.links.iter().filter(|(_, link)| link.up && link.torn) {
+            let after = self.chance.between(Duration::ZERO, Duration::from_secs(2));
+            agenda.after(after, Event::Torn { pair: *pair, generation: link.generation });
+        }
         match name {
             None => self.cuts.clear(),
             Some(name) => {
@@ -137,6 +144,7 @@ impl Network {
         }
         link.generation += 1;
         link.up = true;
+        link.torn = false;
         for side in 0..2 {
             let at = agenda.now() + self.chance.about(self.weather.delay);
             link.seen_at[side] = at;
@@ -169,6 +177,11 @@ impl Network {
     pub(crate) fn is_starved(&self, pair: Pair, generation: u64) -> bool {
         let current = self.links.get(&pair).is_some_and(|link| link.up && link.generation == generation);
         current && (self.is_cut(pair.0, pair.1) || self.is_cut(pair.1, pair.0))
+    }
+
+    /// Whether this connection is the one that has lost frames.
+    pub(crate) fn is_torn(&self, pair: Pair, generation: u64) -> bool {
+        self.links.get(&pair).is_some_and(|link| link.up && link.torn && link.generation == generation)
     }
 
     /// The connection breaks: each end learns of it in its own time.
@@ -251,6 +264,7 @@ impl Network {
         let (mine, cut) = (side(pair, from), self.is_cut(from, to));
         let Some(link) = self.links.get_mut(&pair) else { return Vec::new() };
         let current = link.up && link.believes[mine] == Some(link.generation);
+        link.torn |= cut && lane.is_some();
         if cut || !current || self.chance.yes(self.weather.loss) {
             return Vec::new();
         }

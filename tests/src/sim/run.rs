@@ -111,7 +111,7 @@ impl Sim {
         let verdict = self.checker.nothing_is_lost(&self.disks());
         self.demand(verdict);
         self.faulty = false;
-        self.network.heal(None);
+        self.network.heal(None, &mut self.agenda);
         let fair = Weather::fair();
         self.network.clear_up(Weather { delay: self.options.weather.delay, ..fair });
         for node in 0..self.nodes.len() {
@@ -188,8 +188,12 @@ impl Sim {
         self.checker.end(&self.disks()).err().or_else(|| self.unread())
     }
 
-    /// A letter that was read and whose author does not know it.
+    /// A letter that was read and whose author does not know it. Receipts are repeated when a connection was lost; where
+    /// single frames are lost in silence, the last "read" may be one of them.
     fn unread(&self) -> Option<String> {
+        if self.options.weather.loss > 0.0 {
+            return None;
+        }
         for (reader, one) in self.nodes.iter().enumerate() {
             for n in one.disk.read.keys() {
                 let (place, _) = one.disk.inbox[n];

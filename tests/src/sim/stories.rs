@@ -21,7 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 const PEOPLE: [&str; 8] = ["ann", "bea", "carl", "dora", "emil", "fay", "gus", "hal"];
 
 /// One peer of a story.
-pub type Who = usize;
+pub(crate) type Who = usize;
 
 /// An older copy of a node's disk.
 pub struct Backup(Disk);
@@ -105,7 +105,7 @@ impl Sim {
 
     /// All frames arrive again.
     pub fn heal(&mut self) {
-        self.network.heal(None);
+        self.network.heal(None, &mut self.agenda);
         self.reconnect_all();
     }
 

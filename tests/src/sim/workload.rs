@@ -187,7 +187,7 @@ impl Sim {
             (Request::Letter(job), Answer::Refused(refusal)) => {
                 self.counts.refused += 1;
                 let fair = match refusal {
-                    Refusal::Unknown { .. } => !job.knew,
+                    Refusal::Unknown { .. } => !job.knew || job.to.iter().any(|to| self.work.renamed.contains(to)),
                     Refusal::OutboxFull { .. } | Refusal::OutboxBytesFull { .. } => true,
                     Refusal::DiskLow { .. } => self.options.faults.full_disk.is_some(),
                     Refusal::Leaving => self.leaving.contains(&node),
