@@ -7,7 +7,6 @@ use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use libp2p::{Multiaddr, PeerId};
-use protocol::beacon::Beacon;
 use protocol::bundle::Bundle;
 use protocol::edge::{Cause, Edge};
 use protocol::effect::Verdict;
@@ -47,7 +46,7 @@ pub enum Fact {
         /// For the verdict.
         token: GossipToken,
         /// The beacon.
-        beacon: Heard<Beacon>,
+        beacon: Heard<protocol::beacon::Beacon>,
     },
     /// A gossip that is no beacon, or is forged.
     FalseGossip {
@@ -227,6 +226,11 @@ impl Driver {
                     Write::Segment { chain, number, first, signed, entries: u32::try_from(entries).unwrap_or(u32::MAX) }
                 }
                 Change::Bundle(kept) => {
+                    if state.fresh_bytes > FRESH_BYTES {
+                        // Most of them are for peers that are away: those are read back when they come.
+                        state.fresh.clear();
+                        state.fresh_bytes = 0;
+                    }
                     state.fresh_bytes += kept.bundle.size();
                     state.fresh.insert((kept.stream, kept.first), kept.bundle.clone());
                     Write::Change(Change::Bundle(kept))
@@ -299,10 +303,6 @@ impl Driver {
                 Ok(bundle) => bundles.extend(bundle),
                 Err(error) => tracing::warn!(%error, "a waiting bundle could not be read"),
             }
-        }
-        if state.fresh_bytes > FRESH_BYTES {
-            state.fresh.clear();
-            state.fresh_bytes = 0;
         }
         if !bundles.is_empty() {
             self.send(to, Lane::Bulk, &Message::Letters(bundles), state);

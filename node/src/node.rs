@@ -28,6 +28,8 @@ use crate::workers::{Job, Workers};
 const NET_EVENTS: usize = 256;
 /// Frames being opened or waiting for it, at most: each is up to 1 MiB (guess).
 const FRAMES_OPENING: usize = 64;
+/// Bytes of the longest frame: what the protocol allows.
+const FRAME_MAX: u32 = protocol::config::limits::FRAME_BYTES as u32;
 /// Notices a slow watcher may be behind (guess: a screenful of letters many times over).
 const NOTICES: usize = 4096;
 /// Time between two measurements of CPU, memory and disk (guess: what people call "now").
@@ -122,7 +124,7 @@ pub async fn start(settings: Settings) -> Result<Node, StartError> {
             listen: settings.listen,
             mdns: settings.mdns,
             remembered: remembered.collect(),
-            limits: net::Limits::default(),
+            limits: net::Limits { frame_max: FRAME_MAX, ..net::Limits::default() },
         },
         events,
     )?;
@@ -133,7 +135,7 @@ pub async fn start(settings: Settings) -> Result<Node, StartError> {
     }
 
     let mut seed = [0; 32];
-    rustix::rand::getrandom(&mut seed, rustix::rand::GetRandomFlags::empty()).map_err(io::Error::from)?;
+    getrandom::fill(&mut seed).map_err(io::Error::other)?;
     let peer = Peer::new(identity, config, ChaCha8Rng::from_seed(seed), kept, clock.now());
 
     let (facts, driver_facts) = mpsc::channel(FACTS);
