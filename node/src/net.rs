@@ -24,8 +24,8 @@ use libp2p::identity::Keypair;
 use libp2p::{Multiaddr, PeerId};
 use tokio::sync::mpsc;
 
-pub use self::counters::Snapshot;
 use self::counters::Counters;
+pub use self::counters::Snapshot;
 pub use self::gossip::GossipToken;
 use self::network::{Kept, Network};
 
@@ -282,17 +282,10 @@ impl Net {
         let counters = Arc::new(Counters::default());
         let shared = counters.clone();
         let (started, starting) = std::sync::mpsc::sync_channel(1);
-        let thread = thread::Builder::new()
-            .name("net".to_owned())
-            .spawn(move || supervise(&config, &events, receiver, &shared, &started))?;
-        starting
-            .recv()
-            .map_err(|_| io::Error::other("the network thread ended at once"))??;
-        Ok(Net {
-            commands,
-            counters,
-            thread,
-        })
+        let thread =
+            thread::Builder::new().name("net".to_owned()).spawn(move || supervise(&config, &events, receiver, &shared, &started))?;
+        starting.recv().map_err(|_| io::Error::other("the network thread ended at once"))??;
+        Ok(Net { commands, counters, thread })
     }
 
     /// Gives a command; never waits.
@@ -300,9 +293,7 @@ impl Net {
     /// # Errors
     /// The command comes back if too many wait already, or the network has ended.
     pub fn try_send(&self, command: Command) -> Result<(), Command> {
-        self.commands
-            .try_send(command)
-            .map_err(mpsc::error::TrySendError::into_inner)
+        self.commands.try_send(command).map_err(mpsc::error::TrySendError::into_inner)
     }
 
     /// The numbers of this moment.
@@ -332,9 +323,7 @@ fn supervise(
     let mut pause = FIRST_RESTART;
     loop {
         let outcome = catch_unwind(AssertUnwindSafe(|| -> io::Result<()> {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()?;
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             let ended = runtime.block_on(async {
                 let mut network = Network::new(config, counters.clone(), &mut kept)?;
                 // Nobody waits for this any more after the first time.

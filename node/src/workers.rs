@@ -63,9 +63,8 @@ impl Workers {
         for number in 0..threads() {
             let (edge, driver) = (Arc::clone(edge), driver.clone());
             let (urgent, bulk) = (urgent_jobs.clone(), bulk_jobs.clone());
-            let _detached: JoinHandle<()> = std::thread::Builder::new()
-                .name(format!("worker-{number}"))
-                .spawn(move || work(&edge, &driver, &urgent, &bulk))?;
+            let _detached: JoinHandle<()> =
+                std::thread::Builder::new().name(format!("worker-{number}")).spawn(move || work(&edge, &driver, &urgent, &bulk))?;
         }
         Ok(Workers { urgent, bulk })
     }

@@ -36,9 +36,7 @@ fn config() -> Config {
 }
 
 fn loopback(port: u16) -> Multiaddr {
-    format!("/ip4/127.0.0.1/tcp/{port}")
-        .parse()
-        .expect("an address")
+    format!("/ip4/127.0.0.1/tcp/{port}").parse().expect("an address")
 }
 
 impl Peer {
@@ -50,13 +48,7 @@ impl Peer {
         let id = config.keypair.public().to_peer_id();
         let (sender, events) = mpsc::channel(64);
         let net = Net::start(config, sender).expect("the network starts");
-        let mut peer = Peer {
-            id,
-            address: loopback(0),
-            net,
-            events,
-            unread: VecDeque::new(),
-        };
+        let mut peer = Peer { id, address: loopback(0), net, events, unread: VecDeque::new() };
         peer.address = peer
             .hear(|event| match event {
                 Event::Listening { address } => Some(address.clone()),
@@ -87,13 +79,11 @@ impl Peer {
     }
 
     async fn sees(&mut self, other: PeerId) {
-        self.hear(|event| matches!(event, Event::PeerSeen { peer, .. } if *peer == other).then_some(()))
-            .await;
+        self.hear(|event| matches!(event, Event::PeerSeen { peer, .. } if *peer == other).then_some(())).await;
     }
 
     async fn loses(&mut self, other: PeerId) {
-        self.hear(|event| matches!(event, Event::PeerLost { peer } if *peer == other).then_some(()))
-            .await;
+        self.hear(|event| matches!(event, Event::PeerLost { peer } if *peer == other).then_some(())).await;
     }
 
     async fn frame_from(&mut self, other: PeerId) -> (Lane, Bytes) {
@@ -105,30 +95,18 @@ impl Peer {
     }
 
     fn dial(&self, other: &Peer) {
-        let dial = Command::Dial {
-            peer: Some(other.id),
-            addresses: vec![other.address.clone()],
-            urgent: true,
-        };
+        let dial = Command::Dial { peer: Some(other.id), addresses: vec![other.address.clone()], urgent: true };
         self.net.try_send(dial).expect("room for a command");
     }
 
     fn dial_address(&self, address: &Multiaddr) {
-        let dial = Command::Dial {
-            peer: None,
-            addresses: vec![address.clone()],
-            urgent: true,
-        };
+        let dial = Command::Dial { peer: None, addresses: vec![address.clone()], urgent: true };
         self.net.try_send(dial).expect("room for a command");
     }
 
     /// Sends, waiting for room among the commands.
     async fn send(&self, to: PeerId, lane: Lane, frame: impl Into<Bytes>) {
-        let mut command = Command::Send {
-            to,
-            lane,
-            frame: frame.into(),
-        };
+        let mut command = Command::Send { to, lane, frame: frame.into() };
         while let Err(back) = self.net.try_send(command) {
             command = back;
             tokio::task::yield_now().await;
@@ -156,13 +134,7 @@ async fn pair() -> (Peer, Peer) {
 async fn ten_thousand_frames_arrive_in_order_in_both_lanes_and_directions() {
     const FRAMES: u32 = 10_000;
     // As many as the queue holds, less those under way: the sender below does not wait for the receiver.
-    let mut roomy = || Config {
-        limits: Limits {
-            queue_frames: 2 * FRAMES as usize,
-            ..Limits::default()
-        },
-        ..config()
-    };
+    let mut roomy = || Config { limits: Limits { queue_frames: 2 * FRAMES as usize, ..Limits::default() }, ..config() };
     let mut ann = Peer::start_with(roomy()).await;
     let mut bea = Peer::start_with(roomy()).await;
     ann.dial_address(&bea.address);
@@ -174,11 +146,7 @@ async fn ten_thousand_frames_arrive_in_order_in_both_lanes_and_directions() {
             for lane in [Lane::Urgent, Lane::Bulk] {
                 let mut frame = vec![0; 4 + n as usize % 60];
                 frame[..4].copy_from_slice(&n.to_be_bytes());
-                let mut command = Command::Send {
-                    to,
-                    lane,
-                    frame: frame.into(),
-                };
+                let mut command = Command::Send { to, lane, frame: frame.into() };
                 while let Err(back) = from.try_send(command) {
                     command = back;
                     tokio::task::yield_now().await;
@@ -202,12 +170,7 @@ async fn ten_thousand_frames_arrive_in_order_in_both_lanes_and_directions() {
             }
         }
     }
-    tokio::join!(
-        send_all(&ann.net, bea.id),
-        send_all(&bea.net, ann.id),
-        receive_all(&mut ann.events),
-        receive_all(&mut bea.events),
-    );
+    tokio::join!(send_all(&ann.net, bea.id), send_all(&bea.net, ann.id), receive_all(&mut ann.events), receive_all(&mut bea.events),);
     assert_eq!(ann.net.counters().frames_in, 2 * u64::from(FRAMES));
     assert_eq!(bea.net.counters().frames_out, 2 * u64::from(FRAMES));
 }
@@ -218,10 +181,8 @@ async fn long_frames_pass_and_over_long_ones_are_dropped_by_the_sender() {
     let longest = Bytes::from(vec![7; Limits::default().frame_max as usize]);
     ann.send(bea.id, Lane::Bulk, longest.clone()).await;
     assert_eq!(bea.frame_from(ann.id).await, (Lane::Bulk, longest.clone()));
-    ann.send(bea.id, Lane::Bulk, [longest, Bytes::from_static(b"!")].concat())
-        .await;
-    ann.hear(|event| matches!(event, Event::SendFailed { lane: Lane::Bulk, .. }).then_some(()))
-        .await;
+    ann.send(bea.id, Lane::Bulk, [longest, Bytes::from_static(b"!")].concat()).await;
+    ann.hear(|event| matches!(event, Event::SendFailed { lane: Lane::Bulk, .. }).then_some(())).await;
     ann.talks_with(&mut bea).await;
 }
 
@@ -259,8 +220,7 @@ async fn frames_to_nobody_are_reported() {
     let mut ann = Peer::start().await;
     let nobody = PeerId::random();
     ann.send(nobody, Lane::Urgent, "hello?").await;
-    ann.hear(|event| matches!(event, Event::SendFailed { to, .. } if *to == nobody).then_some(()))
-        .await;
+    ann.hear(|event| matches!(event, Event::SendFailed { to, .. } if *to == nobody).then_some(())).await;
 }
 
 #[tokio::test]
@@ -281,21 +241,12 @@ async fn two_dials_at_once_leave_a_working_link() {
 #[tokio::test]
 async fn gossip_goes_on_only_when_it_was_accepted() {
     // A line: whatever Carl hears has gone through Bea. Without listening Ann and Carl cannot find each other.
-    let silent = || Config {
-        listen: Vec::new(),
-        ..config()
-    };
+    let silent = || Config { listen: Vec::new(), ..config() };
     let start = |config: Config| {
         let id = config.keypair.public().to_peer_id();
         let (sender, events) = mpsc::channel(64);
         let net = Net::start(config, sender).expect("the network starts");
-        Peer {
-            id,
-            address: loopback(0),
-            net,
-            events,
-            unread: VecDeque::new(),
-        }
+        Peer { id, address: loopback(0), net, events, unread: VecDeque::new() }
     };
     let mut bea = Peer::start().await;
     let (mut ann, mut carl) = (start(silent()), start(silent()));
@@ -368,18 +319,12 @@ async fn what_was_queued_before_stop_still_arrives() {
 async fn a_peer_that_returns_to_its_address_is_found_again() {
     let mut ann = Peer::start().await;
     let keypair = Keypair::generate_ed25519();
-    let as_bea = |listen: Multiaddr| Config {
-        keypair: keypair.clone(),
-        listen: vec![listen],
-        ..config()
-    };
+    let as_bea = |listen: Multiaddr| Config { keypair: keypair.clone(), listen: vec![listen], ..config() };
     let bea = Peer::start_with(as_bea(loopback(0))).await;
     let (id, address) = (bea.id, bea.address.clone());
     ann.dial(&bea);
     ann.sees(id).await;
-    tokio::task::spawn_blocking(move || bea.net.join())
-        .await
-        .expect("it ends");
+    tokio::task::spawn_blocking(move || bea.net.join()).await.expect("it ends");
     ann.loses(id).await;
     let mut bea = Peer::start_with(as_bea(address)).await;
     ann.sees(id).await;
@@ -390,13 +335,7 @@ async fn a_peer_that_returns_to_its_address_is_found_again() {
 #[tokio::test]
 async fn a_frame_over_the_receivers_limit_costs_the_connection_and_nothing_else() {
     let mut ann = Peer::start().await;
-    let modest = Config {
-        limits: Limits {
-            frame_max: 1000,
-            ..Limits::default()
-        },
-        ..config()
-    };
+    let modest = Config { limits: Limits { frame_max: 1000, ..Limits::default() }, ..config() };
     let mut bea = Peer::start_with(modest).await;
     let mut carl = Peer::start().await;
     ann.dial(&bea);
@@ -414,10 +353,7 @@ async fn a_frame_over_the_receivers_limit_costs_the_connection_and_nothing_else(
 #[tokio::test]
 async fn a_taken_port_is_replaced_by_another_and_said() {
     let ann = Peer::start().await;
-    let second = Config {
-        listen: vec![ann.address.clone()],
-        ..config()
-    };
+    let second = Config { listen: vec![ann.address.clone()], ..config() };
     let mut bea = Peer::start_with(second).await;
     assert_ne!(bea.address, ann.address);
     let failed = bea
@@ -436,8 +372,7 @@ async fn a_panic_costs_all_peers_but_they_come_back() {
     let (mut ann, mut bea) = pair().await;
     ann.net.try_send(Command::Panic).expect("room for a command");
     ann.loses(bea.id).await;
-    ann.hear(|event| matches!(event, Event::Restarted { panics: 1 }).then_some(()))
-        .await;
+    ann.hear(|event| matches!(event, Event::Restarted { panics: 1 }).then_some(())).await;
     bea.loses(ann.id).await;
     ann.sees(bea.id).await;
     bea.sees(ann.id).await;
@@ -453,8 +388,7 @@ async fn a_panic_costs_all_peers_but_they_come_back() {
 
 #[tokio::test]
 async fn who_knows_one_soon_knows_all() {
-    let (mut ann, mut bea, mut carl) =
-        (Peer::start().await, Peer::start().await, Peer::start().await);
+    let (mut ann, mut bea, mut carl) = (Peer::start().await, Peer::start().await, Peer::start().await);
     ann.dial_address(&bea.address);
     bea.dial_address(&carl.address);
     let began = Instant::now();
@@ -468,10 +402,7 @@ async fn who_knows_one_soon_knows_all() {
 #[tokio::test]
 async fn a_remembered_peer_is_dialled_at_the_start() {
     let mut bea = Peer::start().await;
-    let remembering = Config {
-        remembered: vec![(bea.id, vec![bea.address.clone()])],
-        ..config()
-    };
+    let remembering = Config { remembered: vec![(bea.id, vec![bea.address.clone()])], ..config() };
     let mut ann = Peer::start_with(remembering).await;
     ann.sees(bea.id).await;
     bea.sees(ann.id).await;
@@ -480,10 +411,7 @@ async fn a_remembered_peer_is_dialled_at_the_start() {
 #[tokio::test]
 async fn another_swarm_is_not_spoken_to() {
     let mut ann = Peer::start().await;
-    let other = Config {
-        swarm_name: "other".to_owned(),
-        ..config()
-    };
+    let other = Config { swarm_name: "other".to_owned(), ..config() };
     let bea = Peer::start_with(other).await;
     ann.dial(&bea);
     let deadline = Instant::now() + BOUND;
@@ -493,17 +421,13 @@ async fn another_swarm_is_not_spoken_to() {
     }
     // Whatever was said before is in the channel by now, but for what is under way.
     ann.send(ann.id, Lane::Urgent, "to hear the last event").await;
-    ann.hear(|event| matches!(event, Event::SendFailed { .. }).then_some(()))
-        .await;
+    ann.hear(|event| matches!(event, Event::SendFailed { .. }).then_some(())).await;
     assert!(!ann.unread.iter().any(|event| matches!(event, Event::PeerSeen { .. })));
 }
 
 #[tokio::test]
 async fn only_who_has_the_key_gets_in() {
-    let with = |key: u8| Config {
-        swarm_key: Some([key; 32]),
-        ..config()
-    };
+    let with = |key: u8| Config { swarm_key: Some([key; 32]), ..config() };
     let mut ann = Peer::start_with(with(1)).await;
     let mut bea = Peer::start_with(with(1)).await;
     let mut eve = Peer::start_with(with(2)).await;
@@ -536,10 +460,7 @@ async fn a_failed_dial_says_why_and_is_made_again() {
         })
         .await;
     assert!(refused.to_lowercase().contains("refused"), "{refused}");
-    let late = Config {
-        listen: vec![loopback(port)],
-        ..config()
-    };
+    let late = Config { listen: vec![loopback(port)], ..config() };
     let bea = Peer::start_with(late).await;
     ann.sees(bea.id).await;
 }
@@ -553,8 +474,7 @@ async fn a_dismissed_peer_is_lost_and_oneself_is_never_met() {
     bea.loses(ann.id).await;
     ann.dial_address(&ann.address.clone().with(Protocol::P2p(ann.id)));
     ann.dial_address(&ann.address.clone());
-    ann.hear(|event| matches!(event, Event::DialFailed { .. }).then_some(()))
-        .await;
+    ann.hear(|event| matches!(event, Event::DialFailed { .. }).then_some(())).await;
     let id = ann.id;
     let met = |event: &Event| matches!(event, Event::PeerSeen { peer, .. } if *peer == id);
     assert!(!ann.unread.iter().any(met));

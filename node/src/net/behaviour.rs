@@ -9,9 +9,7 @@ use std::time::Duration;
 use libp2p::kad::store::{MemoryStore, MemoryStoreConfig};
 use libp2p::swarm::NetworkBehaviour;
 use libp2p::swarm::behaviour::toggle::Toggle;
-use libp2p::{
-    PeerId, StreamProtocol, connection_limits, identify, kad, mdns, memory_connection_limits, ping,
-};
+use libp2p::{PeerId, StreamProtocol, connection_limits, identify, kad, mdns, memory_connection_limits, ping};
 
 use super::{Config, Limits, gossip, streams, transport};
 
@@ -74,9 +72,7 @@ impl Names {
             let why = "a swarm's name has 1 to 64 bytes, no '/' and no control characters";
             return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
         }
-        Ok(Self {
-            prefix: format!("/swarm/{swarm}"),
-        })
+        Ok(Self { prefix: format!("/swarm/{swarm}") })
     }
 
     /// What `identify` says to tell this swarm's nodes from others; its protocol name is the library's.
@@ -85,16 +81,12 @@ impl Names {
     }
 
     fn protocol(&self, what: &str) -> StreamProtocol {
-        StreamProtocol::try_from_owned(format!("{}/{what}/1", self.prefix))
-            .expect("the prefix begins with a slash")
+        StreamProtocol::try_from_owned(format!("{}/{what}/1", self.prefix)).expect("the prefix begins with a slash")
     }
 }
 
 /// A libp2p swarm for `config`, listening nowhere yet. Must be called on the runtime that will drive it.
-pub(crate) fn swarm(
-    config: &Config,
-    executor: impl libp2p::swarm::Executor + Send + 'static,
-) -> io::Result<libp2p::Swarm<Behaviour>> {
+pub(crate) fn swarm(config: &Config, executor: impl libp2p::swarm::Executor + Send + 'static) -> io::Result<libp2p::Swarm<Behaviour>> {
     let names = Names::new(&config.swarm_name)?;
     let settings = libp2p::swarm::Config::with_executor(executor)
         .with_idle_connection_timeout(IDLE_TIMEOUT)
@@ -119,9 +111,7 @@ fn behaviour(config: &Config, names: &Names) -> io::Result<Behaviour> {
         .with_cache_size(IDENTIFY_CACHE)
         // Only what we chose as external addresses, so that no loopback address is sent to other machines.
         .with_hide_listen_addrs(true);
-    let ping = ping::Config::new()
-        .with_interval(PING_INTERVAL)
-        .with_timeout(PING_TIMEOUT);
+    let ping = ping::Config::new().with_interval(PING_INTERVAL).with_timeout(PING_TIMEOUT);
     Ok(Behaviour {
         limits: connection_limits::Behaviour::new(connection_limits(&config.limits)),
         memory: memory_connection_limits::Behaviour::with_max_bytes(config.limits.memory_bytes),
@@ -172,11 +162,7 @@ fn kademlia(me: PeerId, names: &Names) -> kad::Behaviour<MemoryStore> {
 
 /// A machine that cannot multicast has other ways to find peers: not fatal, but said.
 fn mdns_if(wanted: bool, me: PeerId) -> Option<mdns::tokio::Behaviour> {
-    let settings = mdns::Config {
-        ttl: MDNS_TTL,
-        query_interval: MDNS_QUERY_INTERVAL,
-        enable_ipv6: false,
-    };
+    let settings = mdns::Config { ttl: MDNS_TTL, query_interval: MDNS_QUERY_INTERVAL, enable_ipv6: false };
     wanted
         .then(|| mdns::tokio::Behaviour::new(settings, me))?
         .inspect_err(|error| tracing::warn!(%error, "no mDNS: peers are not found by multicast"))

@@ -97,15 +97,7 @@ pub(crate) struct Dialing {
 impl Dialing {
     /// An empty book of `me`.
     pub(crate) fn new(me: PeerId, rng: ChaCha8Rng) -> Self {
-        Self {
-            me,
-            rng,
-            peers: HashMap::new(),
-            roads: BTreeMap::new(),
-            next_road: 0,
-            queue: BTreeSet::new(),
-            flying: 0,
-        }
+        Self { me, rng, peers: HashMap::new(), roads: BTreeMap::new(), next_road: 0, queue: BTreeSet::new(), flying: 0 }
     }
 
     /// Forgets dials and connections, keeps the book: the network below was rebuilt.
@@ -156,24 +148,13 @@ impl Dialing {
     /// Addresses without an id are dialled at once; if `kept`, again and again while nobody there is connected.
     /// `false`: too many are known already, these are not tried.
     pub(crate) fn asked_road(&mut self, addresses: Vec<Multiaddr>, kept: bool, now: Instant) -> bool {
-        let known = self
-            .roads
-            .iter()
-            .find(|(_, road)| road.addresses == addresses)
-            .map(|(&id, _)| id);
+        let known = self.roads.iter().find(|(_, road)| road.addresses == addresses).map(|(&id, _)| id);
         let id = match known {
             Some(id) => id,
             None if self.roads.len() >= ROADS_MAX => return false,
             None => {
                 self.next_road += 1;
-                let road = Road {
-                    addresses,
-                    next: 0,
-                    doing: Doing::Nothing,
-                    failures: 0,
-                    peer: None,
-                    kept,
-                };
+                let road = Road { addresses, next: 0, doing: Doing::Nothing, failures: 0, peer: None, kept };
                 self.roads.insert(self.next_road, road);
                 self.next_road
             }
@@ -337,9 +318,7 @@ impl Dialing {
 
     /// What the book says about a peer.
     pub(crate) fn addresses(&self, peer: &PeerId) -> &[Multiaddr] {
-        self.peers
-            .get(peer)
-            .map_or(&[], |entry| entry.addresses.as_slice())
+        self.peers.get(peer).map_or(&[], |entry| entry.addresses.as_slice())
     }
 
     /// Marks the target as being dialled and says where; `None` if there is nothing to dial (any more).
@@ -358,9 +337,7 @@ impl Dialing {
                 let road = self.roads.get_mut(&id)?;
                 let there = (self.peers.iter()).find(|(peer, entry)| {
                     entry.doing == Doing::Connected
-                        && (road.peer == Some(**peer)
-                            || (entry.addresses.first())
-                                .is_some_and(|first| road.addresses.contains(first)))
+                        && (road.peer == Some(**peer) || (entry.addresses.first()).is_some_and(|first| road.addresses.contains(first)))
                 });
                 if let Some((&peer, _)) = there {
                     road.peer = Some(peer);
@@ -410,9 +387,7 @@ impl Dialing {
             return true;
         }
         let least = (self.peers.iter())
-            .filter(|(_, entry)| {
-                !entry.kept && matches!(entry.doing, Doing::Nothing | Doing::Waiting(_))
-            })
+            .filter(|(_, entry)| !entry.kept && matches!(entry.doing, Doing::Nothing | Doing::Waiting(_)))
             .max_by_key(|(peer, entry)| (entry.failures, **peer))
             .map(|(&peer, _)| peer);
         let Some(peer) = least else {
@@ -424,11 +399,7 @@ impl Dialing {
     }
 
     fn politeness(&self, peer: PeerId) -> Duration {
-        if self.me < peer {
-            Duration::ZERO
-        } else {
-            POLITE_WAIT
-        }
+        if self.me < peer { Duration::ZERO } else { POLITE_WAIT }
     }
 
     /// The roads that led to the peer lead nowhere any more.
@@ -490,18 +461,10 @@ impl Dialing {
 pub(crate) fn usable(address: &Multiaddr, loopback: bool) -> bool {
     let mut parts = address.iter();
     let host = match parts.next() {
-        Some(Protocol::Ip4(ip)) => {
-            !ip.is_unspecified()
-                && !ip.is_multicast()
-                && !ip.is_broadcast()
-                && (loopback || !ip.is_loopback())
-        }
+        Some(Protocol::Ip4(ip)) => !ip.is_unspecified() && !ip.is_multicast() && !ip.is_broadcast() && (loopback || !ip.is_loopback()),
         // A link-local IPv6 address says nothing without the interface it belongs to.
         Some(Protocol::Ip6(ip)) => {
-            !ip.is_unspecified()
-                && !ip.is_multicast()
-                && !ip.is_unicast_link_local()
-                && (loopback || !ip.is_loopback())
+            !ip.is_unspecified() && !ip.is_multicast() && !ip.is_unicast_link_local() && (loopback || !ip.is_loopback())
         }
         Some(Protocol::Dns(_) | Protocol::Dns4(_) | Protocol::Dns6(_)) => true,
         _ => false,

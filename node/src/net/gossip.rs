@@ -8,8 +8,7 @@ use std::time::Duration;
 
 use libp2p::PeerId;
 use libp2p::gossipsub::{
-    self, IdentTopic, IdentityTransform, MessageAcceptance, MessageAuthenticity, MessageId,
-    ValidationMode, WhitelistSubscriptionFilter,
+    self, IdentTopic, IdentityTransform, MessageAcceptance, MessageAuthenticity, MessageId, ValidationMode, WhitelistSubscriptionFilter,
 };
 use sha2::{Digest, Sha256};
 
@@ -76,24 +75,15 @@ pub(crate) fn behaviour(name: String) -> io::Result<Behaviour> {
         .map_err(io::Error::other)?;
     let topic = IdentTopic::new(TOPIC);
     let only_ours = WhitelistSubscriptionFilter(HashSet::from([topic.hash()]));
-    let mut gossip = Behaviour::new_with_subscription_filter(
-        MessageAuthenticity::Anonymous,
-        settings,
-        only_ours,
-    )
-    .map_err(io::Error::other)?;
+    let mut gossip =
+        Behaviour::new_with_subscription_filter(MessageAuthenticity::Anonymous, settings, only_ours).map_err(io::Error::other)?;
     gossip.subscribe(&topic).map_err(io::Error::other)?;
     Ok(gossip)
 }
 
 /// Publishes to the topic. An error means that some or all peers will not get it from us; never fatal.
-pub(crate) fn publish(
-    gossip: &mut Behaviour,
-    bytes: Vec<u8>,
-) -> Result<(), gossipsub::PublishError> {
-    gossip
-        .publish(IdentTopic::new(TOPIC).hash(), bytes)
-        .map(|_| ())
+pub(crate) fn publish(gossip: &mut Behaviour, bytes: Vec<u8>) -> Result<(), gossipsub::PublishError> {
+    gossip.publish(IdentTopic::new(TOPIC).hash(), bytes).map(|_| ())
 }
 
 /// Lets a message go on, or not. A verdict that comes too late changes nothing.

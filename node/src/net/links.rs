@@ -19,24 +19,13 @@ const INBOUND_PER_LANE: usize = 2;
 /// What the loop has to do after a change, in this order.
 pub(crate) enum Step {
     /// Tell that the peer is here; when it has been told, open the gate.
-    Seen {
-        peer: PeerId,
-        address: Multiaddr,
-        gate: CancellationToken,
-    },
+    Seen { peer: PeerId, address: Multiaddr, gate: CancellationToken },
     /// Tell that the peer is gone.
     Lost { peer: PeerId },
     /// Tell that frames may have been lost.
     SendFailed { peer: PeerId, lane: Lane },
     /// Start a writer.
-    Write {
-        peer: PeerId,
-        connection: ConnectionId,
-        lane: Lane,
-        stream: Stream,
-        drain: Drain,
-        cut: CancellationToken,
-    },
+    Write { peer: PeerId, connection: ConnectionId, lane: Lane, stream: Stream, drain: Drain, cut: CancellationToken },
     /// Close a connection.
     Close { connection: ConnectionId },
     /// The last connection to the peer was given up or closed; `seen` says whether it had been in use.
@@ -100,8 +89,7 @@ impl Links {
 
     /// Whether there is a connection that was not given up.
     pub(crate) fn is_connected(&self, peer: &PeerId) -> bool {
-        (self.peers.get(peer))
-            .is_some_and(|link| link.connections.values().any(|connection| !connection.closed))
+        (self.peers.get(peer)).is_some_and(|link| link.connections.values().any(|connection| !connection.closed))
     }
 
     /// Whether the peer has been announced and is here.
@@ -110,12 +98,7 @@ impl Links {
     }
 
     /// A connection is up; its streams will follow.
-    pub(crate) fn on_established(
-        &mut self,
-        peer: PeerId,
-        connection: ConnectionId,
-        address: Multiaddr,
-    ) {
+    pub(crate) fn on_established(&mut self, peer: PeerId, connection: ConnectionId, address: Multiaddr) {
         let link = self.peers.entry(peer).or_insert_with(|| Link {
             connections: BTreeMap::new(),
             presence: Presence::Unseen,
@@ -134,14 +117,7 @@ impl Links {
     }
 
     /// One of our streams is open.
-    pub(crate) fn on_outbound(
-        &mut self,
-        peer: PeerId,
-        connection: ConnectionId,
-        lane: Lane,
-        stream: Stream,
-        out: &mut Vec<Step>,
-    ) {
+    pub(crate) fn on_outbound(&mut self, peer: PeerId, connection: ConnectionId, lane: Lane, stream: Stream, out: &mut Vec<Step>) {
         if let Some(connection) = self.open(peer, connection) {
             connection.streams[lane.index()] = Some(stream);
         }
@@ -149,12 +125,7 @@ impl Links {
     }
 
     /// The peer opened a stream. `None`: it has too many, or its connection was given up; drop the stream.
-    pub(crate) fn on_inbound(
-        &mut self,
-        peer: PeerId,
-        connection: ConnectionId,
-        lane: Lane,
-    ) -> Option<Reading> {
+    pub(crate) fn on_inbound(&mut self, peer: PeerId, connection: ConnectionId, lane: Lane) -> Option<Reading> {
         let gate = self.peers.get(&peer)?.gate.clone();
         let connection = self.open(peer, connection)?;
         let readers = &mut connection.readers[lane.index()];
@@ -162,20 +133,11 @@ impl Links {
             return None;
         }
         *readers += 1;
-        Some(Reading {
-            gate,
-            cut: connection.cut_readers.clone(),
-        })
+        Some(Reading { gate, cut: connection.cut_readers.clone() })
     }
 
     /// A reader ended.
-    pub(crate) fn on_reader_ended(
-        &mut self,
-        peer: PeerId,
-        connection: ConnectionId,
-        lane: Lane,
-        out: &mut Vec<Step>,
-    ) {
+    pub(crate) fn on_reader_ended(&mut self, peer: PeerId, connection: ConnectionId, lane: Lane, out: &mut Vec<Step>) {
         let link = self.peers.get_mut(&peer);
         if let Some(connection) = link.and_then(|link| link.connections.get_mut(&connection)) {
             connection.readers[lane.index()] -= 1;
@@ -184,23 +146,13 @@ impl Links {
     }
 
     /// The connection closed by itself, or as we wanted; what it brought is still read.
-    pub(crate) fn on_closed(
-        &mut self,
-        peer: PeerId,
-        connection: ConnectionId,
-        out: &mut Vec<Step>,
-    ) {
+    pub(crate) fn on_closed(&mut self, peer: PeerId, connection: ConnectionId, out: &mut Vec<Step>) {
         self.retire(peer, connection, out);
         self.settle(peer, out);
     }
 
     /// Gives the connection up; what it brought is still read.
-    pub(crate) fn give_up(
-        &mut self,
-        peer: PeerId,
-        connection: ConnectionId,
-        out: &mut Vec<Step>,
-    ) {
+    pub(crate) fn give_up(&mut self, peer: PeerId, connection: ConnectionId, out: &mut Vec<Step>) {
         if self.open(peer, connection).is_some() {
             out.push(Step::Close { connection });
             self.on_closed(peer, connection, out);
@@ -219,9 +171,7 @@ impl Links {
     /// Gives all connections of the peer up.
     pub(crate) fn cut_all(&mut self, peer: PeerId, out: &mut Vec<Step>) {
         let link = self.peers.get(&peer);
-        let connections: Vec<_> = (link.iter())
-            .flat_map(|link| link.connections.keys().copied())
-            .collect();
+        let connections: Vec<_> = (link.iter()).flat_map(|link| link.connections.keys().copied()).collect();
         for connection in connections {
             self.cut(peer, connection, out);
         }
@@ -282,8 +232,7 @@ impl Links {
         let Some(link) = self.peers.get_mut(&peer) else {
             return;
         };
-        link.connections
-            .retain(|_, connection| !connection.closed || connection.readers != [0, 0]);
+        link.connections.retain(|_, connection| !connection.closed || connection.readers != [0, 0]);
         let drained = link.connections.values().all(|connection| !connection.closed);
         if link.presence == Presence::Leaving && drained {
             link.presence = Presence::Unseen;
@@ -298,14 +247,8 @@ impl Links {
     }
 
     /// Sends on the first connection whose streams are both open, if there is one.
-    fn choose(
-        link: &mut Link,
-        peer: PeerId,
-        (frames, bytes): (usize, [usize; 2]),
-        out: &mut Vec<Step>,
-    ) {
-        let ready = (link.connections.iter_mut())
-            .find(|(_, connection)| connection.streams.iter().all(Option::is_some));
+    fn choose(link: &mut Link, peer: PeerId, (frames, bytes): (usize, [usize; 2]), out: &mut Vec<Step>) {
+        let ready = (link.connections.iter_mut()).find(|(_, connection)| connection.streams.iter().all(Option::is_some));
         let Some((&id, connection)) = ready else {
             return;
         };
@@ -314,22 +257,11 @@ impl Links {
         };
         if link.presence == Presence::Unseen {
             link.presence = Presence::Seen;
-            out.push(Step::Seen {
-                peer,
-                address: connection.address.clone(),
-                gate: link.gate.clone(),
-            });
+            out.push(Step::Seen { peer, address: connection.address.clone(), gate: link.gate.clone() });
         }
         let queues = [(Lane::Urgent, urgent), (Lane::Bulk, bulk)].map(|(lane, stream)| {
             let (queue, drain) = wire::queue(frames, bytes[lane.index()]);
-            out.push(Step::Write {
-                peer,
-                connection: id,
-                lane,
-                stream,
-                drain,
-                cut: connection.cut_writers.clone(),
-            });
+            out.push(Step::Write { peer, connection: id, lane, stream, drain, cut: connection.cut_writers.clone() });
             queue
         });
         link.sending = Some((id, queues));

@@ -126,11 +126,7 @@ pub(crate) struct Network<'a> {
 
 impl<'a> Network<'a> {
     /// Builds everything and begins to listen. Must be called on the runtime that will run it.
-    pub(crate) fn new(
-        config: &Config,
-        counters: Arc<Counters>,
-        kept: &'a mut Kept,
-    ) -> io::Result<Self> {
+    pub(crate) fn new(config: &Config, counters: Arc<Counters>, kept: &'a mut Kept) -> io::Result<Self> {
         let (break_off, broken) = mpsc::unbounded_channel();
         let executor = move |task: std::pin::Pin<Box<dyn Future<Output = ()> + Send>>| {
             let break_off = break_off.clone();
@@ -167,11 +163,7 @@ impl<'a> Network<'a> {
     }
 
     /// Runs until told to stop, or until nobody gives commands or hears events any more.
-    pub(crate) async fn run(
-        &mut self,
-        commands: &mut mpsc::Receiver<Command>,
-        events: &mpsc::Sender<Event>,
-    ) {
+    pub(crate) async fn run(&mut self, commands: &mut mpsc::Receiver<Command>, events: &mpsc::Sender<Event>) {
         let mut batch = Vec::with_capacity(COMMANDS_AT_ONCE);
         loop {
             self.dial_what_is_due();
@@ -242,11 +234,7 @@ impl<'a> Network<'a> {
             Command::Judge { token, verdict } => {
                 gossip::judge(&mut self.swarm.behaviour_mut().gossip, &token, verdict);
             }
-            Command::Dial {
-                peer,
-                addresses,
-                urgent,
-            } => self.dial(peer, addresses, urgent),
+            Command::Dial { peer, addresses, urgent } => self.dial(peer, addresses, urgent),
             Command::Forget { peer } => {
                 self.swarm.behaviour_mut().kad.remove_peer(&peer);
                 self.identified.remove(&peer);
@@ -288,14 +276,13 @@ impl<'a> Network<'a> {
     fn dial(&mut self, peer: Option<PeerId>, addresses: Vec<Multiaddr>, urgent: bool) {
         let now = Instant::now();
         let loopback = urgent || self.only_loopback();
-        let (good, bad): (Vec<_>, Vec<_>) = (addresses.into_iter())
-            .partition(|address| dialing::usable(address, loopback) && agrees(address, peer));
+        let (good, bad): (Vec<_>, Vec<_>) =
+            (addresses.into_iter()).partition(|address| dialing::usable(address, loopback) && agrees(address, peer));
         if !bad.is_empty() && urgent {
             let error = "not the address of a TCP port of that peer".to_owned();
             self.dial_failed(peer, bad, error);
         }
-        let (with_id, without_id): (Vec<_>, Vec<_>) =
-            (good.into_iter()).partition(|address| peer.or(dialing::peer_of(address)).is_some());
+        let (with_id, without_id): (Vec<_>, Vec<_>) = (good.into_iter()).partition(|address| peer.or(dialing::peer_of(address)).is_some());
         for address in &with_id {
             if let Some(peer) = peer.or(dialing::peer_of(address)) {
                 self.dial_peer(peer, std::slice::from_ref(address), urgent, now);
@@ -305,9 +292,7 @@ impl<'a> Network<'a> {
             Some(peer) if with_id.is_empty() => self.dial_peer(peer, &[], urgent, now),
             _ => {}
         }
-        if !without_id.is_empty()
-            && !(self.kept.dialing).asked_road(without_id.clone(), urgent, now)
-        {
+        if !without_id.is_empty() && !(self.kept.dialing).asked_road(without_id.clone(), urgent, now) {
             let error = "too many addresses are being tried already".to_owned();
             self.dial_failed(None, without_id, error);
         }
@@ -337,16 +322,11 @@ impl<'a> Network<'a> {
                     .build(),
                 Target::Road(_) => {
                     let address = order.addresses.first().cloned();
-                    DialOpts::unknown_peer_id()
-                        .address(address.expect("a road is walked one address at a time"))
-                        .build()
+                    DialOpts::unknown_peer_id().address(address.expect("a road is walked one address at a time")).build()
                 }
             };
             let connection = options.connection_id();
-            let flight = Flight {
-                target: order.target,
-                addresses: order.addresses,
-            };
+            let flight = Flight { target: order.target, addresses: order.addresses };
             self.counters.dials.add(1);
             match self.swarm.dial(options) {
                 Ok(()) => {
@@ -385,11 +365,7 @@ impl<'a> Network<'a> {
 
     fn dial_failed(&mut self, peer: Option<PeerId>, addresses: Vec<Multiaddr>, error: String) {
         tracing::debug!(?peer, ?addresses, error, "a dial failed");
-        self.kept.outgoing.offer(Event::DialFailed {
-            peer,
-            addresses,
-            error,
-        });
+        self.kept.outgoing.offer(Event::DialFailed { peer, addresses, error });
     }
 
     /// Somebody, perhaps lying, said where a peer is.
@@ -397,9 +373,7 @@ impl<'a> Network<'a> {
         let loopback = self.only_loopback();
         addresses.retain(|address| dialing::usable(address, loopback) && agrees(address, Some(peer)));
         addresses.truncate(ADDRESSES_AT_ONCE);
-        let news = !addresses.is_empty()
-            && self.kept.dialing.found(peer, &addresses, Instant::now())
-            && !self.links.is_connected(&peer);
+        let news = !addresses.is_empty() && self.kept.dialing.found(peer, &addresses, Instant::now()) && !self.links.is_connected(&peer);
         if news {
             self.kept.outgoing.offer(Event::Found { peer, addresses });
         }
@@ -437,9 +411,7 @@ impl<'a> Network<'a> {
             Some(port) => with_port(configured, port),
             None => configured.clone(),
         };
-        let listened = transport::is_free(&wanted)
-            .map_err(TransportError::Other)
-            .and_then(|()| self.swarm.listen_on(wanted.clone()));
+        let listened = transport::is_free(&wanted).map_err(TransportError::Other).and_then(|()| self.swarm.listen_on(wanted.clone()));
         let error = match listened {
             Ok(listener) => {
                 self.listeners.insert(listener, index);
@@ -448,10 +420,7 @@ impl<'a> Network<'a> {
             Err(error) => error,
         };
         tracing::warn!(address = %wanted, %error, "cannot listen there, taking any port");
-        self.kept.outgoing.push(Event::ListenFailed {
-            address: wanted.clone(),
-            error: describe(&error),
-        });
+        self.kept.outgoing.push(Event::ListenFailed { address: wanted.clone(), error: describe(&error) });
         match self.swarm.listen_on(with_port(configured, 0)) {
             Ok(listener) => {
                 self.listeners.insert(listener, index);
@@ -483,10 +452,7 @@ impl<'a> Network<'a> {
     /// Keeps what we tell others about our addresses in step with where we listen.
     fn advertise(&mut self) {
         let loopback = self.only_loopback();
-        let wanted: BTreeSet<Multiaddr> = (self.listening.iter())
-            .filter(|address| dialing::usable(address, loopback))
-            .cloned()
-            .collect();
+        let wanted: BTreeSet<Multiaddr> = (self.listening.iter()).filter(|address| dialing::usable(address, loopback)).cloned().collect();
         for address in wanted.difference(&self.external) {
             self.swarm.add_external_address(address.clone());
         }
@@ -505,28 +471,16 @@ impl<'a> Network<'a> {
     fn on_swarm_event(&mut self, event: SwarmEvent<BehaviourEvent>, events: &mpsc::Sender<Event>) {
         match event {
             SwarmEvent::Behaviour(event) => self.on_behaviour_event(event, events),
-            SwarmEvent::ConnectionEstablished {
-                peer_id,
-                connection_id,
-                endpoint,
-                ..
-            } => self.on_established(peer_id, connection_id, &endpoint),
-            SwarmEvent::ConnectionClosed {
-                peer_id,
-                connection_id,
-                cause,
-                ..
-            } => {
+            SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, .. } => {
+                self.on_established(peer_id, connection_id, &endpoint)
+            }
+            SwarmEvent::ConnectionClosed { peer_id, connection_id, cause, .. } => {
                 tracing::debug!(peer = %peer_id, ?cause, "a connection closed");
                 let mut steps = Vec::new();
                 self.links.on_closed(peer_id, connection_id, &mut steps);
                 self.perform(steps);
             }
-            SwarmEvent::OutgoingConnectionError {
-                connection_id,
-                error,
-                ..
-            } => {
+            SwarmEvent::OutgoingConnectionError { connection_id, error, .. } => {
                 if let Some(flight) = self.flights.remove(&connection_id) {
                     self.on_flight_failed(flight, &error);
                 }
@@ -537,14 +491,9 @@ impl<'a> Network<'a> {
                     self.counters.mismatches.add(1);
                 }
             }
-            SwarmEvent::NewListenAddr {
-                listener_id,
-                address,
-            } => self.on_listening(listener_id, address),
+            SwarmEvent::NewListenAddr { listener_id, address } => self.on_listening(listener_id, address),
             SwarmEvent::ExpiredListenAddr { address, .. } => self.on_unlisten(address),
-            SwarmEvent::ListenerClosed {
-                addresses, reason, ..
-            } => {
+            SwarmEvent::ListenerClosed { addresses, reason, .. } => {
                 tracing::warn!(?addresses, ?reason, "no longer listening there");
                 addresses.into_iter().for_each(|address| self.on_unlisten(address));
             }
@@ -576,11 +525,9 @@ impl<'a> Network<'a> {
                     self.on_identified(peer_id, info.listen_addrs);
                 }
             }
-            BehaviourEvent::Ping(ping::Event {
-                peer,
-                connection,
-                result: Err(failure),
-            }) if !matches!(failure, ping::Failure::Unsupported) => {
+            BehaviourEvent::Ping(ping::Event { peer, connection, result: Err(failure) })
+                if !matches!(failure, ping::Failure::Unsupported) =>
+            {
                 tracing::debug!(%peer, %failure, "no answer to a ping: the connection is given up");
                 let mut steps = Vec::new();
                 self.links.cut(peer, connection, &mut steps);
@@ -593,22 +540,16 @@ impl<'a> Network<'a> {
     }
 
     fn on_stream(&mut self, event: streams::Event, events: &mpsc::Sender<Event>) {
-        let streams::Event {
-            peer,
-            connection,
-            fact,
-        } = event;
+        let streams::Event { peer, connection, fact } = event;
         let mut steps = Vec::new();
         match fact {
             streams::Fact::Outbound { lane, stream } => {
                 (self.links).on_outbound(peer, connection, lane, stream, &mut steps);
             }
-            streams::Fact::Inbound { lane, stream } => {
-                match self.links.on_inbound(peer, connection, lane) {
-                    Some(reading) => self.read(peer, connection, lane, stream, reading, events),
-                    None => self.counters.refused_streams.add(1),
-                }
-            }
+            streams::Fact::Inbound { lane, stream } => match self.links.on_inbound(peer, connection, lane) {
+                Some(reading) => self.read(peer, connection, lane, stream, reading, events),
+                None => self.counters.refused_streams.add(1),
+            },
             streams::Fact::Refused { lane, error } => {
                 tracing::debug!(%peer, ?lane, error, "the peer does not open our streams");
                 let stranger = !self.links.is_seen(&peer);
@@ -624,21 +565,12 @@ impl<'a> Network<'a> {
     }
 
     fn on_gossip(&mut self, event: gossipsub::Event) {
-        let gossipsub::Event::Message {
-            propagation_source: from,
-            message_id,
-            message,
-        } = event
-        else {
+        let gossipsub::Event::Message { propagation_source: from, message_id, message } = event else {
             return;
         };
         self.counters.gossip_in.add(1);
         let token = GossipToken::new(message_id, from);
-        let event = Event::Gossip {
-            from,
-            token: token.clone(),
-            bytes: message.data.into(),
-        };
+        let event = Event::Gossip { from, token: token.clone(), bytes: message.data.into() };
         if !self.kept.outgoing.offer(event) {
             self.counters.gossip_dropped.add(1);
             let gossip = &mut self.swarm.behaviour_mut().gossip;
@@ -675,16 +607,10 @@ impl<'a> Network<'a> {
 
     fn on_kad(&mut self, event: kad::Event) {
         match event {
-            kad::Event::RoutingUpdated {
-                is_new_peer: true, ..
-            } => self.look_up_soon(),
-            kad::Event::OutboundQueryProgressed {
-                result: kad::QueryResult::GetClosestPeers(answer),
-                ..
-            } => {
+            kad::Event::RoutingUpdated { is_new_peer: true, .. } => self.look_up_soon(),
+            kad::Event::OutboundQueryProgressed { result: kad::QueryResult::GetClosestPeers(answer), .. } => {
                 let peers = match answer {
-                    Ok(kad::GetClosestPeersOk { peers, .. })
-                    | Err(kad::GetClosestPeersError::Timeout { peers, .. }) => peers,
+                    Ok(kad::GetClosestPeersOk { peers, .. }) | Err(kad::GetClosestPeersError::Timeout { peers, .. }) => peers,
                 };
                 let mut news = false;
                 for kad::PeerInfo { peer_id, addrs } in peers {
@@ -715,11 +641,7 @@ impl<'a> Network<'a> {
     fn perform(&mut self, steps: Vec<Step>) {
         for step in steps {
             match step {
-                Step::Seen {
-                    peer,
-                    address,
-                    gate,
-                } => {
+                Step::Seen { peer, address, gate } => {
                     self.kept.seen.insert(peer);
                     self.kept.dialing.on_seen(peer);
                     let event = Event::PeerSeen { peer, address };
@@ -731,23 +653,11 @@ impl<'a> Network<'a> {
                     self.kept.outgoing.push(Event::PeerLost { peer });
                 }
                 Step::SendFailed { peer, lane } => self.kept.outgoing.send_failed(peer, lane),
-                Step::Write {
-                    peer,
-                    connection,
-                    lane,
-                    stream,
-                    drain,
-                    cut,
-                } => {
+                Step::Write { peer, connection, lane, stream, drain, cut } => {
                     let write = wire::write(stream, drain, self.counters.clone());
                     self.writers.spawn(async move {
                         let how = cut.run_until_cancelled(write).await.unwrap_or(true);
-                        Ended {
-                            peer,
-                            connection,
-                            lane,
-                            how,
-                        }
+                        Ended { peer, connection, lane, how }
                     });
                 }
                 Step::Close { connection } => {
@@ -762,15 +672,7 @@ impl<'a> Network<'a> {
         }
     }
 
-    fn read(
-        &mut self,
-        peer: PeerId,
-        connection: ConnectionId,
-        lane: Lane,
-        stream: Stream,
-        reading: Reading,
-        events: &mpsc::Sender<Event>,
-    ) {
+    fn read(&mut self, peer: PeerId, connection: ConnectionId, lane: Lane, stream: Stream, reading: Reading, events: &mpsc::Sender<Event>) {
         let Reading { gate, cut } = reading;
         let events = events.clone();
         let counters = self.counters.clone();
@@ -778,11 +680,7 @@ impl<'a> Network<'a> {
         let read = async move {
             gate.cancelled().await;
             wire::read(stream, frame_max, stall, counters, |frame| {
-                let event = Event::Frame {
-                    from: peer,
-                    lane,
-                    frame,
-                };
+                let event = Event::Frame { from: peer, lane, frame };
                 let events = &events;
                 // Waiting here is the back-pressure: this stream is read no further, others are.
                 async move { events.send(event).await.is_ok() }
@@ -791,22 +689,12 @@ impl<'a> Network<'a> {
         };
         self.readers.spawn(async move {
             let how = cut.run_until_cancelled(read).await;
-            Ended {
-                peer,
-                connection,
-                lane,
-                how: how.unwrap_or(ReadEnd::Closed),
-            }
+            Ended { peer, connection, lane, how: how.unwrap_or(ReadEnd::Closed) }
         });
     }
 
     fn on_reader_ended(&mut self, ended: Result<Ended<ReadEnd>, JoinError>) {
-        let Ended {
-            peer,
-            connection,
-            lane,
-            how,
-        } = unless_panicked(ended);
+        let Ended { peer, connection, lane, how } = unless_panicked(ended);
         let mut steps = Vec::new();
         match how {
             // Ours never end a stream while they want to stay.
@@ -865,9 +753,9 @@ fn with_port(address: &Multiaddr, port: u16) -> Multiaddr {
 fn is_mismatch(error: &DialError) -> bool {
     match error {
         DialError::WrongPeerId { .. } => true,
-        DialError::Transport(errors) => errors
-            .iter()
-            .any(|(_, error)| matches!(error, TransportError::Other(error) if is_handshake(error))),
+        DialError::Transport(errors) => {
+            errors.iter().any(|(_, error)| matches!(error, TransportError::Other(error) if is_handshake(error)))
+        }
         _ => false,
     }
 }

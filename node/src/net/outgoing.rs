@@ -60,11 +60,7 @@ impl Outgoing {
     }
 
     /// Hands over as much as there is room for, beginning with the room that was waited for.
-    pub(crate) fn hand_over<'a>(
-        &mut self,
-        events: &'a mpsc::Sender<Event>,
-        room: mpsc::Permit<'a, Event>,
-    ) {
+    pub(crate) fn hand_over<'a>(&mut self, events: &'a mpsc::Sender<Event>, room: mpsc::Permit<'a, Event>) {
         let mut room = Some(room);
         while let Some(permit) = room.take() {
             let Some(Waiting { event, gate }) = self.waiting.pop_front() else {

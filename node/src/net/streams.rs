@@ -13,8 +13,8 @@ use libp2p::core::upgrade::{InboundUpgrade, OutboundUpgrade, UpgradeInfo};
 use libp2p::core::{Endpoint, Multiaddr};
 use libp2p::swarm::handler::{ConnectionEvent, FullyNegotiatedInbound, FullyNegotiatedOutbound};
 use libp2p::swarm::{
-    ConnectionDenied, ConnectionHandler, ConnectionHandlerEvent, ConnectionId, FromSwarm,
-    NetworkBehaviour, SubstreamProtocol, THandler, THandlerInEvent, THandlerOutEvent, ToSwarm,
+    ConnectionDenied, ConnectionHandler, ConnectionHandlerEvent, ConnectionId, FromSwarm, NetworkBehaviour, SubstreamProtocol, THandler,
+    THandlerInEvent, THandlerOutEvent, ToSwarm,
 };
 use libp2p::{PeerId, Stream, StreamProtocol};
 
@@ -54,10 +54,7 @@ pub(crate) struct Behaviour {
 impl Behaviour {
     /// `protocols` are those of the urgent and of the bulk lane.
     pub(crate) fn new(protocols: [StreamProtocol; 2]) -> Self {
-        Self {
-            protocols,
-            facts: VecDeque::new(),
-        }
+        Self { protocols, facts: VecDeque::new() }
     }
 }
 
@@ -88,17 +85,8 @@ impl NetworkBehaviour for Behaviour {
 
     fn on_swarm_event(&mut self, _: FromSwarm) {}
 
-    fn on_connection_handler_event(
-        &mut self,
-        peer: PeerId,
-        connection: ConnectionId,
-        fact: THandlerOutEvent<Self>,
-    ) {
-        self.facts.push_back(Event {
-            peer,
-            connection,
-            fact,
-        });
+    fn on_connection_handler_event(&mut self, peer: PeerId, connection: ConnectionId, fact: THandlerOutEvent<Self>) {
+        self.facts.push_back(Event { peer, connection, fact });
     }
 
     fn poll(&mut self, _: &mut Context<'_>) -> Poll<ToSwarm<Self::ToSwarm, THandlerInEvent<Self>>> {
@@ -118,11 +106,7 @@ pub(crate) struct Handler {
 
 impl Handler {
     fn new(protocols: [StreamProtocol; 2]) -> Self {
-        Self {
-            protocols,
-            to_open: VecDeque::from([Lane::Urgent, Lane::Bulk]),
-            facts: VecDeque::new(),
-        }
+        Self { protocols, to_open: VecDeque::from([Lane::Urgent, Lane::Bulk]), facts: VecDeque::new() }
     }
 }
 
@@ -135,21 +119,14 @@ impl ConnectionHandler for Handler {
     type OutboundOpenInfo = Lane;
 
     fn listen_protocol(&self) -> SubstreamProtocol<LaneUpgrade> {
-        let upgrade = LaneUpgrade(vec![
-            (Lane::Urgent, self.protocols[0].clone()),
-            (Lane::Bulk, self.protocols[1].clone()),
-        ]);
+        let upgrade = LaneUpgrade(vec![(Lane::Urgent, self.protocols[0].clone()), (Lane::Bulk, self.protocols[1].clone())]);
         SubstreamProtocol::new(upgrade, ()).with_timeout(NEGOTIATION_TIMEOUT)
     }
 
-    fn poll(
-        &mut self,
-        _: &mut Context<'_>,
-    ) -> Poll<ConnectionHandlerEvent<LaneUpgrade, Lane, Fact>> {
+    fn poll(&mut self, _: &mut Context<'_>) -> Poll<ConnectionHandlerEvent<LaneUpgrade, Lane, Fact>> {
         if let Some(lane) = self.to_open.pop_front() {
             let upgrade = LaneUpgrade(vec![(lane, self.protocols[lane.index()].clone())]);
-            let protocol =
-                SubstreamProtocol::new(upgrade, lane).with_timeout(NEGOTIATION_TIMEOUT);
+            let protocol = SubstreamProtocol::new(upgrade, lane).with_timeout(NEGOTIATION_TIMEOUT);
             return Poll::Ready(ConnectionHandlerEvent::OutboundSubstreamRequest { protocol });
         }
         // No waker to keep: both queues are only filled by the connection that polls us.
@@ -163,27 +140,19 @@ impl ConnectionHandler for Handler {
         match event {}
     }
 
-    fn on_connection_event(
-        &mut self,
-        event: ConnectionEvent<'_, LaneUpgrade, LaneUpgrade, (), Lane>,
-    ) {
+    fn on_connection_event(&mut self, event: ConnectionEvent<'_, LaneUpgrade, LaneUpgrade, (), Lane>) {
         match event {
-            ConnectionEvent::FullyNegotiatedInbound(FullyNegotiatedInbound {
-                protocol: (lane, stream),
-                ..
-            }) => {
+            ConnectionEvent::FullyNegotiatedInbound(FullyNegotiatedInbound { protocol: (lane, stream), .. }) => {
                 if self.facts.len() < UNCLAIMED_STREAMS {
                     self.facts.push_back(Fact::Inbound { lane, stream });
                 }
             }
-            ConnectionEvent::FullyNegotiatedOutbound(FullyNegotiatedOutbound {
-                protocol: (lane, stream),
-                ..
-            }) => self.facts.push_back(Fact::Outbound { lane, stream }),
-            ConnectionEvent::DialUpgradeError(refused) => self.facts.push_back(Fact::Refused {
-                lane: refused.info,
-                error: format!("{:?}", refused.error),
-            }),
+            ConnectionEvent::FullyNegotiatedOutbound(FullyNegotiatedOutbound { protocol: (lane, stream), .. }) => {
+                self.facts.push_back(Fact::Outbound { lane, stream })
+            }
+            ConnectionEvent::DialUpgradeError(refused) => {
+                self.facts.push_back(Fact::Refused { lane: refused.info, error: format!("{:?}", refused.error) })
+            }
             _ => {}
         }
     }

@@ -9,9 +9,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use libp2p::core::muxing::StreamMuxerBox;
-use libp2p::core::transport::{
-    Boxed, DialOpts, ListenerId, PortUse, TransportError, TransportEvent,
-};
+use libp2p::core::transport::{Boxed, DialOpts, ListenerId, PortUse, TransportError, TransportEvent};
 use libp2p::core::upgrade::Version;
 use libp2p::identity::Keypair;
 use libp2p::multiaddr::Protocol;
@@ -24,10 +22,7 @@ const CONNECTION_TIMEOUT: Duration = Duration::from_secs(5);
 const YAMUX_STREAMS: usize = 256;
 
 /// TCP with names resolved, under the pre-shared key if there is one, then noise and yamux.
-pub(crate) fn transport(
-    keypair: &Keypair,
-    swarm_key: Option<[u8; 32]>,
-) -> io::Result<Boxed<(PeerId, StreamMuxerBox)>> {
+pub(crate) fn transport(keypair: &Keypair, swarm_key: Option<[u8; 32]>) -> io::Result<Boxed<(PeerId, StreamMuxerBox)>> {
     let tcp = || FreshPort(tcp::tokio::Transport::new(tcp::Config::default().nodelay(true)));
     match dns::tokio::Transport::system(tcp()) {
         Ok(resolving) => secured(resolving, keypair, swarm_key),
@@ -38,11 +33,7 @@ pub(crate) fn transport(
     }
 }
 
-fn secured<T>(
-    base: T,
-    keypair: &Keypair,
-    swarm_key: Option<[u8; 32]>,
-) -> io::Result<Boxed<(PeerId, StreamMuxerBox)>>
+fn secured<T>(base: T, keypair: &Keypair, swarm_key: Option<[u8; 32]>) -> io::Result<Boxed<(PeerId, StreamMuxerBox)>>
 where
     T: Transport + Send + Unpin + 'static,
     T::Output: futures::AsyncRead + futures::AsyncWrite + Send + Unpin + 'static,
@@ -61,12 +52,7 @@ where
             .multiplex(muxer)
             .timeout(CONNECTION_TIMEOUT)
             .boxed(),
-        None => base
-            .upgrade(Version::V1Lazy)
-            .authenticate(noise)
-            .multiplex(muxer)
-            .timeout(CONNECTION_TIMEOUT)
-            .boxed(),
+        None => base.upgrade(Version::V1Lazy).authenticate(noise).multiplex(muxer).timeout(CONNECTION_TIMEOUT).boxed(),
     };
     Ok(secured)
 }
@@ -81,9 +67,7 @@ pub(crate) fn is_free(address: &Multiaddr) -> io::Result<()> {
         _ => return Ok(()),
     };
     match parts.next() {
-        Some(Protocol::Tcp(port)) if port != 0 => {
-            TcpListener::bind(SocketAddr::new(ip, port)).map(drop)
-        }
+        Some(Protocol::Tcp(port)) if port != 0 => TcpListener::bind(SocketAddr::new(ip, port)).map(drop),
         _ => Ok(()),
     }
 }
@@ -98,11 +82,7 @@ impl<T: Transport + Unpin> Transport for FreshPort<T> {
     type ListenerUpgrade = T::ListenerUpgrade;
     type Dial = T::Dial;
 
-    fn listen_on(
-        &mut self,
-        id: ListenerId,
-        address: Multiaddr,
-    ) -> Result<(), TransportError<Self::Error>> {
+    fn listen_on(&mut self, id: ListenerId, address: Multiaddr) -> Result<(), TransportError<Self::Error>> {
         self.0.listen_on(id, address)
     }
 
@@ -110,22 +90,12 @@ impl<T: Transport + Unpin> Transport for FreshPort<T> {
         self.0.remove_listener(id)
     }
 
-    fn dial(
-        &mut self,
-        address: Multiaddr,
-        options: DialOpts,
-    ) -> Result<Self::Dial, TransportError<Self::Error>> {
-        let fresh = DialOpts {
-            port_use: PortUse::New,
-            ..options
-        };
+    fn dial(&mut self, address: Multiaddr, options: DialOpts) -> Result<Self::Dial, TransportError<Self::Error>> {
+        let fresh = DialOpts { port_use: PortUse::New, ..options };
         self.0.dial(address, fresh)
     }
 
-    fn poll(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<TransportEvent<Self::ListenerUpgrade, Self::Error>> {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<TransportEvent<Self::ListenerUpgrade, Self::Error>> {
         Pin::new(&mut self.0).poll(cx)
     }
 }

@@ -48,15 +48,8 @@ pub(crate) struct Drain {
 pub(crate) fn queue(frames: usize, limit: usize) -> (Queue, Drain) {
     let (sender, receiver) = mpsc::channel(frames);
     let bytes = Arc::new(AtomicUsize::new(0));
-    let queue = Queue {
-        frames: sender,
-        bytes: bytes.clone(),
-        limit,
-    };
-    let drain = Drain {
-        frames: receiver,
-        bytes,
-    };
+    let queue = Queue { frames: sender, bytes: bytes.clone(), limit };
+    let drain = Drain { frames: receiver, bytes };
     (queue, drain)
 }
 
@@ -85,11 +78,7 @@ impl Queue {
 
 /// Writes all that is queued until the queue is dropped, then closes the stream.
 /// `false`: the stream broke and frames that had been queued are lost.
-pub(crate) async fn write(
-    mut stream: impl AsyncWrite + Unpin,
-    mut drain: Drain,
-    counters: Arc<Counters>,
-) -> bool {
+pub(crate) async fn write(mut stream: impl AsyncWrite + Unpin, mut drain: Drain, counters: Arc<Counters>) -> bool {
     let mut ahead: Option<Bytes> = None;
     loop {
         let first = match ahead.take() {
@@ -132,12 +121,7 @@ struct Batch {
 
 /// Takes what is queued up to [`CHUNK`]; a frame that no longer fits is returned to go first next time.
 fn gather(first: Bytes, frames: &mut mpsc::Receiver<Bytes>) -> (Batch, Option<Bytes>) {
-    let mut batch = Batch {
-        bytes: Vec::new(),
-        long: None,
-        frames: 1,
-        payload: first.len(),
-    };
+    let mut batch = Batch { bytes: Vec::new(), long: None, frames: 1, payload: first.len() };
     let length = u32::try_from(first.len()).expect("frames are checked against frame_max, a u32");
     batch.bytes.extend_from_slice(&length.to_be_bytes());
     if first.len() + PREFIX > CHUNK {
@@ -149,8 +133,7 @@ fn gather(first: Bytes, frames: &mut mpsc::Receiver<Bytes>) -> (Batch, Option<By
         if batch.bytes.len() + PREFIX + frame.len() > CHUNK {
             return (batch, Some(frame));
         }
-        let length =
-            u32::try_from(frame.len()).expect("frames are checked against frame_max, a u32");
+        let length = u32::try_from(frame.len()).expect("frames are checked against frame_max, a u32");
         batch.bytes.extend_from_slice(&length.to_be_bytes());
         batch.bytes.extend_from_slice(&frame);
         batch.frames += 1;
@@ -223,10 +206,7 @@ thread_local! {
 }
 
 /// Appends what the stream has, at most [`CHUNK`] bytes; 0 is its end.
-async fn fill(
-    stream: &mut (impl AsyncRead + Unpin),
-    pending: &mut BytesMut,
-) -> io::Result<usize> {
+async fn fill(stream: &mut (impl AsyncRead + Unpin), pending: &mut BytesMut) -> io::Result<usize> {
     poll_fn(|cx| {
         SCRATCH.with_borrow_mut(|scratch| {
             let read = Pin::new(&mut *stream).poll_read(cx, scratch);
@@ -261,10 +241,7 @@ mod tests {
     #[tokio::test]
     async fn what_is_queued_is_written_and_read_again() {
         let (queue, drain) = queue(100, 1 << 20);
-        let sent: Vec<Bytes> = [1usize, 300, 65_532, 65_533, 90_000, 7]
-            .iter()
-            .map(|&size| Bytes::from(vec![size as u8; size]))
-            .collect();
+        let sent: Vec<Bytes> = [1usize, 300, 65_532, 65_533, 90_000, 7].iter().map(|&size| Bytes::from(vec![size as u8; size])).collect();
         for frame in &sent {
             assert!(queue.push(frame.clone()));
         }

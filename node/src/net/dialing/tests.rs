@@ -13,10 +13,7 @@ fn ids() -> [PeerId; 3] {
 }
 
 fn dialing(me: PeerId) -> (Dialing, Instant) {
-    (
-        Dialing::new(me, ChaCha8Rng::seed_from_u64(7)),
-        Instant::now(),
-    )
+    (Dialing::new(me, ChaCha8Rng::seed_from_u64(7)), Instant::now())
 }
 
 /// The wait until the next dial, which is made.
