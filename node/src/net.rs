@@ -24,8 +24,8 @@ use libp2p::identity::Keypair;
 use libp2p::{Multiaddr, PeerId};
 use tokio::sync::mpsc;
 
-pub use self::counters::Snapshot;
 use self::counters::Counters;
+pub use self::counters::Snapshot;
 pub use self::gossip::GossipToken;
 use self::network::{Kept, Network};
 
@@ -176,9 +176,8 @@ pub enum Command {
     },
     /// Send what is queued, for half a second at most, and end. No event follows.
     Stop,
-    /// For tests: the network task panics.
+    /// For tests, and not in release builds: the network task panics.
     #[cfg(debug_assertions)]
-    #[doc(hidden)]
     Panic,
 }
 

@@ -155,7 +155,12 @@ impl Dialing {
 
     /// Addresses without an id are dialled at once; if `kept`, again and again while nobody there is connected.
     /// `false`: too many are known already, these are not tried.
-    pub(crate) fn asked_road(&mut self, addresses: Vec<Multiaddr>, kept: bool, now: Instant) -> bool {
+    pub(crate) fn asked_road(
+        &mut self,
+        addresses: Vec<Multiaddr>,
+        kept: bool,
+        now: Instant,
+    ) -> bool {
         let known = self
             .roads
             .iter()
@@ -507,7 +512,10 @@ pub(crate) fn usable(address: &Multiaddr, loopback: bool) -> bool {
         _ => false,
     };
     let port = matches!(parts.next(), Some(Protocol::Tcp(port)) if port != 0);
-    let rest = matches!((parts.next(), parts.next()), (None | Some(Protocol::P2p(_)), None));
+    let rest = matches!(
+        (parts.next(), parts.next()),
+        (None | Some(Protocol::P2p(_)), None)
+    );
     host && port && rest
 }
 

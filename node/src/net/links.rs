@@ -100,8 +100,11 @@ impl Links {
 
     /// Whether there is a connection that was not given up.
     pub(crate) fn is_connected(&self, peer: &PeerId) -> bool {
-        (self.peers.get(peer))
-            .is_some_and(|link| link.connections.values().any(|connection| !connection.closed))
+        (self.peers.get(peer)).is_some_and(|link| {
+            link.connections
+                .values()
+                .any(|connection| !connection.closed)
+        })
     }
 
     /// Whether the peer has been announced and is here.
@@ -168,7 +171,8 @@ impl Links {
         })
     }
 
-    /// A reader ended.
+    /// A reader ended. A peer that wants to stay never ends its streams: after the last of a connection, it is given
+    /// up; not before, since the other lane may still have much to say.
     pub(crate) fn on_reader_ended(
         &mut self,
         peer: PeerId,
@@ -177,8 +181,11 @@ impl Links {
         out: &mut Vec<Step>,
     ) {
         let link = self.peers.get_mut(&peer);
-        if let Some(connection) = link.and_then(|link| link.connections.get_mut(&connection)) {
-            connection.readers[lane.index()] -= 1;
+        if let Some(state) = link.and_then(|link| link.connections.get_mut(&connection)) {
+            state.readers[lane.index()] -= 1;
+            if state.readers == [0, 0] {
+                self.give_up(peer, connection, out);
+            }
         }
         self.settle(peer, out);
     }
@@ -195,12 +202,7 @@ impl Links {
     }
 
     /// Gives the connection up; what it brought is still read.
-    pub(crate) fn give_up(
-        &mut self,
-        peer: PeerId,
-        connection: ConnectionId,
-        out: &mut Vec<Step>,
-    ) {
+    pub(crate) fn give_up(&mut self, peer: PeerId, connection: ConnectionId, out: &mut Vec<Step>) {
         if self.open(peer, connection).is_some() {
             out.push(Step::Close { connection });
             self.on_closed(peer, connection, out);
@@ -242,7 +244,11 @@ impl Links {
 
     /// The connection, unless it was closed or given up.
     fn open(&mut self, peer: PeerId, connection: ConnectionId) -> Option<&mut Connection> {
-        let connection = self.peers.get_mut(&peer)?.connections.get_mut(&connection)?;
+        let connection = self
+            .peers
+            .get_mut(&peer)?
+            .connections
+            .get_mut(&connection)?;
         (!connection.closed).then_some(connection)
     }
 
@@ -284,7 +290,10 @@ impl Links {
         };
         link.connections
             .retain(|_, connection| !connection.closed || connection.readers != [0, 0]);
-        let drained = link.connections.values().all(|connection| !connection.closed);
+        let drained = link
+            .connections
+            .values()
+            .all(|connection| !connection.closed);
         if link.presence == Presence::Leaving && drained {
             link.presence = Presence::Unseen;
             out.push(Step::Lost { peer });

@@ -380,7 +380,7 @@ impl<'a> Network<'a> {
             Target::Peer(peer) => Some(peer),
             Target::Road(_) => None,
         };
-        self.dial_failed(peer, flight.addresses, describe(error));
+        self.dial_failed(peer, flight.addresses, describe_dial(error));
     }
 
     fn dial_failed(&mut self, peer: Option<PeerId>, addresses: Vec<Multiaddr>, error: String) {
@@ -395,7 +395,8 @@ impl<'a> Network<'a> {
     /// Somebody, perhaps lying, said where a peer is.
     fn found(&mut self, peer: PeerId, mut addresses: Vec<Multiaddr>) -> bool {
         let loopback = self.only_loopback();
-        addresses.retain(|address| dialing::usable(address, loopback) && agrees(address, Some(peer)));
+        addresses
+            .retain(|address| dialing::usable(address, loopback) && agrees(address, Some(peer)));
         addresses.truncate(ADDRESSES_AT_ONCE);
         let news = !addresses.is_empty()
             && self.kept.dialing.found(peer, &addresses, Instant::now())
@@ -412,7 +413,9 @@ impl<'a> Network<'a> {
             return;
         }
         // The first of a series asks for our own neighbours; the next anywhere, since an answer names 20 at most.
-        let after_news = self.last_lookup.is_some_and(|last| now - last < 2 * LOOKUP_SPACING);
+        let after_news = self
+            .last_lookup
+            .is_some_and(|last| now - last < 2 * LOOKUP_SPACING);
         let target = match after_news {
             true => PeerId::random(),
             false => *self.swarm.local_peer_id(),
@@ -426,7 +429,9 @@ impl<'a> Network<'a> {
 
     fn look_up_soon(&mut self) {
         let soon = Instant::now() + LOOKUP_DELAY;
-        let at = self.last_lookup.map_or(soon, |last| soon.max(last + LOOKUP_SPACING));
+        let at = self
+            .last_lookup
+            .map_or(soon, |last| soon.max(last + LOOKUP_SPACING));
         self.lookup_at = self.lookup_at.min(at);
     }
 
@@ -533,7 +538,8 @@ impl<'a> Network<'a> {
             }
             SwarmEvent::IncomingConnectionError { error, .. } => {
                 tracing::debug!(%error, "a connection was not accepted");
-                if matches!(&error, ListenError::Transport(TransportError::Other(e)) if is_handshake(e)) {
+                if matches!(&error, ListenError::Transport(TransportError::Other(e)) if is_handshake(e))
+                {
                     self.counters.mismatches.add(1);
                 }
             }
@@ -546,7 +552,9 @@ impl<'a> Network<'a> {
                 addresses, reason, ..
             } => {
                 tracing::warn!(?addresses, ?reason, "no longer listening there");
-                addresses.into_iter().for_each(|address| self.on_unlisten(address));
+                addresses
+                    .into_iter()
+                    .for_each(|address| self.on_unlisten(address));
             }
             SwarmEvent::ListenerError { error, .. } => {
                 tracing::debug!(%error, "a listener reported an error");
@@ -555,7 +563,12 @@ impl<'a> Network<'a> {
         }
     }
 
-    fn on_established(&mut self, peer: PeerId, connection: ConnectionId, endpoint: &ConnectedPoint) {
+    fn on_established(
+        &mut self,
+        peer: PeerId,
+        connection: ConnectionId,
+        endpoint: &ConnectedPoint,
+    ) {
         let (address, dialled) = match endpoint {
             ConnectedPoint::Dialer { address, .. } => (address, Some(address)),
             ConnectedPoint::Listener { send_back_addr, .. } => (send_back_addr, None),
@@ -571,10 +584,10 @@ impl<'a> Network<'a> {
         match event {
             BehaviourEvent::Streams(event) => self.on_stream(event, events),
             BehaviourEvent::Gossip(event) => self.on_gossip(event),
-            BehaviourEvent::Identify(identify::Event::Received { peer_id, info, .. }) => {
-                if info.protocol_version == self.identify_as {
-                    self.on_identified(peer_id, info.listen_addrs);
-                }
+            BehaviourEvent::Identify(identify::Event::Received { peer_id, info, .. })
+                if info.protocol_version == self.identify_as =>
+            {
+                self.on_identified(peer_id, info.listen_addrs);
             }
             BehaviourEvent::Ping(ping::Event {
                 peer,
@@ -808,14 +821,10 @@ impl<'a> Network<'a> {
             how,
         } = unless_panicked(ended);
         let mut steps = Vec::new();
-        match how {
-            // Ours never end a stream while they want to stay.
-            ReadEnd::Closed => self.links.give_up(peer, connection, &mut steps),
-            ReadEnd::BadLength(_) | ReadEnd::Stalled => {
-                tracing::warn!(%peer, ?lane, ?how, "a frame was refused, the connection is closed");
-                self.counters.refused_frames.add(1);
-                self.links.cut(peer, connection, &mut steps);
-            }
+        if how != ReadEnd::Closed {
+            tracing::warn!(%peer, ?lane, ?how, "a frame was refused, the connection is closed");
+            self.counters.refused_frames.add(1);
+            self.links.cut(peer, connection, &mut steps);
         }
         (self.links).on_reader_ended(peer, connection, lane, &mut steps);
         self.perform(steps);
@@ -892,6 +901,27 @@ fn is_handshake(error: &io::Error) -> bool {
         cause = error.source();
     }
     !describe(error).contains("Timeout")
+}
+
+/// Why a dial failed: each address with its cause.
+fn describe_dial(error: &DialError) -> String {
+    let DialError::Transport(errors) = error else {
+        return describe(error);
+    };
+    let causes: Vec<String> = (errors.iter())
+        .map(|(address, error)| format!("{address}: {}", root_cause(error)))
+        .collect();
+    causes.join("; ")
+}
+
+/// What lies at the bottom of an error, where the layers above say no more than that something failed.
+fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    let texts = causes.map(ToString::to_string);
+    texts
+        .filter(|text| !text.is_empty())
+        .last()
+        .unwrap_or_default()
 }
 
 /// An error with its causes, in one line.

@@ -148,8 +148,7 @@ impl ConnectionHandler for Handler {
     ) -> Poll<ConnectionHandlerEvent<LaneUpgrade, Lane, Fact>> {
         if let Some(lane) = self.to_open.pop_front() {
             let upgrade = LaneUpgrade(vec![(lane, self.protocols[lane.index()].clone())]);
-            let protocol =
-                SubstreamProtocol::new(upgrade, lane).with_timeout(NEGOTIATION_TIMEOUT);
+            let protocol = SubstreamProtocol::new(upgrade, lane).with_timeout(NEGOTIATION_TIMEOUT);
             return Poll::Ready(ConnectionHandlerEvent::OutboundSubstreamRequest { protocol });
         }
         // No waker to keep: both queues are only filled by the connection that polls us.
@@ -171,10 +170,8 @@ impl ConnectionHandler for Handler {
             ConnectionEvent::FullyNegotiatedInbound(FullyNegotiatedInbound {
                 protocol: (lane, stream),
                 ..
-            }) => {
-                if self.facts.len() < UNCLAIMED_STREAMS {
-                    self.facts.push_back(Fact::Inbound { lane, stream });
-                }
+            }) if self.facts.len() < UNCLAIMED_STREAMS => {
+                self.facts.push_back(Fact::Inbound { lane, stream });
             }
             ConnectionEvent::FullyNegotiatedOutbound(FullyNegotiatedOutbound {
                 protocol: (lane, stream),

@@ -223,10 +223,7 @@ thread_local! {
 }
 
 /// Appends what the stream has, at most [`CHUNK`] bytes; 0 is its end.
-async fn fill(
-    stream: &mut (impl AsyncRead + Unpin),
-    pending: &mut BytesMut,
-) -> io::Result<usize> {
+async fn fill(stream: &mut (impl AsyncRead + Unpin), pending: &mut BytesMut) -> io::Result<usize> {
     poll_fn(|cx| {
         SCRATCH.with_borrow_mut(|scratch| {
             let read = Pin::new(&mut *stream).poll_read(cx, scratch);

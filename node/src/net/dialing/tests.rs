@@ -2,7 +2,9 @@ use super::*;
 use rand_core::SeedableRng;
 
 fn address(n: u16) -> Multiaddr {
-    format!("/ip4/10.0.0.1/tcp/{n}").parse().expect("an address")
+    format!("/ip4/10.0.0.1/tcp/{n}")
+        .parse()
+        .expect("an address")
 }
 
 /// Three ids in ascending order.
@@ -22,7 +24,10 @@ fn dialing(me: PeerId) -> (Dialing, Instant) {
 /// The wait until the next dial, which is made.
 fn next(dialing: &mut Dialing, now: Instant) -> (Duration, Order) {
     let at = dialing.deadline().expect("a dial is planned");
-    (at.saturating_duration_since(now), dialing.due(at.max(now)).expect("due at its deadline"))
+    (
+        at.saturating_duration_since(now),
+        dialing.due(at.max(now)).expect("due at its deadline"),
+    )
 }
 
 #[test]
@@ -67,7 +72,10 @@ fn waits_double_up_to_the_last_and_asking_breaks_them() {
         dialing.on_failed(Target::Peer(peer), now);
         let (wait, order) = next(&mut dialing, now);
         let base = FIRST_BACKOFF.saturating_mul(1 << n).min(LAST_BACKOFF);
-        assert!(wait >= base && wait <= base.mul_f64(1.0 + JITTER), "{n}: {wait:?}");
+        assert!(
+            wait >= base && wait <= base.mul_f64(1.0 + JITTER),
+            "{n}: {wait:?}"
+        );
         assert_eq!(order.addresses, [address(1)]);
         now += wait;
     }
@@ -86,7 +94,10 @@ fn asking_during_a_dial_dials_again_at_once_when_it_fails() {
     assert_eq!(dialing.due(now), None, "one dial at a time");
     dialing.on_failed(Target::Peer(peer), now);
     let (wait, order) = next(&mut dialing, now);
-    assert_eq!((wait, order.addresses), (Duration::ZERO, vec![address(2), address(1)]));
+    assert_eq!(
+        (wait, order.addresses),
+        (Duration::ZERO, vec![address(2), address(1)])
+    );
 }
 
 #[test]
@@ -133,7 +144,10 @@ fn a_road_is_walked_address_by_address_and_for_ever() {
     dialing.on_connected(peer, Some(&address(1)));
     assert_eq!(dialing.deadline(), None, "somebody is connected there");
     dialing.on_lost(peer, true, now);
-    let targets = [next(&mut dialing, now).1.target, next(&mut dialing, now).1.target];
+    let targets = [
+        next(&mut dialing, now).1.target,
+        next(&mut dialing, now).1.target,
+    ];
     assert_eq!(targets, [Target::Peer(peer), order.target]);
 }
 
@@ -154,7 +168,10 @@ fn ones_own_address_ends_a_road() {
     let (_, order) = next(&mut dialing, now);
     dialing.on_wrong_address(order.target, &address(1));
     dialing.on_failed(order.target, now);
-    while dialing.deadline().is_some_and(|at| dialing.due(at).is_none()) {}
+    while dialing
+        .deadline()
+        .is_some_and(|at| dialing.due(at).is_none())
+    {}
     assert_eq!(dialing.deadline(), None);
 }
 
@@ -183,7 +200,11 @@ fn a_full_book_forgets_the_least_promising_but_never_a_remembered_peer() {
     assert!(dialing.found(heard, &[address(2)], now));
     assert!(dialing.found(PeerId::random(), &[address(3)], now));
     assert!(dialing.addresses(&heard).is_empty());
-    assert!(remembered.iter().all(|peer| !dialing.addresses(peer).is_empty()));
+    assert!(
+        remembered
+            .iter()
+            .all(|peer| !dialing.addresses(peer).is_empty())
+    );
 }
 
 #[test]
