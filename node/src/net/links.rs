@@ -239,6 +239,9 @@ impl Links {
     pub(crate) fn finish_sending(&mut self) {
         for link in self.peers.values_mut() {
             link.sending = None;
+            for connection in link.connections.values_mut() {
+                connection.streams = [None, None];
+            }
         }
     }
 

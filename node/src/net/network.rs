@@ -201,7 +201,7 @@ impl<'a> Network<'a> {
         self.stop().await;
     }
 
-    /// Lets what is queued go out and closes the connections, within [`STOP_GRACE`].
+    /// Lets what is queued go out and the others close the connections, within [`STOP_GRACE`].
     async fn stop(&mut self) {
         self.links.finish_sending();
         let leave = async {
@@ -213,11 +213,8 @@ impl<'a> Network<'a> {
                     _ = swarm.select_next_some() => {}
                 }
             }
-            let peers: Vec<PeerId> = swarm.connected_peers().copied().collect();
-            for peer in peers {
-                // An error says that it has gone by itself.
-                let _ = swarm.disconnect_peer_id(peer);
-            }
+            // Both our streams have ended: who has read them to the end closes the connection. Were we to close it
+            // first, with something of theirs unread, the system would reset it and what is under way be lost.
             while swarm.connected_peers().next().is_some() {
                 swarm.select_next_some().await;
             }
