@@ -56,6 +56,8 @@ pub(crate) struct Outbox {
     open: BTreeSet<PeerId>,
     copies: u64,
     bytes: u64,
+    /// Copies accepted and not yet committed.
+    unsealed: u64,
 }
 
 /// What is written to one recipient under one epoch of ours.
@@ -117,6 +119,15 @@ struct Keyed {
     others: Vec<RequestId>,
 }
 
+/// One copy of a letter, on its way into a bundle.
+#[derive(Debug)]
+struct Numbered {
+    seq: u64,
+    envelope: Envelope,
+    /// About how many bytes it will take.
+    size: usize,
+}
+
 /// A recipient of a new letter.
 #[derive(Clone, Debug)]
 pub(crate) enum Recipient {
@@ -148,6 +159,7 @@ impl Outbox {
             open: BTreeSet::new(),
             copies: 0,
             bytes: 0,
+            unsealed: 0,
         };
         let mut places = BTreeMap::new();
         for row in streams {
@@ -225,7 +237,7 @@ impl Outbox {
         if size * recipients > limit {
             return Err(Refusal::TooLargeTogether { size, recipients, limit });
         }
-        let waiting = self.copies + self.unsealed();
+        let waiting = self.copies + self.unsealed;
         if waiting + recipients as u64 > self.config.outbox_letters {
             return Err(Refusal::OutboxFull { waiting, limit: self.config.outbox_letters });
         }
@@ -263,6 +275,7 @@ impl Outbox {
         };
         let letter = SentLetter { k: self.next_letter, ..letter };
         self.next_letter += 1;
+        self.unsealed += letter.to.len() as u64;
         self.batch.push(Writing { request: Some(request), letter, key });
     }
 
@@ -291,6 +304,7 @@ impl Outbox {
                     self.copies -= 1;
                 }
             }
+            self.unsealed += letter.to.len() as u64;
             self.batch.push(Writing { request: None, letter, key: None });
         }
     }
@@ -313,7 +327,7 @@ impl Outbox {
             return;
         }
         let letters = std::mem::take(&mut self.batch);
-        let mut copies: BTreeMap<u32, (PeerId, Vec<(u64, Envelope, usize)>)> = BTreeMap::new();
+        let mut copies: BTreeMap<u32, (PeerId, Vec<Numbered>)> = BTreeMap::new();
         for writing in &letters {
             let recipients: Vec<PeerId> = writing.letter.to.iter().filter_map(|copy| copy.place.map(|place| place.peer)).collect();
             for place in writing.letter.to.iter().filter_map(|copy| copy.place) {
@@ -332,24 +346,24 @@ impl Outbox {
                     in_reply_to: writing.letter.in_reply_to,
                 };
                 let size = envelope.payload_bytes() + ENVELOPE_OVERHEAD + RECIPIENT_OVERHEAD * recipients.len();
-                copies.entry(place.stream).or_insert_with(|| (place.peer, Vec::new())).1.push((place.seq, envelope, size));
+                copies.entry(place.stream).or_insert_with(|| (place.peer, Vec::new())).1.push(Numbered { seq: place.seq, envelope, size });
             }
         }
         let mut round = Round { letters, drafts: BTreeMap::new(), unsealed: 0 };
         for (peer, mut envelopes) in copies.into_values() {
-            envelopes.sort_by_key(|(seq, ..)| *seq);
+            envelopes.sort_by_key(|numbered| numbered.seq);
             let to = contact_of(&peer).expect("letters are only numbered for peers whose card is known");
             let stream = self.streams.get_mut(&(peer, epoch)).expect("made when the numbers were given");
             let floor = stream.row.delivered.first_missing(1);
             let mut rest = envelopes.into_iter().peekable();
             while rest.peek().is_some() {
                 let (mut part, mut size) = (Vec::new(), 0);
-                while let Some((_, _, more)) = rest.peek()
+                while let Some(next) = rest.peek()
                     && part.len() < limits::BUNDLE_ENVELOPES
-                    && (part.is_empty() || size + more <= limits::BUNDLE_BYTES)
+                    && (part.is_empty() || size + next.size <= limits::BUNDLE_BYTES)
                 {
-                    size += more;
-                    part.extend(rest.next().map(|(_, envelope, _)| envelope));
+                    size += next.size;
+                    part.extend(rest.next().map(|numbered| numbered.envelope));
                 }
                 let (mut withdrawal, mut seed) = ([0; 32], [0; 32]);
                 rng.fill_bytes(&mut withdrawal);
@@ -546,11 +560,6 @@ impl Outbox {
         self.streams.range_mut((peer, Epoch(0))..=(peer, Epoch(u64::MAX))).map(|(_, stream)| stream)
     }
 
-    fn unsealed(&self) -> u64 {
-        let sealing = self.rounds.iter().flat_map(|round| round.drafts.values()).map(|drafted| drafted.ids.len() as u64);
-        sealing.sum::<u64>() + self.batch.iter().map(|writing| writing.letter.to.len() as u64).sum::<u64>()
-    }
-
     fn place(&mut self, contact: &Contact, epoch: Epoch) -> Copy {
         let (next_stream, patience) = (&mut self.next_stream, self.config.resend_first);
         let stream = self.streams.entry((contact.id, epoch)).or_insert_with(|| {
@@ -586,15 +595,16 @@ impl Outbox {
         let Writing { request, letter, key } = writing;
         let (id, k) = (letter.id, letter.k);
         let to = letter.to.iter().filter_map(|copy| copy.place.map(|place| (place.peer, place.seq))).collect();
+        self.unsealed -= letter.to.len() as u64;
         out.note(What::LetterAccepted { letter: id, to });
-        out.store(Change::Letter(Box::new(letter.clone())));
         let waits = unplaced(&letter);
         if waits > 0 {
-            out.store(Change::Waiting { k, waits: true });
             self.copies += if request.is_some() { waits } else { 0 };
-            self.waiting.insert(k, letter);
-        } else if request.is_none() {
-            out.store(Change::Waiting { k, waits: false });
+            self.waiting.insert(k, letter.clone());
+        }
+        out.store(Change::Letter(Box::new(letter)));
+        if waits > 0 || request.is_none() {
+            out.store(Change::Waiting { k, waits: waits > 0 });
         }
         match (request, key) {
             (Some(_), Some((key, digest))) => {
