@@ -20,6 +20,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use protocol::input::{Command, Disk as Room};
+use protocol::message::Lane;
 use protocol::{Answer, Input, RequestId};
 
 pub use self::node::CrashPoint;
@@ -27,10 +28,11 @@ use self::agenda::{Agenda, Event};
 use self::chance::Chance;
 use self::checker::Checker;
 use self::disk::Disk;
-use self::network::Network;
+use self::network::{Network, Sight};
 use self::node::Node;
 pub use self::options::Options;
 pub use self::run::{Outcome, run};
+pub use self::stories::{Backup, Who};
 use self::trace::{Detail, Trace};
 use self::workload::{Request, Workload};
 
@@ -150,14 +152,8 @@ impl Sim {
                 self.network.on_connect(pair, alive, &mut self.agenda);
             }
             Event::Seen { pair, generation, side } => {
-                if let Some(lost_first) = self.network.on_seen(pair, generation, side) {
-                    let (node, other) = (network::end(pair, side), network::end(pair, 1 - side));
-                    let peer = self.nodes[other].identity.id;
-                    if lost_first {
-                        self.tell_now(node, Input::PeerLost { peer });
-                    }
-                    let address = self.nodes[other].address(other);
-                    self.tell_now(node, Input::PeerSeen { peer, address });
+                if let Some(sight) = self.network.on_seen(pair, generation, side) {
+                    self.on_sight(network::end(pair, side), network::end(pair, 1 - side), &sight);
                 }
             }
             Event::Lost { pair, generation, side } => {
@@ -204,6 +200,23 @@ impl Sim {
             Event::Restore { node } => self.on_restore(node),
         }
         true
+    }
+
+    /// A connection is up at one end. Whoever was told of one is told of its loss before the next; but one may take the
+    /// place of another, and then only frames are missing.
+    fn on_sight(&mut self, node: usize, other: usize, sight: &Sight) {
+        let peer = self.nodes[other].identity.id;
+        if *sight == Sight::Takeover {
+            for lane in [Lane::Urgent, Lane::Bulk] {
+                self.tell_now(node, Input::SendFailed { to: peer, lane });
+            }
+            return;
+        }
+        if *sight == Sight::AfterLoss {
+            self.tell_now(node, Input::PeerLost { peer });
+        }
+        let address = self.nodes[other].address(other);
+        self.tell_now(node, Input::PeerSeen { peer, address });
     }
 
     /// Two nodes that know where the other is try to connect.

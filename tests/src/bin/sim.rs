@@ -53,11 +53,18 @@ fn main() -> ExitCode {
     search(&wish)
 }
 
+/// One seed: its trace is printed if it fails, or if `TRACE` is set.
 fn replay(seed: u64) -> ExitCode {
     println!("SEED={seed}");
+    let first = if std::env::var_os("TRACE").is_some() { Detail::Lines } else { Detail::None };
+    if first == Detail::None
+        && let Ok(outcome) = run(seed, first)
+    {
+        println!("{outcome:?}");
+        return ExitCode::SUCCESS;
+    }
     println!("{:#?}", Options::of_seed(seed));
-    let detail = if std::env::var("TRACE").as_deref() == Ok("0") { Detail::None } else { Detail::Lines };
-    match run(seed, detail) {
+    match run(seed, Detail::Lines) {
         Ok(outcome) => {
             println!("{outcome:?}");
             ExitCode::SUCCESS

@@ -46,6 +46,17 @@ struct Link {
     torn: bool,
 }
 
+/// What an end makes of a connection that comes up.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Sight {
+    /// There was none.
+    First,
+    /// The one before is found to be lost.
+    AfterLoss,
+    /// It takes the place of the one before, whose frames may be lost.
+    Takeover,
+}
+
 /// What became of a frame.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Fate {
@@ -153,14 +164,17 @@ impl Network {
         }
     }
 
-    /// An end sees a connection: whether it still is there, and whether the end is told first that the one before is gone.
-    pub(crate) fn on_seen(&mut self, pair: Pair, generation: u64, side: usize) -> Option<bool> {
+    /// An end sees a connection: what it makes of it, if it still is there.
+    pub(crate) fn on_seen(&mut self, pair: Pair, generation: u64, side: usize) -> Option<Sight> {
         let link = self.links.get_mut(&pair)?;
         if !link.up || link.generation != generation {
             return None;
         }
-        let before = link.believes[side].replace(generation);
-        Some(before.is_some() && self.chance.yes(0.5))
+        Some(match link.believes[side].replace(generation) {
+            None => Sight::First,
+            Some(_) if self.chance.yes(0.5) => Sight::AfterLoss,
+            Some(_) => Sight::Takeover,
+        })
     }
 
     /// An end sees that a connection is gone; whether it had believed in it.
@@ -268,7 +282,8 @@ impl Network {
         if cut || !current || self.chance.yes(self.weather.loss) {
             return Vec::new();
         }
-        let copies = if self.chance.yes(self.weather.duplication) { 2 } else { 1 };
+        let doubled = self.chance.yes(self.weather.duplication);
+        let copies = if doubled { 2 } else { 1 };
         let mut arrivals = Vec::with_capacity(copies);
         for _ in 0..copies {
             let mut at = (now + self.chance.about(self.weather.delay)).max(link.seen_at[1 - mine]);

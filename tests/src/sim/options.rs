@@ -125,9 +125,6 @@ impl Options {
         options.multicast = chance.yes(0.8);
         options.cryptography = seed.is_multiple_of(100);
         options.work = Work::drawn(&mut chance);
-        if chance.yes(0.3) {
-            options.config.window_bytes = 2_000 + chance.index(20_000);
-        }
         if chance.yes(0.1) {
             options.config.outbox_letters = 1 + chance.below(100);
         }
@@ -137,6 +134,10 @@ impl Options {
         }
         options.weather = Weather::drawn(&mut chance);
         options.faults = Faults::drawn(&mut chance);
+        // A small window over a long way would not get the letters of a busy swarm across in time.
+        if chance.yes(0.3) && options.weather.delay <= Duration::from_millis(1) {
+            options.config.window_bytes = 2_000 + chance.index(20_000);
+        }
         options
     }
 }

@@ -21,7 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 const PEOPLE: [&str; 8] = ["ann", "bea", "carl", "dora", "emil", "fay", "gus", "hal"];
 
 /// One peer of a story.
-pub(crate) type Who = usize;
+pub type Who = usize;
 
 /// An older copy of a node's disk.
 pub struct Backup(Disk);
