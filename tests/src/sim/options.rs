@@ -179,8 +179,8 @@ impl Faults {
 impl Work {
     fn drawn(chance: &mut Chance) -> Work {
         Work {
-            every: *chance.pick(&[20, 100, 300, 1_000, 1_000, 3_000].map(Duration::from_millis)),
-            burst: *chance.pick(&[1, 1, 5, 20, 300]),
+            every: *chance.pick(&[50, 150, 300, 500, 1_000, 3_000].map(Duration::from_millis)),
+            burst: *chance.pick(&[1, 5, 20, 100, 300]),
             keyed: *chance.pick(&[0.0, 0.2, 0.7]),
             later: *chance.pick(&[0.0, 0.1, 0.5]),
             signals: *chance.pick(&[0.0, 0.05, 0.2]),

@@ -80,7 +80,7 @@ impl Sim {
             self.some_reading(node);
         } else {
             let burst = self.options.work.burst;
-            let letters = if self.work.chance.yes(0.1) { 1 + self.work.chance.below(burst) } else { 1 };
+            let letters = if self.work.chance.yes(0.02) { 1 + self.work.chance.below(burst) } else { 1 };
             for _ in 0..letters {
                 self.some_letter(node);
             }
