@@ -106,9 +106,8 @@ impl Checker {
             Authored { author: node, payload, recipients, accepted: false, forgotten }
         });
         demand!(known.author == node && known.payload == letter.payload, "{} is the name of two letters", letter.id);
-        let added = recipients.difference(&known.recipients).copied().collect::<BTreeSet<_>>();
-        known.recipients = recipients;
-        self.open.extend(open.into_iter().filter(|(_, to)| added.contains(to)));
+        known.recipients.extend(recipients);
+        self.open.extend(open);
         Ok(())
     }
 
@@ -161,7 +160,11 @@ impl Checker {
             // Below the floor nothing is waited for, and nothing is missing.
             let from = (line.high + 1).max(stream.floor);
             let missing = seq.saturating_sub(from);
-            demand!(missing_before == missing, "{no}/{seq} shown as after {missing_before} missing ones, after {} are {missing}", line.high);
+            demand!(
+                missing_before == missing,
+                "{no}/{seq} shown as after {missing_before} missing ones, after {} are {missing}",
+                line.high
+            );
             if line.high + 1 < seq {
                 line.announced.insert_range(line.high + 1, seq - 1);
             }
@@ -173,7 +176,15 @@ impl Checker {
     }
 
     /// A node's user was told that its letter is accepted.
-    pub(crate) fn on_accepted(&mut self, node: usize, disk: &Disk, letter: LetterId, text: &str, to: &BTreeSet<usize>, key: Option<&str>) -> Verdict {
+    pub(crate) fn on_accepted(
+        &mut self,
+        node: usize,
+        disk: &Disk,
+        letter: LetterId,
+        text: &str,
+        to: &BTreeSet<usize>,
+        key: Option<&str>,
+    ) -> Verdict {
         let Some(row) = disk.by_id.get(&letter).map(|k| &disk.letters[k]) else {
             return Err(format!("{letter} was accepted and is not on the disk"));
         };
@@ -194,12 +205,13 @@ impl Checker {
     pub(crate) fn on_restored(&mut self, node: usize, disk: &Disk) {
         self.restored = true;
         for (id, authored) in self.authored.iter_mut().filter(|(_, authored)| authored.author == node) {
-            if !disk.by_id.contains_key(id) {
-                authored.forgotten = true;
-                let gone: Vec<_> = authored.recipients.iter().map(|to| (*id, *to)).collect();
-                for copy in gone {
-                    self.open.remove(&copy);
-                }
+            let row = disk.by_id.get(id).map(|k| &disk.letters[k]);
+            authored.forgotten = row.is_none();
+            let places = row.iter().flat_map(|row| &row.to).filter_map(|copy| copy.place);
+            let placed: BTreeSet<usize> = places.filter_map(|place| self.nodes.get(&place.peer).copied()).collect();
+            // Without its row it is gone; without its place it waits for a name again.
+            for to in authored.recipients.difference(&placed) {
+                self.open.remove(&(*id, *to));
             }
         }
         self.texts.retain(|(author, _), id| *author != node || disk.by_id.contains_key(id));
@@ -263,7 +275,11 @@ impl Checker {
     pub(crate) fn end(&self, disks: &[&Disk]) -> Verdict {
         self.nothing_is_lost(disks)?;
         for (id, authored) in self.authored.iter().filter(|(_, authored)| !authored.forgotten) {
-            for to in &authored.recipients {
+            let row = disks[authored.author].by_id.get(id).map(|k| &disks[authored.author].letters[k]);
+            let placed: BTreeSet<usize> =
+                row.iter().flat_map(|row| &row.to).filter_map(|copy| copy.place).filter_map(|place| self.node(place.peer)).collect();
+            // Put back to a backup, an author may wait again for a name that nobody bears any more.
+            for to in authored.recipients.iter().filter(|to| placed.contains(to) || !self.restored) {
                 demand!(self.ever.contains(&(*to, *id)), "letter {id} never reached node {to}");
                 let peer = self.nodes.iter().find(|(_, node)| *node == to).map(|(peer, _)| *peer);
                 let delivered = peer.and_then(|peer| disks[authored.author].is_delivered(*id, peer));
@@ -276,13 +292,23 @@ impl Checker {
             demand!(disk.bundles.is_empty(), "node {node} still has bundles in its outbox: {:?}", disk.bundles.keys());
             let named = |k: &&u64| disk.letters[k].to.iter().any(|copy| copy.place.is_none() && names.contains(copy.name.as_str()));
             let waits = disk.waiting.iter().find(named);
-            demand!(waits.is_none(), "node {node} still has a letter that waits for a name which somebody bears: {:?}", waits.map(|k| &disk.letters[k].to));
+            demand!(
+                waits.is_none(),
+                "node {node} still has a letter that waits for a name which somebody bears: {:?}",
+                waits.map(|k| &disk.letters[k].to)
+            );
         }
         Ok(())
     }
 
     /// No gap holds the display of later letters for longer than it may.
-    pub(crate) fn display_is_not_held(&self, node: usize, since: Duration, held: impl Iterator<Item = Duration>, limit: Duration) -> Verdict {
+    pub(crate) fn display_is_not_held(
+        &self,
+        node: usize,
+        since: Duration,
+        held: impl Iterator<Item = Duration>,
+        limit: Duration,
+    ) -> Verdict {
         for taken in held {
             demand!(taken.max(since) > limit, "node {node} has held a letter back since {taken:?}");
         }

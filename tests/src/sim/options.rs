@@ -135,7 +135,8 @@ impl Options {
         options.weather = Weather::drawn(&mut chance);
         options.faults = Faults::drawn(&mut chance);
         // A small window over a long way would not get the letters of a busy swarm across in time.
-        if chance.yes(0.3) && options.weather.delay <= Duration::from_millis(1) {
+        let quick = options.weather.delay <= Duration::from_millis(1) && options.flush < Duration::from_millis(10);
+        if chance.yes(0.3) && quick {
             options.config.window_bytes = 2_000 + chance.index(20_000);
         }
         options

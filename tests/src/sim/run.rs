@@ -161,11 +161,10 @@ impl Sim {
 
     /// Somebody who does not see somebody else as what it is.
     pub(super) fn absent(&self) -> Option<String> {
-        for one in &self.nodes {
-            let Some(peer) = &one.peer else { continue };
-            let status = peer.status();
-            for other in self.nodes.iter().filter(|other| other.identity.id != one.identity.id && other.is_up()) {
-                let (seen, me) = (status.peers.iter().find(|peer| peer.id == other.identity.id), other.disk.me.as_ref()?);
+        let up = || self.nodes.iter().filter_map(|node| node.peer.as_ref().map(|peer| (node, peer.status())));
+        for (one, status) in up() {
+            for (other, me) in up().filter(|(other, _)| other.identity.id != one.identity.id) {
+                let seen = status.peers.iter().find(|peer| peer.id == other.identity.id);
                 let fits = |seen: &&protocol::PeerStatus| {
                     seen.available == me.available && seen.inactive == me.inactive && seen.name == me.name && seen.addresses == me.addresses
                 };
@@ -202,9 +201,11 @@ impl Sim {
                 }
                 let taken = &one.disk.taken[&(place.stream, place.seq, place.twin)];
                 let author = self.checker.node(taken.envelope.author)?;
-                let streams = self.nodes[author].disk.out_streams.values().find(|stream| {
-                    stream.peer == one.identity.id && stream.epoch == one.disk.in_streams[&place.stream].epoch
-                });
+                let streams = self.nodes[author]
+                    .disk
+                    .out_streams
+                    .values()
+                    .find(|stream| stream.peer == one.identity.id && stream.epoch == one.disk.in_streams[&place.stream].epoch);
                 // Authors are told of so many separate ranges at most, the highest ones.
                 if streams.is_none_or(|stream| !stream.read.contains(place.seq)) && one.disk.in_streams[&place.stream].read.pieces() < 256 {
                     return Some(format!("node {author} does not know that node {reader} has read {}", taken.envelope.id));

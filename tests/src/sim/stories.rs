@@ -204,6 +204,12 @@ impl Sim {
         self.wait_for(who, Command::SetInactive(yes));
     }
 
+    /// Takes another name.
+    #[track_caller]
+    pub fn rename(&mut self, who: Who, name: &str) {
+        self.wait_for(who, Command::Rename(name.parse().expect("names in stories are names")));
+    }
+
     /// Reads everything in the inbox.
     #[track_caller]
     pub fn read_all(&mut self, who: Who) {
@@ -272,7 +278,10 @@ impl Sim {
     #[must_use]
     pub fn knows_read(&self, author: Who, letter: LetterId, to: Who) -> bool {
         let disk = &self.nodes[author].disk;
-        let place = disk.by_id.get(&letter).and_then(|k| disk.letters[k].to.iter().filter_map(|copy| copy.place).find(|place| place.peer == self.nodes[to].identity.id));
+        let place = disk
+            .by_id
+            .get(&letter)
+            .and_then(|k| disk.letters[k].to.iter().filter_map(|copy| copy.place).find(|place| place.peer == self.nodes[to].identity.id));
         place.is_some_and(|place| disk.out_streams[&place.stream].read.contains(place.seq))
     }
 
