@@ -255,7 +255,7 @@ impl Driver {
             Effect::Seal(draft) => self.workers.bulk(Job::Seal(draft)),
             Effect::Send { to, say } => {
                 let lane = say.lane();
-                self.send(to, lane, &self.edge.utter(say), state);
+                self.send(to, lane, &self.edge.utter(*say), state);
             }
             Effect::SendKept { to, bundles } => self.send_kept(to, &bundles, state),
             Effect::Publish(beacon) => self.command(net::Command::Publish(Bytes::from(self.edge.gossip(&beacon)))),
