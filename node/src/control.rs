@@ -17,3 +17,5 @@ pub mod socket;
 pub mod time;
 mod write;
 
+#[cfg(test)]
+mod tests;

@@ -2,4 +2,5 @@
 //!
 //! Reading order: [`control`] (the API on the unix socket), [`cli`] (the command line, which knows nothing but that API).
 
+pub mod cli;
 pub mod control;

@@ -83,7 +83,9 @@ mod tests {
 
     #[test]
     fn what_is_no_address_is_refused() {
-        for text in ["", "/", "a b", "host:", "host:0", "host:65536", "host:x", "300.1.1.1", "-h", "a..b", "[fe80::1", "[fe80::1]x", "a/b", "é"] {
+        for text in
+            ["", "/", "a b", "host:", "host:0", "host:65536", "host:x", "300.1.1.1", "-h", "a..b", "[fe80::1", "[fe80::1]x", "a/b", "é"]
+        {
             assert!(multiaddr(text).is_err(), "{text:?}");
         }
     }

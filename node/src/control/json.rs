@@ -50,9 +50,10 @@ pub(super) enum LetterError {
 impl NewLetter<'_> {
     /// As the peer takes it. `key` is the one of the header, if there was one.
     pub(super) fn command(self, key: Option<String>) -> Result<protocol::input::NewLetter, LetterError> {
-        let to = self.to.iter().map(|name| {
-            name.parse::<Addressee>().map_err(|error| LetterError::Name { name: name.clone().into_owned(), error })
-        });
+        let to = self
+            .to
+            .iter()
+            .map(|name| name.parse::<Addressee>().map_err(|error| LetterError::Name { name: name.clone().into_owned(), error }));
         Ok(protocol::input::NewLetter {
             to: to.collect::<Result<_, _>>()?,
             kind: self.kind.map_or_else(|| "message".to_owned(), Cow::into_owned),
@@ -216,7 +217,8 @@ mod tests {
 
     #[test]
     fn a_letter_reads_as_it_is_written() {
-        let letter = read(r#"{"to":["nikki-pi"],"payload":"Hello \u00e9","reply_to":"00000000000000000000000001","key":"k"}"#).expect("good");
+        let letter =
+            read(r#"{"to":["nikki-pi"],"payload":"Hello \u00e9","reply_to":"00000000000000000000000001","key":"k"}"#).expect("good");
         assert_eq!(letter.payload, Content(Payload::Text("Hello é".to_owned())));
         let command = letter.command(None).expect("good");
         assert_eq!(command.kind, "message");
@@ -238,7 +240,7 @@ mod tests {
             (r#"{"to":["a"],"payload":true}"#, "a payload is"),
             (r#"{"to":["a"],"payload":-1}"#, "not negative"),
             (r#"{"to":["a"],"payload":1e400}"#, "out of range"),
-            (r#"{"to":["a"],"payload":"\ud800"}"#, "surrogate"),
+            (r#"{"to":["a"],"payload":"\ud800"}"#, "hex escape"),
             (r#"{"to":["a"]}"#, "missing field"),
             (r#"{"payload":"x"}"#, "missing field"),
             (r#"{"to":"a","payload":"x"}"#, "invalid type"),

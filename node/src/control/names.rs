@@ -33,8 +33,7 @@ impl<'a> Names<'a> {
 
     /// The one peer meant by this.
     pub(super) fn resolve(&self, text: &str) -> Result<PeerId, Problem> {
-        let wanted: Addressee =
-            text.parse().map_err(|error| Problem::new(Code::BadName, format!("{text:?} cannot be a peer: {error}")))?;
+        let wanted: Addressee = text.parse().map_err(|error| Problem::new(Code::BadName, format!("{text:?} cannot be a peer: {error}")))?;
         let everyone = || self.status.peers.iter().map(|peer| (&peer.name, peer.id)).chain([(&self.status.name, self.status.id)]);
         let (name, ending) = match &wanted {
             Addressee::Id(id) => return Ok(*id),

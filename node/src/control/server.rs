@@ -11,6 +11,7 @@ use axum::routing::{get, post, put};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use tokio::io::AsyncWriteExt;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -63,6 +64,7 @@ impl Drop for Door {
 pub async fn serve(desk: Desk, door: Door, stop: CancellationToken) {
     let router = router(desk);
     let slots = Arc::new(Semaphore::new(CONNECTIONS));
+    let refusals = Arc::new(Semaphore::new(CONNECTIONS));
     let open = TaskTracker::new();
     loop {
         let stream = tokio::select! {
@@ -96,7 +98,15 @@ pub async fn serve(desk: Desk, door: Door, stop: CancellationToken) {
                     drop(slot);
                 });
             }
-            Err(_) => turn_away(&stream),
+            // Politely as many at once as are served, and beyond that not.
+            Err(_) => {
+                if let Ok(slot) = Arc::clone(&refusals).try_acquire_owned() {
+                    tokio::spawn(async move {
+                        let _ = tokio::time::timeout(FAREWELL, turn_away(stream)).await;
+                        drop(slot);
+                    });
+                }
+            }
         }
     }
     open.close();
@@ -124,15 +134,17 @@ async fn speak(stream: UnixStream, router: Router, stop: CancellationToken) {
     }
 }
 
-fn turn_away(stream: &UnixStream) {
+async fn turn_away(mut stream: UnixStream) -> std::io::Result<()> {
     let problem = Problem::new(Code::Busy, format!("{CONNECTIONS} connections are open")).hint("close some, or try again");
     let body = serde_json::to_string(&problem).expect("a problem is texts and numbers");
     let answer = format!(
         "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/problem+json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
         body.len()
     );
-    // A fresh socket has room for this; a caller who is gone needs no answer.
-    let _ = stream.try_write(answer.as_bytes());
+    stream.write_all(answer.as_bytes()).await?;
+    stream.shutdown().await?;
+    // Until the caller has said all: closed before, it would fail to write and never read why.
+    tokio::io::copy(&mut stream, &mut tokio::io::sink()).await.map(drop)
 }
 
 fn router(desk: Desk) -> Router {

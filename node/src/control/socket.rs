@@ -82,7 +82,11 @@ fn own_directory(dir: &Path) -> Result<(), BindError> {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(failed(error)),
         _ => {}
     }
-    if trusted(dir).map_err(failed)? { Ok(()) } else { Err(BindError::InTheWay(dir.to_owned(), "it is not a directory that is ours alone")) }
+    if trusted(dir).map_err(failed)? {
+        Ok(())
+    } else {
+        Err(BindError::InTheWay(dir.to_owned(), "it is not a directory that is ours alone"))
+    }
 }
 
 fn trusted(dir: &Path) -> io::Result<bool> {

@@ -30,10 +30,13 @@ pub(super) async fn letters(
     _: Params<Nothing>,
     body: Body,
 ) -> Result<Response, Problem> {
-    let letter: api::NewLetter<'_> = body.json()?;
+    let mut letter: api::NewLetter<'_> = body.json()?;
     let key = header_key(&headers)?;
     if key.is_some() && letter.key.is_some() && key.as_deref() != letter.key.as_deref() {
         return Err(Problem::new(Code::BadKey, "the key in the header is another than the one in the body"));
+    }
+    if let Some(beginning) = letter.in_reply_to.take() {
+        letter.in_reply_to = Some(answered(&desk, &beginning).await?.into());
     }
     let new = letter.command(key).map_err(|error| Problem::new(Code::BadName, error.to_string()))?;
     let Answer::Accepted { letter, k, repeated } = extract::command(&desk, Command::Send(new)).await? else {
@@ -48,6 +51,23 @@ pub(super) async fn letters(
         response.headers_mut().insert(header::LOCATION, place);
     }
     Ok(response)
+}
+
+/// A letter answers one of the inbox, or one's own.
+async fn answered(desk: &Desk, beginning: &str) -> Result<String, Problem> {
+    let prefix = extract::id_prefix(beginning)?;
+    if prefix.len() == 26 {
+        return Ok(prefix);
+    }
+    let wanted = prefix.clone();
+    let found = extract::shelf(desk, move |shelf| {
+        let mut ids: Vec<String> = shelf.inbox_by_id(&wanted)?.iter().map(|letter| letter.envelope.id.to_string()).collect();
+        ids.extend(shelf.sent_by_id(&wanted)?.iter().map(|view| view.letter.id.to_string()));
+        ids.sort();
+        ids.dedup();
+        Ok(ids)
+    });
+    extract::one(found.await?, &prefix, Clone::clone)
 }
 
 fn header_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
@@ -102,11 +122,7 @@ async fn find(desk: &Desk, prefixes: Vec<String>, numbers: Vec<u64>) -> Result<V
     found.map_err(|problem| if problem.hint.is_some() { problem } else { problem.hint("nothing was marked; letters here: node inbox") })
 }
 
-pub(super) async fn presence(
-    State(desk): State<Arc<Desk>>,
-    _: Params<Nothing>,
-    body: Body,
-) -> Result<Json<api::Presence>, Problem> {
+pub(super) async fn presence(State(desk): State<Arc<Desk>>, _: Params<Nothing>, body: Body) -> Result<Json<api::Presence>, Problem> {
     let wanted: api::Presence = body.json()?;
     if let Some(available) = wanted.available {
         extract::command(&desk, Command::SetAvailable(available)).await?;
