@@ -9,25 +9,48 @@ use serde::{Deserialize, Serialize};
 
 /// What went wrong, for a reader of any kind.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "Document", from = "Document")]
 pub struct Problem {
-    /// Names the kind of problem; the code as a URN.
-    #[serde(rename = "type")]
-    pub kind: String,
-    /// The kind in words.
-    pub title: String,
-    /// The HTTP status.
-    pub status: u16,
-    /// What happened this time.
-    pub detail: String,
     /// The kind, for programs.
     pub code: Code,
+    /// What happened this time.
+    pub detail: String,
     /// What to do next.
     pub hint: Option<String>,
     /// What may have been meant.
     pub candidates: Vec<String>,
     /// The line of a batch, from 1.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub line: Option<u64>,
+}
+
+/// As RFC 9457 has it: type, title and status follow from the code.
+#[derive(Serialize, Deserialize)]
+struct Document {
+    #[serde(rename = "type")]
+    kind: String,
+    title: String,
+    status: u16,
+    detail: String,
+    code: Code,
+    hint: Option<String>,
+    candidates: Vec<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    line: Option<u64>,
+}
+
+impl From<Problem> for Document {
+    fn from(problem: Problem) -> Document {
+        let Problem { code, detail, hint, candidates, line } = problem;
+        let kind = format!("urn:swarm:problem:{}", code.word());
+        Document { kind, title: code.title().to_owned(), status: code.status(), detail, code, hint, candidates, line }
+    }
+}
+
+impl From<Document> for Problem {
+    fn from(document: Document) -> Problem {
+        let Document { code, detail, hint, candidates, line, .. } = document;
+        Problem { code, detail, hint, candidates, line }
+    }
 }
 
 macro_rules! codes {
@@ -46,7 +69,9 @@ macro_rules! codes {
                 match self { $(Code::$code => $word,)+ }
             }
 
-            fn status(self) -> u16 {
+            /// The HTTP status.
+            #[must_use]
+            pub fn status(self) -> u16 {
                 match self { $(Code::$code => $status,)+ }
             }
 
@@ -118,16 +143,7 @@ impl Problem {
     /// A problem of this kind.
     #[must_use]
     pub fn new(code: Code, detail: impl Into<String>) -> Problem {
-        Problem {
-            kind: format!("urn:swarm:problem:{}", code.word()),
-            title: code.title().to_owned(),
-            status: code.status(),
-            detail: detail.into(),
-            code,
-            hint: None,
-            candidates: Vec::new(),
-            line: None,
-        }
+        Problem { code, detail: detail.into(), hint: None, candidates: Vec::new(), line: None }
     }
 
     /// What to do next.
@@ -201,7 +217,7 @@ impl From<Refusal> for Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let status = StatusCode::from_u16(self.code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let body = serde_json::to_vec(&self).expect("a problem is texts and numbers");
         let mut response = Response::new(Body::from(body));
         *response.status_mut() = status;
@@ -227,7 +243,7 @@ mod tests {
     #[test]
     fn a_refusal_says_what_to_do_and_what_may_have_been_meant() {
         let problem = Problem::from(Refusal::Unknown { name: "niki-pi".to_owned(), nearest: vec!["nikki-pi".to_owned()] });
-        assert_eq!((problem.code, problem.status), (Code::UnknownPeer, 404));
+        assert_eq!((problem.code, problem.code.status()), (Code::UnknownPeer, 404));
         assert_eq!(problem.detail, "nobody called niki-pi is known");
         assert_eq!(problem.candidates, ["nikki-pi"]);
         assert!(problem.hint.is_some_and(|hint| hint.contains("later")));
