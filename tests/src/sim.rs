@@ -23,12 +23,12 @@ use protocol::input::{Command, Disk as Room};
 use protocol::message::Lane;
 use protocol::{Answer, Input, RequestId};
 
-pub use self::node::CrashPoint;
 use self::agenda::{Agenda, Event};
 use self::chance::Chance;
 use self::checker::Checker;
 use self::disk::Disk;
 use self::network::{Network, Sight};
+pub use self::node::CrashPoint;
 use self::node::Node;
 pub use self::options::Options;
 pub use self::run::{Outcome, run};

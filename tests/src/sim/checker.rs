@@ -161,7 +161,11 @@ impl Checker {
             // Below the floor nothing is waited for, and nothing is missing.
             let from = (line.high + 1).max(stream.floor);
             let missing = seq.saturating_sub(from);
-            demand!(missing_before == missing, "{no}/{seq} shown as after {missing_before} missing ones, after {} are {missing}", line.high);
+            demand!(
+                missing_before == missing,
+                "{no}/{seq} shown as after {missing_before} missing ones, after {} are {missing}",
+                line.high
+            );
             if line.high + 1 < seq {
                 line.announced.insert_range(line.high + 1, seq - 1);
             }
@@ -173,7 +177,15 @@ impl Checker {
     }
 
     /// A node's user was told that its letter is accepted.
-    pub(crate) fn on_accepted(&mut self, node: usize, disk: &Disk, letter: LetterId, text: &str, to: &BTreeSet<usize>, key: Option<&str>) -> Verdict {
+    pub(crate) fn on_accepted(
+        &mut self,
+        node: usize,
+        disk: &Disk,
+        letter: LetterId,
+        text: &str,
+        to: &BTreeSet<usize>,
+        key: Option<&str>,
+    ) -> Verdict {
         let Some(row) = disk.by_id.get(&letter).map(|k| &disk.letters[k]) else {
             return Err(format!("{letter} was accepted and is not on the disk"));
         };
@@ -276,13 +288,23 @@ impl Checker {
             demand!(disk.bundles.is_empty(), "node {node} still has bundles in its outbox: {:?}", disk.bundles.keys());
             let named = |k: &&u64| disk.letters[k].to.iter().any(|copy| copy.place.is_none() && names.contains(copy.name.as_str()));
             let waits = disk.waiting.iter().find(named);
-            demand!(waits.is_none(), "node {node} still has a letter that waits for a name which somebody bears: {:?}", waits.map(|k| &disk.letters[k].to));
+            demand!(
+                waits.is_none(),
+                "node {node} still has a letter that waits for a name which somebody bears: {:?}",
+                waits.map(|k| &disk.letters[k].to)
+            );
         }
         Ok(())
     }
 
     /// No gap holds the display of later letters for longer than it may.
-    pub(crate) fn display_is_not_held(&self, node: usize, since: Duration, held: impl Iterator<Item = Duration>, limit: Duration) -> Verdict {
+    pub(crate) fn display_is_not_held(
+        &self,
+        node: usize,
+        since: Duration,
+        held: impl Iterator<Item = Duration>,
+        limit: Duration,
+    ) -> Verdict {
         for taken in held {
             demand!(taken.max(since) > limit, "node {node} has held a letter back since {taken:?}");
         }

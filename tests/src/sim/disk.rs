@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use protocol::effect::{BundleIndex, Change, Head, InStream, KeptBundle, Known, Me, OutStream, Recent, SentLetter, Taken, segment_of};
 use protocol::envelope::Kind;
-use protocol::input::{Place, Recall, Recalled};
+use protocol::input::{Earlier, Place, Recall, Recalled};
 use protocol::segment::{Segment, What};
 use protocol::{Epoch, Kept, LetterId, PeerId, Ranges, Timestamp};
 use sha2::{Digest, Sha256};
@@ -187,7 +187,11 @@ impl Disk {
 
     fn put_waiting(&mut self, k: u64, waits: bool) -> Verdict {
         demand!(self.letters.contains_key(&k), "letter {k} waits and is not there");
-        if waits { self.waiting.insert(k) } else { self.waiting.remove(&k) };
+        if waits {
+            self.waiting.insert(k)
+        } else {
+            self.waiting.remove(&k)
+        };
         Ok(())
     }
 
@@ -238,7 +242,12 @@ impl Disk {
                 demand!(stream.shown >= before.shown, "display of {no} goes back from {} to {}", before.shown, stream.shown);
                 // Record numbers begin anew with a new epoch.
                 let same = self.receipted_under.get(&no) == self.me.as_ref().map(|me| &me.epoch);
-                demand!(!same || stream.receipt >= before.receipt, "receipts of {no} go back from {} to {}", before.receipt, stream.receipt);
+                demand!(
+                    !same || stream.receipt >= before.receipt,
+                    "receipts of {no} go back from {} to {}",
+                    before.receipt,
+                    stream.receipt
+                );
                 let twins = before.twins.iter().all(|twin| stream.twins.contains(twin));
                 demand!(twins, "incoming stream {no} forgets twins");
             }
@@ -374,7 +383,7 @@ impl Disk {
                 Recalled::Letters { token: *token, found }
             }
             Recall::Key { key } => {
-                let found = self.keys.get(key).map(|(letter, _, digest)| (*letter, *digest));
+                let found = self.keys.get(key).map(|(letter, k, digest)| Earlier { letter: *letter, k: *k, digest: *digest });
                 Recalled::Key { key: key.clone(), found }
             }
         }
@@ -436,9 +445,13 @@ impl Touched {
         for entry in self.segment.iter().flat_map(|segment| &segment.entries) {
             match &entry.what {
                 What::LetterAccepted { letter, .. } => drop(accepted.insert(*letter)),
-                What::LettersDelivered { to, epoch, first, last } => delivered.entry((*to, epoch.0)).or_default().insert_range(*first, *last),
+                What::LettersDelivered { to, epoch, first, last } => {
+                    delivered.entry((*to, epoch.0)).or_default().insert_range(*first, *last)
+                }
                 What::LettersRead { by, epoch, first, last } => read.entry((*by, epoch.0)).or_default().insert_range(*first, *last),
-                What::LettersTaken { author, epoch, first, last } => taken.entry((*author, epoch.0)).or_default().insert_range(*first, *last),
+                What::LettersTaken { author, epoch, first, last } => {
+                    taken.entry((*author, epoch.0)).or_default().insert_range(*first, *last)
+                }
                 What::LettersShown { first, last } => shown.insert_range(*first, *last),
                 _ => {}
             }

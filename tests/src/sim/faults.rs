@@ -23,8 +23,7 @@ pub(crate) enum Fault {
     FullDisk,
 }
 
-const ALL: [Fault; 7] =
-    [Fault::Crash, Fault::Stop, Fault::Partition, Fault::CutConnection, Fault::Pause, Fault::Restore, Fault::FullDisk];
+const ALL: [Fault; 7] = [Fault::Crash, Fault::Stop, Fault::Partition, Fault::CutConnection, Fault::Pause, Fault::Restore, Fault::FullDisk];
 
 impl Sim {
     /// Arranges the first fault of each kind.

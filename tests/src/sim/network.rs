@@ -300,6 +300,8 @@ impl Network {
     /// Whether a frame of this connection still reaches this node.
     pub(crate) fn reaches(&self, from: usize, to: usize, generation: u64) -> bool {
         let pair = pair(from, to);
-        self.links.get(&pair).is_some_and(|link| link.up && link.generation == generation && link.believes[side(pair, to)] == Some(generation))
+        self.links
+            .get(&pair)
+            .is_some_and(|link| link.up && link.generation == generation && link.believes[side(pair, to)] == Some(generation))
     }
 }

@@ -202,9 +202,11 @@ impl Sim {
                 }
                 let taken = &one.disk.taken[&(place.stream, place.seq, place.twin)];
                 let author = self.checker.node(taken.envelope.author)?;
-                let streams = self.nodes[author].disk.out_streams.values().find(|stream| {
-                    stream.peer == one.identity.id && stream.epoch == one.disk.in_streams[&place.stream].epoch
-                });
+                let streams = self.nodes[author]
+                    .disk
+                    .out_streams
+                    .values()
+                    .find(|stream| stream.peer == one.identity.id && stream.epoch == one.disk.in_streams[&place.stream].epoch);
                 // Authors are told of so many separate ranges at most, the highest ones.
                 if streams.is_none_or(|stream| !stream.read.contains(place.seq)) && one.disk.in_streams[&place.stream].read.pieces() < 256 {
                     return Some(format!("node {author} does not know that node {reader} has read {}", taken.envelope.id));

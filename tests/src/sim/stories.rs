@@ -272,7 +272,10 @@ impl Sim {
     #[must_use]
     pub fn knows_read(&self, author: Who, letter: LetterId, to: Who) -> bool {
         let disk = &self.nodes[author].disk;
-        let place = disk.by_id.get(&letter).and_then(|k| disk.letters[k].to.iter().filter_map(|copy| copy.place).find(|place| place.peer == self.nodes[to].identity.id));
+        let place = disk
+            .by_id
+            .get(&letter)
+            .and_then(|k| disk.letters[k].to.iter().filter_map(|copy| copy.place).find(|place| place.peer == self.nodes[to].identity.id));
         place.is_some_and(|place| disk.out_streams[&place.stream].read.contains(place.seq))
     }
 

@@ -177,7 +177,8 @@ impl Sim {
 
     /// A user is answered.
     pub(super) fn on_reply(&mut self, node: usize, request: RequestId, answer: Answer) -> Result<(), String> {
-        let asked = self.work.open.remove(&request).ok_or_else(|| format!("{request:?} is answered, and was answered before: {answer:?}"))?;
+        let asked =
+            self.work.open.remove(&request).ok_or_else(|| format!("{request:?} is answered, and was answered before: {answer:?}"))?;
         match (asked, &answer) {
             (Request::Letter(job), Answer::Accepted { letter, .. }) => {
                 let key = job.letter.key.as_deref();
