@@ -255,7 +255,7 @@ async fn address(node: &Node) -> String {
 }
 
 fn secrets(n: u8) -> Secrets {
-    Secrets::from_seeds(&[n; 32], &[n + 100; 32])
+    Secrets::from_seeds(&[n; 32], &[n.wrapping_add(100); 32])
 }
 
 fn edge(n: u8) -> Edge {
@@ -956,4 +956,59 @@ async fn the_last_number_there_is_ends_no_node() {
     stage.mallory.says_by(Lane::Bulk, frame).await;
     tokio::time::sleep(Duration::from_secs(11)).await;
     stage.exchanges_letters().await;
+}
+
+#[tokio::test]
+#[ignore = "each of any number of questions for peers is answered with a page, and all pages of a batch are held at once"]
+async fn small_questions_do_not_fill_the_memory_with_pages() {
+    let mut stage = Stage::new().await;
+    learn_cards(&mut stage).await;
+    // 128 peers that do not exist, with as much on their cards as there may be.
+    for n in 100..228 {
+        let mut card = contact(n);
+        card.addresses = (0..16).map(|a| format!("{a:x<300}")).collect();
+        let mut draft =
+            stage.mallory.draft(&stage.ann, 1, 1, vec![Envelope { author: card.id, ..stage.mallory.letter(stage.ann.id, 1, "x") }]);
+        draft.contact = card;
+        let frame = Message::Letters(vec![edge(n).seal(&draft).expect("a good key")]).to_frame();
+        stage.mallory.says_by(Lane::Bulk, frame).await;
+    }
+    let node = &stage.ann;
+    wait_until("the peers are known", async || status(node).await.peers.len() == 130).await;
+    let before = memory();
+    let peak = tokio::spawn(async {
+        let mut peak = 0;
+        for _ in 0..1_000 {
+            peak = peak.max(memory());
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        peak
+    });
+    let mut raw = Raw::dial(address(&stage.ann).await.parse().expect("our own multiaddr"), SWARM).await;
+    let mut stream = raw.stream("bulk").await.expect("a stream");
+    let ask = Message::AskPeers { after: None }.to_frame();
+    let one = [&u32::try_from(ask.len()).expect("short").to_be_bytes()[..], &ask].concat();
+    stream.write_all(&one.repeat(4_000)).await.expect("it is sent");
+    stream.flush().await.expect("it is sent");
+    let peak = peak.await.expect("it ends").saturating_sub(before);
+    println!("{} bytes of questions raised the memory by {} MiB", one.len() * 4_000, peak >> 20);
+    stage.exchanges_letters().await;
+    assert!(!raw.ends_within(Duration::from_millis(1)).await, "it still listens");
+    assert!(peak < 100 << 20, "{} bytes of questions raised the memory by {peak}", one.len() * 4_000);
+}
+
+#[tokio::test]
+#[ignore = "connections that never greet are kept for ever, and there is room for 256"]
+async fn connections_that_never_greet_leave_room_for_others() {
+    let stage = Stage::new().await;
+    let near = address(&stage.ann).await;
+    let mut idle = Vec::new();
+    for _ in 0..300 {
+        idle.push(tokio::time::timeout(PROMPT, Raw::dial(near.parse().expect("our own multiaddr"), SWARM)).await);
+    }
+    let carl = start(settings(stage.directory.path().join("carl"), "carl", std::slice::from_ref(&near))).await.expect("it starts");
+    // Two nodes that are let in late are let in.
+    wait_until("carl is met", async || status(&stage.ann).await.peers.iter().any(|peer| peer.id == carl.id && peer.available)).await;
+    carl.stop().await.expect("it stops");
+    drop(idle);
 }
