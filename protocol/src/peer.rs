@@ -212,6 +212,12 @@ impl Peer {
         .min_by_key(|deadline| deadline.at)
     }
 
+    /// The sequence of the next entry of the record: grows with each commit that wrote something down.
+    #[must_use]
+    pub fn next_entry(&self) -> u64 {
+        self.record.next_entry()
+    }
+
     /// What this peer knows, for faces and checkers.
     #[must_use]
     pub fn status(&self) -> Status {

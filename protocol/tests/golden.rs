@@ -140,7 +140,15 @@ fn messages() -> Vec<(&'static str, Message)> {
     let (one, two) = (edge(1), edge(2));
     let listing = Listing { contact: two.sign(&contact(2, "nikki-pi")), first_seen_ago: 60_000, last_seen_ago: None };
     vec![
-        ("hello", one.utter(Say::Hello { contact: contact(1, "markus-thinkpad"), beacon: beacon(1), yours: Some(two.sign(&beacon(2))), answer: true })),
+        (
+            "hello",
+            one.utter(Say::Hello {
+                contact: contact(1, "markus-thinkpad"),
+                beacon: beacon(1),
+                yours: Some(two.sign(&beacon(2))),
+                answer: true,
+            }),
+        ),
         ("beacon", one.utter(Say::Beacon(beacon(1)))),
         ("letters", Message::Letters(vec![sealed()])),
         ("receipt", two.utter(Say::Receipt(receipt()))),
@@ -187,7 +195,10 @@ fn the_bytes_of_what_is_kept_are_pinned() {
         payload: Payload::Text("Hello".to_owned()),
         timestamp: Timestamp(1_795_446_768_266),
         in_reply_to: None,
-        to: vec![effect::Copy { name: "nikki-pi".parse().expect("a name"), place: Some(effect::CopyPlace { peer: secrets(2).id(), stream: 1, seq: 1 }) }],
+        to: vec![effect::Copy {
+            name: "nikki-pi".parse().expect("a name"),
+            place: Some(effect::CopyPlace { peer: secrets(2).id(), stream: 1, seq: 1 }),
+        }],
     };
     pinned("sent_letter", &codec::encode(&sent));
     assert_eq!(codec::decode::<effect::SentLetter>(&codec::encode(&sent)), Ok(sent));
@@ -205,7 +216,10 @@ fn cut_or_changed_frames_are_refused_and_never_panic() {
             let mut changed = frame.clone();
             changed[at] ^= 1 << (at % 8);
             for input in nikki.admit(secrets(1).id(), &changed) {
-                let signed = matches!(input, Input::Arrived { said: Said::Hello { .. } | Said::Beacon(_) | Said::Letters { .. } | Said::Receipt(_), .. });
+                let signed = matches!(
+                    input,
+                    Input::Arrived { said: Said::Hello { .. } | Said::Beacon(_) | Said::Letters { .. } | Said::Receipt(_), .. }
+                );
                 // A hello stays good without what it remembers of the listener, which is no statement of its speaker.
                 let hello = name == "hello" && matches!(input, Input::Arrived { said: Said::Hello { .. }, .. });
                 assert!(!signed || hello, "{name} changed at {at}: {input:?}");

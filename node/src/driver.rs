@@ -1,0 +1,334 @@
+//! The only owner of [`Peer`]: a batch of facts in, one commit, then everything else that follows from them.
+//! Knows nothing of what the facts mean. Nothing is said before what it promises is on the disk; it waits for nobody else.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use bytes::Bytes;
+use libp2p::{Multiaddr, PeerId};
+use protocol::bundle::Bundle;
+use protocol::edge::{Cause, Edge};
+use protocol::effect::Verdict;
+use protocol::input::Heard;
+use protocol::message::{Lane, Message};
+use protocol::{Answer, Change, Command, Effect, Input, Notice, Now, Peer, RequestId, Status, Timestamp, codec};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
+
+use crate::net::{self, GossipToken, Net};
+use crate::store::{Batch, CommitError, Reader, Store, Write};
+use crate::workers::{Job, Workers};
+
+/// Facts of one batch, at most (guess: a batch of single letters then takes some milliseconds).
+const BATCH_FACTS: usize = 2048;
+/// Bytes of the frames of one batch, after which no more is taken (research/perf.md: caps above 1,000 letters buy
+/// throughput for latency).
+const BATCH_BYTES: usize = 2 * 1024 * 1024;
+/// Facts that may wait; whoever feeds the driver waits beyond it.
+pub const FACTS: usize = 8192;
+/// Bytes of bundles just written that are kept for sending them, so that they are not read back (guess: two windows).
+const FRESH_BYTES: usize = 8 * 1024 * 1024;
+
+/// What the driver is told.
+#[derive(Debug)]
+pub enum Fact {
+    /// Facts of one frame, or of the network, or a sealed bundle.
+    Inputs {
+        /// In order.
+        inputs: Vec<Input>,
+        /// Bytes they came from.
+        bytes: usize,
+    },
+    /// A beacon by gossip, its signature checked.
+    Heard {
+        /// By whom it was passed on.
+        from: PeerId,
+        /// For the verdict.
+        token: GossipToken,
+        /// The beacon.
+        beacon: Heard<protocol::beacon::Beacon>,
+    },
+    /// A gossip that is no beacon, or is forged.
+    FalseGossip {
+        /// By whom it was passed on.
+        from: PeerId,
+        /// For the verdict.
+        token: GossipToken,
+        /// What is wrong with it.
+        cause: Cause,
+    },
+    /// The user asks for something.
+    Asked {
+        /// What.
+        command: Command,
+        /// Where the answer goes.
+        reply: oneshot::Sender<Answer>,
+    },
+    /// The user wants to know.
+    Status(oneshot::Sender<Status>),
+    /// End, after this batch.
+    Stop,
+}
+
+/// Both clocks of a node.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock {
+    start: Instant,
+}
+
+impl Clock {
+    /// Begins to count now.
+    #[must_use]
+    pub fn start() -> Clock {
+        Clock { start: Instant::now() }
+    }
+
+    /// One reading.
+    #[must_use]
+    pub fn now(&self) -> Now {
+        let wall = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        Now { mono: self.start.elapsed(), wall: Timestamp(u64::try_from(wall.as_millis()).unwrap_or(u64::MAX)) }
+    }
+}
+
+/// What a driver is given.
+pub struct Driver {
+    /// The participant.
+    pub peer: Peer,
+    /// Its keys.
+    pub edge: Arc<Edge>,
+    /// Its disk.
+    pub store: Store,
+    /// Its network.
+    pub net: Arc<Net>,
+    /// Its threads.
+    pub workers: Workers,
+    /// Its clock.
+    pub clock: Clock,
+    /// Told the sequence of the next record entry after each commit.
+    pub entries: watch::Sender<u64>,
+    /// News for whoever watches.
+    pub notices: broadcast::Sender<Notice>,
+}
+
+/// What stays from batch to batch.
+struct State {
+    requests: BTreeMap<RequestId, oneshot::Sender<Answer>>,
+    next_request: u64,
+    tokens: BTreeMap<u64, GossipToken>,
+    next_token: u64,
+    /// Bundles just written, by stream and first number.
+    fresh: BTreeMap<(u32, u64), Bundle>,
+    fresh_bytes: usize,
+    /// What performing effects gave rise to: facts of the next batch.
+    own: Vec<Input>,
+    reader: Reader,
+}
+
+impl Driver {
+    /// Drives until [`Fact::Stop`], or until nobody is left to tell it anything.
+    ///
+    /// # Errors
+    /// The disk failed: nothing of the last batch was said to anyone.
+    pub async fn run(mut self, mut facts: mpsc::Receiver<Fact>) -> Result<(), CommitError> {
+        let mut state = State {
+            requests: BTreeMap::new(),
+            next_request: 1,
+            tokens: BTreeMap::new(),
+            next_token: 1,
+            fresh: BTreeMap::new(),
+            fresh_bytes: 0,
+            own: Vec::new(),
+            reader: self.store.reader(),
+        };
+        let mut running = true;
+        while running {
+            let first = if state.own.is_empty() { self.next(&mut facts).await } else { facts.try_recv().ok() };
+            let mut effects = Vec::new();
+            for input in std::mem::take(&mut state.own) {
+                effects.append(&mut self.peer.handle(input, self.clock.now()));
+            }
+            let (mut taken, mut bytes) = (0, 0);
+            let mut next = first;
+            while let Some(fact) = next {
+                let mut inputs = Vec::new();
+                match fact {
+                    Fact::Inputs { inputs: several, bytes: of } => {
+                        bytes += of;
+                        inputs = several;
+                    }
+                    Fact::Heard { from, token, beacon } => {
+                        let number = state.next_token;
+                        state.next_token += 1;
+                        state.tokens.insert(number, token);
+                        inputs.push(Input::Heard { from, token: number, beacon });
+                    }
+                    Fact::FalseGossip { from, token, cause } => {
+                        self.command(net::Command::Judge { token, verdict: net::Verdict::Reject });
+                        inputs.push(Input::Refused { from, cause });
+                    }
+                    Fact::Asked { command, reply } => {
+                        let request = RequestId(state.next_request);
+                        state.next_request += 1;
+                        state.requests.insert(request, reply);
+                        inputs.push(Input::Asked { request, command });
+                    }
+                    // Whoever asked may have gone away.
+                    Fact::Status(reply) => drop(reply.send(self.peer.status())),
+                    Fact::Stop => running = false,
+                }
+                for input in inputs {
+                    effects.append(&mut self.peer.handle(input, self.clock.now()));
+                }
+                taken += 1;
+                next = if taken < BATCH_FACTS && bytes < BATCH_BYTES && running { facts.try_recv().ok() } else { None };
+            }
+            effects.append(&mut self.peer.handle(Input::Tick, self.clock.now()));
+            self.commit(&mut effects, &mut state).await?;
+            for effect in effects {
+                self.perform(effect, &mut state);
+            }
+        }
+        Ok(())
+    }
+
+    /// The next fact, or none when the peer wants to be called.
+    async fn next(&self, facts: &mut mpsc::Receiver<Fact>) -> Option<Fact> {
+        if let Ok(fact) = facts.try_recv() {
+            return Some(fact);
+        }
+        let wait = self.peer.deadline().map_or(Duration::MAX, |deadline| deadline.at.saturating_sub(self.clock.now().mono));
+        match tokio::time::timeout(wait, facts.recv()).await {
+            Ok(Some(fact)) => Some(fact),
+            Ok(None) => Some(Fact::Stop),
+            Err(_) => None,
+        }
+    }
+
+    /// Makes all changes of the batch durable, in one flushed transaction, and takes them out of it.
+    async fn commit(&mut self, effects: &mut Vec<Effect>, state: &mut State) -> Result<(), CommitError> {
+        let mut batch = Batch::default();
+        let mut last_entry = None;
+        let mut rest = Vec::with_capacity(effects.len());
+        for effect in effects.drain(..) {
+            let change = match effect {
+                Effect::Store(change) => change,
+                other => {
+                    rest.push(other);
+                    continue;
+                }
+            };
+            batch.changes.push(match change {
+                Change::Segment { chain, number, first, body } => {
+                    last_entry = Some(first);
+                    let entries = protocol::effect::segment_of(&body).map_or(0, |segment| segment.entries.len());
+                    let signed = codec::encode(&self.edge.sign_segment(body));
+                    Write::Segment { chain, number, first, signed, entries: u32::try_from(entries).unwrap_or(u32::MAX) }
+                }
+                Change::Bundle(kept) => {
+                    if state.fresh_bytes > FRESH_BYTES {
+                        // Most of them are for peers that are away: those are read back when they come.
+                        state.fresh.clear();
+                        state.fresh_bytes = 0;
+                    }
+                    state.fresh_bytes += kept.bundle.size();
+                    state.fresh.insert((kept.stream, kept.first), kept.bundle.clone());
+                    Write::Change(Change::Bundle(kept))
+                }
+                other => Write::Change(other),
+            });
+        }
+        *effects = rest;
+        let committed = self.store.commit(batch).await?;
+        if committed.recovered {
+            self.tell(Notice::Warning("the disk failed once and was written again: make room on it, or replace it".to_owned()));
+        }
+        if last_entry.is_some() {
+            self.entries.send_replace(self.peer.next_entry());
+        }
+        Ok(())
+    }
+
+    fn perform(&mut self, effect: Effect, state: &mut State) {
+        match effect {
+            Effect::Store(_) => {}
+            Effect::Seal(draft) => self.workers.bulk(Job::Seal(draft)),
+            Effect::Send { to, say } => {
+                let lane = say.lane();
+                self.send(to, lane, &self.edge.utter(say), state);
+            }
+            Effect::SendKept { to, bundles } => self.send_kept(to, &bundles, state),
+            Effect::Publish(beacon) => self.command(net::Command::Publish(Bytes::from(self.edge.gossip(&beacon)))),
+            Effect::Judge { token, verdict } => {
+                if let Some(token) = state.tokens.remove(&token) {
+                    let verdict = match verdict {
+                        Verdict::Accept => net::Verdict::Accept,
+                        Verdict::Ignore => net::Verdict::Ignore,
+                        Verdict::Reject => net::Verdict::Reject,
+                    };
+                    self.command(net::Command::Judge { token, verdict });
+                }
+            }
+            Effect::Dial { peer, addresses } => {
+                let addresses: Vec<Multiaddr> = addresses.iter().filter_map(|address| address.parse().ok()).collect();
+                self.command(net::Command::Dial { peer: Some(peer), addresses, urgent: false });
+            }
+            Effect::Forget { peer } => {
+                self.command(net::Command::Forget { peer });
+                self.command(net::Command::Disconnect { peer });
+            }
+            Effect::Recall(recall) => match state.reader.recall(&recall) {
+                Ok(recalled) => state.own.push(Input::Recalled(recalled)),
+                // Whoever asked asks again, or times out: better than an answer that is not true.
+                Err(error) => tracing::warn!(%error, "the disk could not be asked"),
+            },
+            Effect::Reply { request, answer } => {
+                if let Some(reply) = state.requests.remove(&request) {
+                    // Whoever asked may have gone away; what was done stays done.
+                    drop(reply.send(answer));
+                }
+            }
+            Effect::Notify(notice) => self.tell(notice),
+        }
+    }
+
+    fn send_kept(&self, to: PeerId, keys: &[(u32, u64)], state: &mut State) {
+        let mut bundles = Vec::with_capacity(keys.len());
+        for key in keys {
+            let fresh = state.fresh.remove(key);
+            if let Some(bundle) = &fresh {
+                state.fresh_bytes -= bundle.size();
+            }
+            match fresh.map_or_else(|| state.reader.bundle(key.0, key.1), |bundle| Ok(Some(bundle))) {
+                Ok(bundle) => bundles.extend(bundle),
+                Err(error) => tracing::warn!(%error, "a waiting bundle could not be read"),
+            }
+        }
+        if !bundles.is_empty() {
+            self.send(to, Lane::Bulk, &Message::Letters(bundles), state);
+        }
+    }
+
+    fn send(&self, to: PeerId, lane: Lane, message: &Message, state: &mut State) {
+        let frame = Bytes::from(message.to_frame());
+        let by = match lane {
+            Lane::Urgent => net::Lane::Urgent,
+            Lane::Bulk => net::Lane::Bulk,
+        };
+        if self.net.try_send(net::Command::Send { to, lane: by, frame }).is_err() {
+            state.own.push(Input::SendFailed { to, lane });
+        }
+    }
+
+    /// Commands that may be lost without harm: all but frames, which are answered for.
+    fn command(&self, command: net::Command) {
+        if self.net.try_send(command).is_err() {
+            tracing::debug!("the network is busy; a command was dropped");
+        }
+    }
+
+    fn tell(&self, notice: Notice) {
+        // Nobody may be watching.
+        drop(self.notices.send(notice));
+    }
+}

@@ -1,0 +1,74 @@
+//! What the network has done so far, in numbers that anyone may read at any time.
+//! Knows nothing of why; a number only ever grows, but for `mdns_peers`.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// One number.
+#[derive(Debug, Default)]
+pub(crate) struct Counter(AtomicU64);
+
+impl Counter {
+    pub(crate) fn add(&self, more: u64) {
+        self.0.fetch_add(more, Ordering::Relaxed);
+    }
+
+    pub(crate) fn set(&self, value: u64) {
+        self.0.store(value, Ordering::Relaxed);
+    }
+
+    fn read(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+macro_rules! counters {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        /// The live numbers, shared by the loop, its tasks and the handle.
+        #[derive(Debug, Default)]
+        pub(crate) struct Counters { $(pub(crate) $name: Counter,)* }
+
+        /// What [`super::Net::counters`] returns: the numbers of this moment.
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        pub struct Snapshot { $($(#[$doc])* pub $name: u64,)* }
+
+        impl Counters {
+            pub(crate) fn snapshot(&self) -> Snapshot {
+                Snapshot { $($name: self.$name.read(),)* }
+            }
+        }
+    };
+}
+
+counters! {
+    /// Different peers heard by mDNS so far (of any swarm), up to the limit of the list.
+    mdns_peers,
+    /// Dials begun by us.
+    dials,
+    /// Dials that did not become a connection.
+    dial_failures,
+    /// Of those and of the connections accepted: broken off in the handshake, as by another swarm key or
+    /// another version, or answered by another identity than expected.
+    mismatches,
+    /// Connections to peers that do not speak this swarm's protocol: other swarms, other programs.
+    strangers,
+    /// Frames read.
+    frames_in,
+    /// Frames handed to a connection.
+    frames_out,
+    /// Bytes of frames read, without their prefixes.
+    bytes_in,
+    /// Bytes of frames handed to a connection, without their prefixes.
+    bytes_out,
+    /// Frames not sent: queue full, over-long, no connection.
+    frames_dropped,
+    /// Gossip messages heard.
+    gossip_in,
+    /// Gossip messages published.
+    gossip_out,
+    /// Gossip messages heard but not passed on because the receiver of events was behind, or published in vain.
+    gossip_dropped,
+    /// Frames refused: empty, over-long or stalled. Each cost its peer the connection.
+    refused_frames,
+    /// Inbound streams beyond those a peer needs; closed at once.
+    refused_streams,
+}

@@ -1,0 +1,321 @@
+//! A node: opens its directory, starts its loops and joins them by channels; ends them in order.
+//! Knows nothing of letters. A loop that ends ends the node: nothing goes on half.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use libp2p::multiaddr::Protocol;
+use libp2p::{Multiaddr, PeerId};
+use protocol::beacon::Statistics;
+use protocol::edge::Edge;
+use protocol::id::MachineId;
+use protocol::name::PeerName;
+use protocol::{Command, Config, Identity, Input, Notice, Peer, Status};
+use rand_chacha::ChaCha8Rng;
+use rand_core::SeedableRng;
+use sha2::{Digest, Sha256};
+use tokio::sync::{Semaphore, broadcast, mpsc, oneshot, watch};
+
+use crate::driver::{Clock, Driver, FACTS, Fact};
+use crate::net::{self, Net};
+use crate::store::{CommitError, Directory, DirectoryError, OpenError, Reader, Store, disk};
+use crate::workers::{Job, Workers};
+
+/// Events of the network that wait for their turn (guess: some frames of each of 50 peers).
+const NET_EVENTS: usize = 256;
+/// Frames being opened or waiting for it, at most: each is up to 1 MiB (guess).
+const FRAMES_OPENING: usize = 64;
+/// Bytes of the longest frame: what the protocol allows.
+const FRAME_MAX: u32 = protocol::config::limits::FRAME_BYTES as u32;
+/// Notices a slow watcher may be behind (guess: a screenful of letters many times over).
+const NOTICES: usize = 4096;
+/// Time between two measurements of CPU, memory and disk (guess: what people call "now").
+const MEASURE: Duration = Duration::from_secs(5);
+/// How long a node that leaves waits for its goodbyes to be sent (guess).
+const GOODBYE: Duration = Duration::from_millis(500);
+
+/// What a node is started with.
+#[derive(Debug)]
+pub struct Settings {
+    /// Where it keeps everything.
+    pub directory: PathBuf,
+    /// Its name, if its disk remembers none.
+    pub name: PeerName,
+    /// Its swarm.
+    pub swarm: String,
+    /// The swarm's pre-shared key.
+    pub swarm_key: Option<[u8; 32]>,
+    /// Where to listen.
+    pub listen: Vec<Multiaddr>,
+    /// Whom to reach, whatever multicast says.
+    pub peers: Vec<Multiaddr>,
+    /// Whether to look for peers by multicast.
+    pub mdns: bool,
+    /// Set a lost or damaged database aside and begin a new memory under the same key.
+    pub start_over: bool,
+}
+
+/// Why a node did not start. Nothing runs; what is on disk is as it was.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The directory or the keys in it.
+    #[error(transparent)]
+    Directory(#[from] DirectoryError),
+    /// The database.
+    #[error(transparent)]
+    Database(#[from] OpenError),
+    /// A thread, a socket or randomness.
+    #[error(transparent)]
+    System(#[from] io::Error),
+}
+
+/// A node that runs.
+pub struct Node {
+    /// Who it is.
+    pub id: PeerId,
+    /// Reads its disk.
+    pub reader: Reader,
+    /// Told the sequence of the next record entry after each commit.
+    pub entries: watch::Receiver<u64>,
+    /// News; subscribe for them.
+    pub notices: broadcast::Sender<Notice>,
+    /// The network's numbers.
+    pub net: Arc<Net>,
+    facts: mpsc::Sender<Fact>,
+    ended: oneshot::Receiver<Result<(), CommitError>>,
+    /// Locked as long as the node runs.
+    _directory: Directory,
+}
+
+/// Starts a node; it is ready to be steered when this returns.
+///
+/// # Errors
+/// [`StartError`].
+pub async fn start(settings: Settings) -> Result<Node, StartError> {
+    let clock = Clock::start();
+    let directory = Directory::open(&settings.directory, settings.start_over)?;
+    directory.remember_swarm(&settings.swarm)?;
+    let secrets = directory.secrets().clone();
+    let (store, kept) = Store::open(directory.path())?;
+    let reader = store.reader();
+
+    let id = secrets.id();
+    let identity = Identity {
+        id,
+        name: settings.name.clone(),
+        machine: machine(&settings.swarm),
+        encryption_key: secrets.encryption_key(),
+        key: secrets.key_id(),
+    };
+    let config = Config { swarm: settings.swarm.clone(), ..Config::default() };
+    let remembered = kept.known.iter().filter_map(|known| known.contact.trusted().ok()).map(|contact| {
+        let addresses = contact.addresses.iter().filter_map(|address| address.parse().ok()).collect();
+        (contact.id, addresses)
+    });
+    let (events, from_net) = mpsc::channel(NET_EVENTS);
+    let net = Net::start(
+        net::Config {
+            keypair: secrets.signing.clone(),
+            swarm_name: settings.swarm.clone(),
+            swarm_key: settings.swarm_key,
+            listen: settings.listen,
+            mdns: settings.mdns,
+            remembered: remembered.collect(),
+            limits: net::Limits { frame_max: FRAME_MAX, ..net::Limits::default() },
+        },
+        events,
+    )?;
+    let net = Arc::new(net);
+    if !settings.peers.is_empty() {
+        // A command right after the start finds room.
+        let _ = net.try_send(net::Command::Dial { peer: None, addresses: settings.peers, urgent: true });
+    }
+
+    let mut seed = [0; 32];
+    getrandom::fill(&mut seed).map_err(io::Error::other)?;
+    let peer = Peer::new(identity, config, ChaCha8Rng::from_seed(seed), kept, clock.now());
+
+    let (facts, driver_facts) = mpsc::channel(FACTS);
+    let (entries, watch) = watch::channel(peer.next_entry());
+    let (notices, _) = broadcast::channel(NOTICES);
+    let edge = Arc::new(Edge::new(secrets, settings.swarm));
+    let workers = Workers::start(&edge, &facts)?;
+    tokio::spawn(intake(from_net, facts.clone(), workers.clone(), notices.clone()));
+    tokio::spawn(measure(directory.path().to_owned(), facts.clone()));
+    let driver = Driver { peer, edge, store, net: Arc::clone(&net), workers, clock, entries, notices: notices.clone() };
+    let (end, ended) = oneshot::channel();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+    std::thread::Builder::new().name("driver".to_owned()).spawn(move || {
+        let result = runtime.block_on(driver.run(driver_facts));
+        // The node may have been dropped without waiting.
+        drop(end.send(result));
+    })?;
+    Ok(Node { id, reader, entries: watch, notices, net, facts, ended, _directory: directory })
+}
+
+impl Node {
+    /// The way to the driver.
+    #[must_use]
+    pub fn facts(&self) -> mpsc::Sender<Fact> {
+        self.facts.clone()
+    }
+
+    /// What the peer knows; none if the driver has ended.
+    pub async fn status(&self) -> Option<Status> {
+        let (reply, answer) = oneshot::channel();
+        self.facts.send(Fact::Status(reply)).await.ok()?;
+        answer.await.ok()
+    }
+
+    /// Completes when the driver has ended, which it only does when told to or when the disk fails.
+    ///
+    /// # Errors
+    /// The disk failed.
+    pub async fn ended(&mut self) -> Result<(), CommitError> {
+        (&mut self.ended).await.unwrap_or(Err(CommitError::Closed))
+    }
+
+    /// Says goodbye, makes everything durable and ends.
+    ///
+    /// # Errors
+    /// The disk failed; what was accepted before is on it.
+    pub async fn stop(mut self) -> Result<(), CommitError> {
+        let (reply, answer) = oneshot::channel();
+        if self.facts.send(Fact::Asked { command: Command::Leave, reply }).await.is_ok() {
+            // The goodbyes are queued when the answer comes.
+            let _ = tokio::time::timeout(GOODBYE, answer).await;
+        }
+        let _ = self.facts.send(Fact::Stop).await;
+        let result = self.ended().await;
+        let _ = self.net.try_send(net::Command::Stop);
+        let net = self.net;
+        if let Ok(net) = Arc::try_unwrap(net) {
+            let _ = tokio::time::timeout(GOODBYE * 2, tokio::task::spawn_blocking(move || net.join())).await;
+        }
+        result
+    }
+}
+
+/// Turns what the network says into facts, in order; waits while the driver or the workers have enough to do.
+async fn intake(mut events: mpsc::Receiver<net::Event>, facts: mpsc::Sender<Fact>, workers: Workers, notices: broadcast::Sender<Notice>) {
+    let opening = Arc::new(Semaphore::new(FRAMES_OPENING));
+    let mut listening: BTreeSet<Multiaddr> = BTreeSet::new();
+    while let Some(event) = events.recv().await {
+        let input = match event {
+            net::Event::Frame { from, lane, frame } => {
+                let Ok(permit) = Arc::clone(&opening).acquire_owned().await else { return };
+                let job = Job::Admit { from, frame, permit };
+                match lane {
+                    net::Lane::Urgent => workers.urgent(job),
+                    net::Lane::Bulk => workers.bulk(job),
+                }
+                continue;
+            }
+            net::Event::Gossip { from, token, bytes } => {
+                workers.urgent(Job::Hear { from, token, bytes });
+                continue;
+            }
+            net::Event::PeerSeen { peer, address } => Input::PeerSeen { peer, address: address.to_string() },
+            net::Event::PeerLost { peer } => Input::PeerLost { peer },
+            net::Event::SendFailed { to, lane } => {
+                let lane = match lane {
+                    net::Lane::Urgent => protocol::message::Lane::Urgent,
+                    net::Lane::Bulk => protocol::message::Lane::Bulk,
+                };
+                Input::SendFailed { to, lane }
+            }
+            net::Event::Listening { address } => {
+                listening.insert(address);
+                Input::Listening { addresses: announced(&listening) }
+            }
+            net::Event::Unlisten { address } => {
+                listening.remove(&address);
+                Input::Listening { addresses: announced(&listening) }
+            }
+            net::Event::ListenFailed { address, error } => {
+                warn(&notices, format!("cannot listen at {address} ({error}); another port is used"));
+                continue;
+            }
+            net::Event::Restarted { panics } => {
+                warn(&notices, format!("the network failed and was started again ({panics} times so far)"));
+                continue;
+            }
+            net::Event::DialFailed { peer, addresses, error } => {
+                tracing::debug!(?peer, ?addresses, error, "dial failed");
+                continue;
+            }
+            net::Event::Found { peer, addresses } => {
+                tracing::debug!(%peer, ?addresses, "found");
+                continue;
+            }
+        };
+        if facts.send(Fact::Inputs { inputs: vec![input], bytes: 0 }).await.is_err() {
+            return;
+        }
+    }
+}
+
+fn warn(notices: &broadcast::Sender<Notice>, text: String) {
+    tracing::warn!("{text}");
+    // Nobody may be watching yet.
+    drop(notices.send(Notice::Warning(text)));
+}
+
+/// The addresses that others can use: loopback ones only if there are no others.
+fn announced(listening: &BTreeSet<Multiaddr>) -> Vec<String> {
+    let loopback = |address: &&Multiaddr| {
+        address.iter().any(|part| match part {
+            Protocol::Ip4(ip) => ip.is_loopback(),
+            Protocol::Ip6(ip) => ip.is_loopback(),
+            _ => false,
+        })
+    };
+    let outside: Vec<String> = listening.iter().filter(|address| !loopback(address)).map(Multiaddr::to_string).collect();
+    if outside.is_empty() { listening.iter().map(Multiaddr::to_string).collect() } else { outside }
+}
+
+/// Measures the machine now and then.
+async fn measure(directory: PathBuf, facts: mpsc::Sender<Fact>) {
+    let mut system = sysinfo::System::new();
+    let mut due = tokio::time::interval(MEASURE);
+    due.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        due.tick().await;
+        system.refresh_memory();
+        system.refresh_cpu_usage();
+        let cores = system.cpus().len();
+        // Whole percents of one CPU; fractions do not matter to anyone.
+        let busy = system.cpus().iter().map(|cpu| cpu.cpu_usage().clamp(0.0, 100.0)).sum::<f32>().round() as u32;
+        let cores = u32::try_from(cores).unwrap_or(u32::MAX);
+        let statistics = Statistics {
+            cores,
+            cores_free_percent: (cores * 100).saturating_sub(busy),
+            memory_bytes: system.total_memory(),
+            memory_free_bytes: system.available_memory(),
+        };
+        let input = Input::Measured { statistics, disk: disk(&directory) };
+        if facts.send(Fact::Inputs { inputs: vec![input], bytes: 0 }).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Names this machine to the swarm without giving its machine id away.
+fn machine(swarm: &str) -> MachineId {
+    let read = |path: &str| std::fs::read_to_string(Path::new(path)).ok().map(|id| id.trim().to_owned()).filter(|id| !id.is_empty());
+    let id = read("/etc/machine-id")
+        .or_else(|| read("/var/lib/dbus/machine-id"))
+        .unwrap_or_else(|| rustix::system::uname().nodename().to_string_lossy().into_owned());
+    let mut hash = Sha256::new();
+    hash.update(b"swarm/1 machine ");
+    hash.update(swarm.as_bytes());
+    hash.update([0]);
+    hash.update(id.as_bytes());
+    let hash: [u8; 32] = hash.finalize().into();
+    let mut half = [0; 16];
+    half.copy_from_slice(&hash[..16]);
+    MachineId::new(half)
+}

@@ -1,0 +1,83 @@
+//! What a peer starts with: the disk's memory as [`Kept`].
+//! Knows nothing of what is made of it. Reads what is open, never what is done: its time does not grow with history.
+
+use std::collections::BTreeMap;
+
+use protocol::Kept;
+use protocol::LetterId;
+use protocol::effect::{Head, InStream, Recent};
+use redb::{ReadTransaction, ReadableTable};
+
+use super::fault::Fault;
+use super::{rows, tables};
+
+/// Everything that waits, everybody known, and where each count goes on.
+pub(crate) fn load(txn: &ReadTransaction) -> Result<Kept, Fault> {
+    let me = txn.open_table(tables::ME)?.get(())?.map(|row| rows::cbor(&tables::ME, &(), row.value())).transpose()?;
+    let known = txn.open_table(tables::KNOWN)?;
+    let known =
+        known.iter()?.map(|row| row.map_err(Fault::from).and_then(|(key, row)| rows::cbor(&tables::KNOWN, &key.value(), row.value())));
+    let streams = txn.open_table(tables::OUT_STREAMS)?;
+    let out_streams = streams
+        .iter()?
+        .map(|row| row.map_err(Fault::from).and_then(|(no, row)| rows::cbor(&tables::OUT_STREAMS, &no.value(), row.value())));
+    let bundles = txn.open_table(tables::BUNDLES)?;
+    let bundles =
+        bundles.iter()?.map(|row| row.map_err(Fault::from).and_then(|(key, row)| rows::read_bundle_index(key.value(), row.value())));
+    let streams = txn.open_table(tables::IN_STREAMS)?;
+    let in_streams: Result<Vec<InStream>, Fault> = streams
+        .iter()?
+        .map(|row| row.map_err(Fault::from).and_then(|(no, row)| rows::cbor(&tables::IN_STREAMS, &no.value(), row.value())))
+        .collect();
+    let in_streams = in_streams?;
+    let sent = txn.open_table(tables::SENT)?;
+    let waiting = txn.open_table(tables::WAITING)?;
+    let waiting = waiting.iter()?.map(|row| {
+        let k = row?.0.value();
+        let row = sent.get(k)?.ok_or_else(|| Fault::row(&tables::SENT, &k, "missing"))?;
+        rows::read_sent(k, row.value())
+    });
+    Ok(Kept {
+        me,
+        head: head(txn)?,
+        known: known.collect::<Result<_, _>>()?,
+        out_streams: out_streams.collect::<Result<_, _>>()?,
+        bundles: bundles.collect::<Result<_, _>>()?,
+        recent: recent(txn, &in_streams)?,
+        in_streams,
+        waiting: waiting.collect::<Result<_, _>>()?,
+        next_letter: sent.last()?.map_or(1, |(k, _)| k.value() + 1),
+        next_n: txn.open_table(tables::INBOX)?.last()?.map_or(1, |(n, _)| n.value() + 1),
+    })
+}
+
+fn head(txn: &ReadTransaction) -> Result<Option<Head>, Fault> {
+    let segments = txn.open_table(tables::SEGMENTS)?;
+    let Some((key, row)) = segments.last()? else { return Ok(None) };
+    let (ordinal, number) = key.value();
+    let chain = txn.open_table(tables::CHAINS)?.get(ordinal)?.ok_or_else(|| Fault::row(&tables::CHAINS, &ordinal, "missing"))?.value();
+    let (first, entries, signed) = rows::read_segment((ordinal, number), row.value())?;
+    let next_entry = first.saturating_add(u64::from(entries));
+    Ok(Some(Head { chain, number, hash: protocol::segment::hash(&signed), next_entry }))
+}
+
+fn recent(txn: &ReadTransaction, streams: &[InStream]) -> Result<Vec<Recent>, Fault> {
+    let (taken, unshown) = (txn.open_table(tables::TAKEN)?, txn.open_table(tables::UNSHOWN)?);
+    let mut recent: BTreeMap<(u32, u64, u8), (LetterId, bool)> = BTreeMap::new();
+    for stream in streams {
+        for row in taken.range((stream.no, stream.floor, 0)..=(stream.no, u64::MAX, u8::MAX))? {
+            let (key, row) = row?;
+            recent.insert(key.value(), (rows::id(&tables::TAKEN, &key.value(), row.value())?, false));
+        }
+    }
+    for row in unshown.iter()? {
+        let key = row?.0.value();
+        if let Some((_, unshown)) = recent.get_mut(&key) {
+            *unshown = true;
+        } else {
+            let row = taken.get(key)?.ok_or_else(|| Fault::row(&tables::TAKEN, &key, "missing"))?;
+            recent.insert(key, (rows::id(&tables::TAKEN, &key, row.value())?, true));
+        }
+    }
+    Ok(recent.into_iter().map(|((stream, seq, _), (letter, unshown))| Recent { stream, seq, letter, unshown }).collect())
+}

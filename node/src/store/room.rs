@@ -1,0 +1,114 @@
+//! Room on the file system: how much is left, and a reserve that can be given up when none is.
+//! Knows nothing of the database. The reserve holds real blocks, so that deleting it frees them.
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use protocol::input::Disk;
+
+/// Bytes set aside for receipts and reading when the disk is full (guess: thousands of receipts).
+pub const RESERVE_BYTES: u64 = 8 * 1024 * 1024;
+/// Below this, or below a tenth of a smaller file system, nothing new is accepted (DESIGN 9).
+pub const LOW_BYTES: u64 = 64 * 1024 * 1024;
+
+/// A file system's room, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Room {
+    /// Free for this user.
+    pub free: u64,
+    /// In all.
+    pub total: u64,
+}
+
+impl Room {
+    /// Whether that is enough to accept anything new.
+    #[must_use]
+    pub fn disk(self) -> Disk {
+        if self.free < LOW_BYTES.min(self.total / 10) { Disk::Low { free: self.free } } else { Disk::Enough }
+    }
+}
+
+/// The room of the file system that holds `dir`.
+///
+/// # Errors
+/// The system does not say.
+pub fn room(dir: &Path) -> io::Result<Room> {
+    let stat = rustix::fs::statvfs(dir)?;
+    Ok(Room { free: stat.f_bavail.saturating_mul(stat.f_frsize), total: stat.f_blocks.saturating_mul(stat.f_frsize) })
+}
+
+/// Whether the file system that holds `dir` has enough room. Enough if the system does not say: then the first failing
+/// commit will.
+#[must_use]
+pub fn disk(dir: &Path) -> Disk {
+    room(dir).map_or(Disk::Enough, Room::disk)
+}
+
+/// A file of [`RESERVE_BYTES`] beside the database.
+#[derive(Debug)]
+pub(crate) struct Reserve(PathBuf);
+
+impl Reserve {
+    /// The reserve of `dir`, made anew if it was given up and there is room for it. Without room there is none, and the
+    /// node does without.
+    pub(crate) fn keep(dir: &Path) -> Reserve {
+        let reserve = Reserve(dir.join("reserve"));
+        let whole = reserve.0.metadata().is_ok_and(|file| file.len() == RESERVE_BYTES);
+        let fits = room(dir).is_ok_and(|room| Room { free: room.free.saturating_sub(RESERVE_BYTES), ..room }.disk() == Disk::Enough);
+        if !whole
+            && fits
+            && let Err(error) = reserve.fill()
+        {
+            tracing::warn!(%error, "no reserve could be set aside for a full disk");
+            reserve.give_up();
+        }
+        reserve
+    }
+
+    /// Frees its blocks; true if there were any.
+    pub(crate) fn give_up(&self) -> bool {
+        fs::remove_file(&self.0).is_ok()
+    }
+
+    fn fill(&self) -> io::Result<()> {
+        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&self.0)?;
+        // Written, not only allocated, and not with zeros: some file systems keep neither as blocks.
+        let block: Vec<u8> = (0..64 * 1024u32).map(|i| i.wrapping_mul(2_654_435_761).to_be_bytes()[0]).collect();
+        for _ in 0..RESERVE_BYTES / block.len() as u64 {
+            file.write_all(&block)?;
+        }
+        file.sync_all()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn low_is_below_64_mib_or_a_tenth_of_a_small_file_system() {
+        const MIB: u64 = 1024 * 1024;
+        let check = |free, total, low| {
+            let expected = if low { Disk::Low { free } } else { Disk::Enough };
+            assert_eq!(Room { free, total }.disk(), expected, "{free} of {total}");
+        };
+        check(64 * MIB, 1024 * 1024 * MIB, false);
+        check(64 * MIB - 1, 1024 * 1024 * MIB, true);
+        check(10 * MIB, 100 * MIB, false);
+        check(10 * MIB - 1, 100 * MIB, true);
+    }
+
+    #[test]
+    fn a_reserve_given_up_is_set_aside_again() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let bytes = || dir.path().join("reserve").metadata().map(|file| file.len()).ok();
+        let reserve = Reserve::keep(dir.path());
+        assert_eq!(bytes(), Some(RESERVE_BYTES));
+        assert!(reserve.give_up());
+        assert_eq!((bytes(), reserve.give_up()), (None, false));
+        Reserve::keep(dir.path());
+        assert_eq!(bytes(), Some(RESERVE_BYTES));
+    }
+}

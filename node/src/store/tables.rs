@@ -1,0 +1,86 @@
+//! The tables of the database: every key and every value, in one place.
+//! Knows nothing of who reads or writes them. Keys of what grows are in the order of writing: sequential keys are five
+//! times as fast as hashes (research/perf.md, learning 7).
+//!
+//! Integers in values are big-endian unless redb encodes them (tuples). "CBOR of" means [`protocol::codec`].
+
+use redb::{ReadTransaction, TableDefinition, WriteTransaction};
+
+use super::fault::Fault;
+
+/// The format of all tables below. A database of a greater one is refused.
+pub(crate) const FORMAT_VERSION: u32 = 1;
+
+/// Id of a letter in a value: its 16 raw bytes.
+pub(crate) type RawId = &'static [u8; 16];
+
+/// () -> [`FORMAT_VERSION`] that the database was made with.
+pub(crate) const FORMAT: TableDefinition<(), u32> = TableDefinition::new("format");
+/// () -> the database's random id; the sentinel file beside the database holds it too.
+pub(crate) const DATABASE: TableDefinition<(), &[u8; 16]> = TableDefinition::new("database");
+
+/// () -> CBOR of `Me`.
+pub(crate) const ME: TableDefinition<(), &[u8]> = TableDefinition::new("me");
+/// Bytes of the peer's id -> CBOR of `Known`.
+pub(crate) const KNOWN: TableDefinition<&[u8], &[u8]> = TableDefinition::new("known");
+
+/// k -> a letter of this node: see [`super::rows::sent`].
+pub(crate) const SENT: TableDefinition<u64, &[u8]> = TableDefinition::new("sent");
+/// (outgoing stream, number) -> k: which letter that number is.
+pub(crate) const COPIES: TableDefinition<(u32, u64), u64> = TableDefinition::new("copies");
+/// k of each letter that waits for a name -> ().
+pub(crate) const WAITING: TableDefinition<u64, ()> = TableDefinition::new("waiting");
+/// Idempotency key -> (letter, its k, digest of the request).
+pub(crate) const KEYS: TableDefinition<&str, (RawId, u64, &[u8; 32])> = TableDefinition::new("keys");
+
+/// (outgoing stream, first number) -> what is known of a waiting bundle without its bytes: see [`super::rows::bundle_index`].
+pub(crate) const BUNDLES: TableDefinition<(u32, u64), &[u8]> = TableDefinition::new("bundles");
+/// (outgoing stream, first number) -> the bundle's bytes: see [`super::rows::sealed`].
+pub(crate) const SEALED: TableDefinition<(u32, u64), &[u8]> = TableDefinition::new("sealed");
+
+/// Outgoing stream -> CBOR of `OutStream`.
+pub(crate) const OUT_STREAMS: TableDefinition<u32, &[u8]> = TableDefinition::new("out_streams");
+/// (outgoing stream, first number) -> (last number, wall clock in ms): receipted then.
+pub(crate) const DELIVERED: TableDefinition<(u32, u64), (u64, u64)> = TableDefinition::new("delivered");
+/// (outgoing stream, first number) -> (last number, wall clock in ms): read then.
+pub(crate) const READ_BY: TableDefinition<(u32, u64), (u64, u64)> = TableDefinition::new("read_by");
+
+/// Incoming stream -> CBOR of `InStream`.
+pub(crate) const IN_STREAMS: TableDefinition<u32, &[u8]> = TableDefinition::new("in_streams");
+/// (incoming stream, number, twin) -> a letter to this node: see [`super::rows::taken`].
+pub(crate) const TAKEN: TableDefinition<(u32, u64, u8), &[u8]> = TableDefinition::new("taken");
+/// (incoming stream, number, twin) of each letter taken and without a place in the inbox -> ().
+pub(crate) const UNSHOWN: TableDefinition<(u32, u64, u8), ()> = TableDefinition::new("unshown");
+/// n -> (incoming stream, number, twin, letters missing before it, wall clock in ms when it was read or 0, letter).
+pub(crate) const INBOX: TableDefinition<u64, InboxRow<'static>> = TableDefinition::new("inbox");
+/// n of each inbox letter that was not read -> ().
+pub(crate) const UNREAD: TableDefinition<u64, ()> = TableDefinition::new("unread");
+
+/// The value of [`INBOX`].
+pub(crate) type InboxRow<'a> = (u32, u64, u8, u64, u64, &'a [u8; 16]);
+
+/// Ordinal, from 0 in the order in which chains were begun -> chain.
+pub(crate) const CHAINS: TableDefinition<u32, u64> = TableDefinition::new("chains");
+/// (ordinal of the chain, number) -> a signed segment: see [`super::rows::segment`].
+pub(crate) const SEGMENTS: TableDefinition<(u32, u64), &[u8]> = TableDefinition::new("segments");
+/// Sequence of a segment's first entry -> (ordinal of the chain, number). Sequences go on from one chain to the next.
+pub(crate) const ENTRIES: TableDefinition<u64, (u32, u64)> = TableDefinition::new("entries");
+
+/// Makes every table, so that no reader meets a missing one.
+pub(crate) fn create(txn: &WriteTransaction) -> Result<(), Fault> {
+    macro_rules! create {
+        ($($table:ident)*) => { $( txn.open_table($table)?; )* };
+    }
+    create!(FORMAT DATABASE ME KNOWN SENT COPIES WAITING KEYS BUNDLES SEALED OUT_STREAMS DELIVERED READ_BY);
+    create!(IN_STREAMS TAKEN UNSHOWN INBOX UNREAD CHAINS SEGMENTS ENTRIES);
+    Ok(())
+}
+
+/// The format a database was made with; none while nothing was ever committed to it.
+pub(crate) fn format(txn: &ReadTransaction) -> Result<Option<u32>, Fault> {
+    match txn.open_table(FORMAT) {
+        Ok(table) => Ok(table.get(())?.map(|version| version.value())),
+        Err(redb::TableError::TableDoesNotExist(_)) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}

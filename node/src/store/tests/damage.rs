@@ -1,0 +1,183 @@
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use redb::StorageBackend;
+use redb::backends::InMemoryBackend;
+
+use super::super::open::{DATABASE, SENTINEL};
+use super::super::{CommitError, OpenError, ReadError};
+use super::*;
+
+/// Memory whose next so many flushes fail, and all writes after the first failure until it is opened again.
+#[derive(Debug, Default)]
+struct Failing {
+    bytes: InMemoryBackend,
+    flushes: AtomicU32,
+}
+
+impl StorageBackend for Failing {
+    fn len(&self) -> io::Result<u64> {
+        self.bytes.len()
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.bytes.read(offset, out)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.bytes.set_len(len)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        let take = |left: u32| left.checked_sub(1);
+        match self.flushes.fetch_update(Ordering::SeqCst, Ordering::SeqCst, take) {
+            Ok(_) => Err(io::Error::other("no space left on device")),
+            Err(_) => self.bytes.sync_data(),
+        }
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.bytes.write(offset, data)
+    }
+}
+
+#[test]
+fn a_disk_that_fails_once_is_opened_again_and_nothing_is_lost() {
+    let disk = Arc::new(Failing::default());
+    let (store, _) = Store::over(disk.clone()).expect("the store opens");
+    let reader = store.reader();
+    commit(&store, batch([Change::Letter(letter(1, "before").into())]));
+    disk.flushes.store(1, Ordering::SeqCst);
+    let changes = [Change::Letter(letter(2, "meanwhile").into()), Change::Taken(taken(1, 1, "hi").into()), shown(1, 1, 1)];
+    assert_eq!(commit(&store, batch(changes)), Committed { recovered: true });
+    assert_eq!(commit(&store, batch([Change::Letter(letter(3, "after").into())])), Committed { recovered: false });
+    let letters = reader.sent(0, 10, false).expect("the reader goes on").into_iter().map(|view| view.letter);
+    assert!(letters.eq([letter(1, "before"), letter(2, "meanwhile"), letter(3, "after")]));
+    let counts = reader.counts().expect("counts");
+    assert_eq!((counts.inbox, counts.unread), (1, 1));
+}
+
+#[test]
+fn a_disk_that_goes_on_failing_is_said_to_and_what_was_committed_stays() {
+    let disk = Arc::new(Failing::default());
+    let (store, _) = Store::over(disk.clone()).expect("the store opens");
+    commit(&store, batch([Change::Me(me())]));
+    disk.flushes.store(u32::MAX, Ordering::SeqCst);
+    let refused = runtime().block_on(store.commit(batch([Change::Letter(letter(1, "hi").into())])));
+    assert!(matches!(refused, Err(CommitError::Disk(_))), "{refused:?}");
+    drop(store);
+    disk.flushes.store(0, Ordering::SeqCst);
+    let (_, kept) = Store::over(disk).expect("the store opens");
+    assert_eq!(kept.me, Some(me()));
+}
+
+#[test]
+fn a_reader_left_over_says_that_the_store_is_closed() {
+    let store = Store::memory();
+    let reader = store.reader();
+    drop(store);
+    assert!(matches!(reader.sent(0, 1, false), Err(ReadError::Closed)));
+}
+
+/// Makes a database with data, lets `harm` change the directory, and opens it again.
+fn reopened(harm: impl FnOnce(&Path)) -> Result<Store, OpenError> {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let (store, _) = Store::open(dir.path()).expect("the store opens");
+    commit(&store, batch([Change::Me(me())]));
+    drop(store);
+    harm(dir.path());
+    let before = fs::read(dir.path().join(DATABASE)).ok();
+    let opened = Store::open(dir.path()).map(|(store, _)| store);
+    if let Err(error) = &opened {
+        assert_eq!(fs::read(dir.path().join(DATABASE)).ok().map(|bytes| bytes.len()), before.map(|bytes| bytes.len()), "{error}");
+        assert!(error.to_string().contains("restore") && error.to_string().contains("run --start-over"), "{error}");
+    }
+    opened
+}
+
+#[test]
+fn a_lost_or_damaged_database_is_never_taken_for_a_new_one() {
+    let overwrite = |dir: &Path, from: usize, byte: u8| {
+        let mut bytes = fs::read(dir.join(DATABASE)).expect("the database");
+        let end = bytes.len().min(from + 4096);
+        bytes[from..end].fill(byte);
+        fs::write(dir.join(DATABASE), bytes).expect("the database is changed");
+    };
+    let lost = reopened(|dir| fs::remove_file(dir.join(DATABASE)).expect("removed"));
+    assert!(matches!(lost, Err(OpenError::Lost { .. })), "{lost:?}");
+    let unmarked = reopened(|dir| fs::remove_file(dir.join(SENTINEL)).expect("removed"));
+    assert!(matches!(unmarked, Err(OpenError::Unmarked { .. })), "{unmarked:?}");
+    let other = reopened(|dir| {
+        let second = tempfile::tempdir().expect("a temporary directory");
+        drop(Store::open(second.path()).expect("the store opens"));
+        fs::copy(second.path().join(DATABASE), dir.join(DATABASE)).expect("copied");
+    });
+    assert!(matches!(other, Err(OpenError::Another { .. })), "{other:?}");
+    for byte in [0, 0xff] {
+        let header = reopened(|dir| overwrite(dir, 0, byte));
+        assert!(matches!(header, Err(OpenError::Damaged { .. })), "{header:?}");
+    }
+    let empty = reopened(|dir| fs::write(dir.join(DATABASE), []).expect("emptied"));
+    assert!(matches!(empty, Err(OpenError::Damaged { .. })), "{empty:?}");
+    let mark = reopened(|dir| fs::write(dir.join(SENTINEL), [0xff; 9]).expect("changed"));
+    assert!(matches!(mark, Err(OpenError::Another { .. })), "{mark:?}");
+    assert!(reopened(|_| {}).is_ok());
+}
+
+#[test]
+fn a_damaged_row_is_named_and_nothing_panics() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    drop(Store::open(dir.path()).expect("the store opens"));
+    let database = redb::Database::open(dir.path().join(DATABASE)).expect("it opens");
+    let txn = database.begin_write().expect("a transaction");
+    txn.open_table(super::super::tables::SENT).expect("the table").insert(7, [1u8; 20].as_slice()).expect("inserted");
+    txn.commit().expect("committed");
+    drop(database);
+    let (store, kept) = Store::open(dir.path()).expect("the rest is whole");
+    assert_eq!(kept.next_letter, 8);
+    let error = store.reader().sent(0, 10, false).expect_err("a damaged row").to_string();
+    assert!(error.contains("table sent, key 7"), "{error}");
+}
+
+#[test]
+fn a_database_of_a_newer_format_is_refused() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    drop(Store::open(dir.path()).expect("the store opens"));
+    let database = redb::Database::open(dir.path().join(DATABASE)).expect("it opens");
+    let txn = database.begin_write().expect("a transaction");
+    txn.open_table(super::super::tables::FORMAT).expect("the table").insert((), 99).expect("inserted");
+    txn.commit().expect("committed");
+    drop(database);
+    let newer = Store::open(dir.path());
+    assert!(matches!(newer, Err(OpenError::Newer { found: 99, .. })), "{newer:?}");
+}
+
+#[test]
+fn a_first_start_that_was_cut_off_begins_again() {
+    for leftover in [None, Some(vec![]), Some(vec![0; 8192])] {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let text = format!("{leftover:?}").len();
+        if let Some(bytes) = leftover {
+            fs::write(dir.path().join(DATABASE), bytes).expect("written");
+        }
+        let (store, _) = Store::open(dir.path()).unwrap_or_else(|error| panic!("{text}: {error}"));
+        drop(store);
+        // The database was made, and the power went before the sentinel was.
+        fs::remove_file(dir.path().join(SENTINEL)).expect("removed");
+        let (_, kept) = Store::open(dir.path()).expect("the store opens");
+        assert_eq!(kept.me, None);
+    }
+}
+
+#[test]
+fn a_database_is_open_once() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let store = Store::open(dir.path()).expect("the store opens");
+    let second = Store::open(dir.path());
+    assert!(matches!(second, Err(OpenError::Busy { .. })), "{second:?}");
+    drop(store);
+    assert!(Store::open(dir.path()).is_ok());
+}

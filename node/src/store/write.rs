@@ -1,0 +1,163 @@
+//! Changes to rows: what each durable word does to the tables.
+//! Knows nothing of threads or files. Writing the same batch twice leaves what writing it once leaves.
+
+use std::collections::BTreeMap;
+
+use protocol::Change;
+use protocol::codec;
+use redb::{ReadableTable, WriteTransaction};
+
+use super::fault::Fault;
+use super::{Write, rows, tables};
+
+/// Writes all of `changes` into `txn`, table by table: rows of one table land next to one another.
+pub(crate) fn write(txn: &WriteTransaction, changes: &[Write]) -> Result<(), Fault> {
+    let (mut own, mut sent, mut bundles, mut out, mut inbox) = (vec![], vec![], vec![], vec![], vec![]);
+    let mut record = vec![];
+    for change in changes {
+        match change {
+            Write::Change(change) => match change {
+                Change::Me(_) | Change::Known(_) => own.push(change),
+                Change::Letter(_) | Change::Waiting { .. } | Change::Key { .. } => sent.push(change),
+                Change::Bundle(_) | Change::DropBundle { .. } => bundles.push(change),
+                Change::OutStream(_) | Change::Delivered { .. } | Change::ReadBy { .. } => out.push(change),
+                Change::InStream(_) | Change::Taken(_) | Change::Shown { .. } | Change::Read { .. } => inbox.push(change),
+                Change::Segment { .. } => {}
+            },
+            Write::Segment { chain, number, first, signed, entries } => record.push((*chain, *number, *first, signed, *entries)),
+        }
+    }
+    let parts: [(&[&Change], fn(&WriteTransaction, &[&Change]) -> Result<(), Fault>); 5] =
+        [(&own, write_own), (&sent, write_sent), (&bundles, write_bundles), (&out, write_out), (&inbox, write_inbox)];
+    parts.into_iter().filter(|(changes, _)| !changes.is_empty()).try_for_each(|(changes, write)| write(txn, changes))?;
+    if record.is_empty() { Ok(()) } else { write_record(txn, &record) }
+}
+
+fn write_own(txn: &WriteTransaction, changes: &[&Change]) -> Result<(), Fault> {
+    let (mut me, mut known) = (txn.open_table(tables::ME)?, txn.open_table(tables::KNOWN)?);
+    for change in changes {
+        match change {
+            Change::Me(value) => drop(me.insert((), codec::encode(value).as_slice())?),
+            Change::Known(value) => {
+                // The card is signed and was checked by whoever made this change; its id is what the row is found by.
+                let contact = value.contact.trusted().map_err(|error| Fault::row(&tables::KNOWN, &value.contact, error))?;
+                known.insert(contact.id.to_bytes().as_slice(), codec::encode(value).as_slice())?;
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn write_sent(txn: &WriteTransaction, changes: &[&Change]) -> Result<(), Fault> {
+    let (mut sent, mut copies) = (txn.open_table(tables::SENT)?, txn.open_table(tables::COPIES)?);
+    let (mut waiting, mut keys) = (txn.open_table(tables::WAITING)?, txn.open_table(tables::KEYS)?);
+    for change in changes {
+        match change {
+            Change::Letter(letter) => {
+                sent.insert(letter.k, rows::sent(letter).as_slice())?;
+                for place in letter.to.iter().filter_map(|copy| copy.place) {
+                    copies.insert((place.stream, place.seq), letter.k)?;
+                }
+            }
+            Change::Waiting { k, waits: true } => drop(waiting.insert(k, ())?),
+            Change::Waiting { k, waits: false } => drop(waiting.remove(k)?),
+            Change::Key { key, letter, k, digest } => drop(keys.insert(key.as_str(), (letter.as_bytes(), *k, digest))?),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn write_bundles(txn: &WriteTransaction, changes: &[&Change]) -> Result<(), Fault> {
+    let (mut bundles, mut sealed) = (txn.open_table(tables::BUNDLES)?, txn.open_table(tables::SEALED)?);
+    for change in changes {
+        match change {
+            Change::Bundle(kept) => {
+                bundles.insert((kept.stream, kept.first), rows::bundle_index(kept).as_slice())?;
+                sealed.insert((kept.stream, kept.first), rows::sealed(kept).as_slice())?;
+            }
+            Change::DropBundle { stream, first } => {
+                bundles.remove((*stream, *first))?;
+                sealed.remove((*stream, *first))?;
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn write_out(txn: &WriteTransaction, changes: &[&Change]) -> Result<(), Fault> {
+    let mut streams = txn.open_table(tables::OUT_STREAMS)?;
+    let (mut delivered, mut read_by) = (txn.open_table(tables::DELIVERED)?, txn.open_table(tables::READ_BY)?);
+    for change in changes {
+        match change {
+            Change::OutStream(stream) => drop(streams.insert(stream.no, codec::encode(stream).as_slice())?),
+            Change::Delivered { stream, first, last, at } => drop(delivered.insert((*stream, *first), (*last, at.0))?),
+            Change::ReadBy { stream, first, last, at } => drop(read_by.insert((*stream, *first), (*last, at.0))?),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn write_inbox(txn: &WriteTransaction, changes: &[&Change]) -> Result<(), Fault> {
+    let (mut streams, mut taken) = (txn.open_table(tables::IN_STREAMS)?, txn.open_table(tables::TAKEN)?);
+    let (mut inbox, mut unread, mut unshown) =
+        (txn.open_table(tables::INBOX)?, txn.open_table(tables::UNREAD)?, txn.open_table(tables::UNSHOWN)?);
+    // Most letters get their place in the batch that takes them; those are never written to `unshown`.
+    let mut fresh = BTreeMap::new();
+    for change in changes {
+        match change {
+            Change::InStream(stream) => drop(streams.insert(stream.no, codec::encode(stream).as_slice())?),
+            Change::Taken(letter) => {
+                let key = (letter.stream, letter.seq, letter.twin);
+                taken.insert(key, rows::taken(letter).as_slice())?;
+                fresh.insert(key, letter.envelope.id);
+            }
+            Change::Shown { place, missing_before } => {
+                let key = (place.stream, place.seq, place.twin);
+                let letter = if let Some(letter) = fresh.remove(&key) {
+                    letter
+                } else {
+                    unshown.remove(key)?;
+                    let row = taken.get(key)?.ok_or_else(|| Fault::row(&tables::TAKEN, &key, "missing"))?;
+                    rows::id(&tables::TAKEN, &key, row.value())?
+                };
+                inbox.insert(place.n, (place.stream, place.seq, place.twin, *missing_before, 0, letter.as_bytes()))?;
+                unread.insert(place.n, ())?;
+            }
+            Change::Read { n, at } => {
+                let row = inbox.get(n)?.map(|row| {
+                    let (stream, seq, twin, missing_before, _, letter) = row.value();
+                    (stream, seq, twin, missing_before, *letter)
+                });
+                // Whoever said so was wrong about its place; that is no reason to stop the node.
+                let Some((stream, seq, twin, missing_before, letter)) = row else { continue };
+                // 0 stands for "not read": a clock that says 1970 must not make a letter unread again.
+                inbox.insert(n, (stream, seq, twin, missing_before, at.0.max(1), &letter))?;
+                unread.remove(n)?;
+            }
+            _ => {}
+        }
+    }
+    fresh.into_keys().try_for_each(|key| unshown.insert(key, ()).map(drop))?;
+    Ok(())
+}
+
+fn write_record(txn: &WriteTransaction, segments: &[(u64, u64, u64, &Vec<u8>, u32)]) -> Result<(), Fault> {
+    let mut chains = txn.open_table(tables::CHAINS)?;
+    let (mut table, mut index) = (txn.open_table(tables::SEGMENTS)?, txn.open_table(tables::ENTRIES)?);
+    for (chain, number, first, signed, entries) in segments {
+        let last = chains.last()?.map(|(ordinal, chain)| (ordinal.value(), chain.value()));
+        let ordinal = match last {
+            Some((ordinal, last)) if last == *chain => ordinal,
+            Some((ordinal, _)) => ordinal + 1,
+            None => 0,
+        };
+        chains.insert(ordinal, chain)?;
+        table.insert((ordinal, *number), rows::segment(*first, *entries, signed).as_slice())?;
+        index.insert(first, (ordinal, *number))?;
+    }
+    Ok(())
+}
