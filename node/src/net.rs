@@ -176,9 +176,8 @@ pub enum Command {
     },
     /// Send what is queued, for half a second at most, and end. No event follows.
     Stop,
-    /// For tests: the network task panics.
+    /// For tests, and not in release builds: the network task panics.
     #[cfg(debug_assertions)]
-    #[doc(hidden)]
     Panic,
 }
 

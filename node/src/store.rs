@@ -1,8 +1,8 @@
 //! The disk: what a peer wants remembered, and what it remembered.
 //! Knows nothing of why. What was committed is flushed; a batch is there as a whole or not at all.
 //!
-//! Reading order: [`tables`] (what is kept), [`rows`] (how it is packed), [`write`](mod@write), [`load`], [`read`],
-//! [`inbox`], [`sent`]; [`medium`], [`open`], [`room`] (files); [`directory`] (the rest of a node's directory).
+//! Reading order: `tables` (what is kept), `rows` (how it is packed), `write`, `load`, `read`, `inbox`, `sent`; `medium`,
+//! `open`, `room` (files); [`directory`] (the rest of a node's directory).
 
 pub mod directory;
 mod fault;
@@ -119,8 +119,8 @@ impl Store {
 
     /// The same over memory, gone when the store and all its readers are.
     #[must_use]
-    pub fn memory() -> Store {
-        Store::over(Arc::new(InMemoryBackend::new())).expect("memory is never full or damaged").0
+    pub fn memory() -> (Store, Kept) {
+        Store::over(Arc::new(InMemoryBackend::new())).expect("memory is never full or damaged")
     }
 
     /// The same over bytes that outlive the store.

@@ -128,7 +128,7 @@ async fn ten_thousand_letters_arrive_once_and_in_order() {
     let ann = began(dir.path(), "ann", None).await;
     let bea = began(dir.path(), "bea", Some(&ann)).await;
     sees(&ann, 1).await;
-    let count = 10_000;
+    let count: usize = std::env::var("SWARM_LETTERS").ok().and_then(|n| n.parse().ok()).unwrap_or(10_000);
     let begin = Instant::now();
     let facts = ann.facts();
     let mut answers = Vec::new();

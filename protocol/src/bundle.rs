@@ -64,6 +64,16 @@ pub struct Contents {
     pub envelopes: Vec<Envelope>,
 }
 
+/// [`Contents`] as they are written: nothing is copied.
+#[derive(Serialize)]
+struct Drafted<'a> {
+    author: PeerId,
+    epoch: Epoch,
+    floor: u64,
+    contact: Signed<Contact>,
+    envelopes: &'a [Envelope],
+}
+
 /// The signed inside.
 #[derive(Serialize, Deserialize)]
 struct Inside {
@@ -242,7 +252,7 @@ pub fn seal(me: &Secrets, swarm: &str, draft: &Draft, contact: Signed<Contact>) 
     let public = <Kem as hpke::Kem>::PublicKey::from_bytes(draft.to.encryption_key.as_ref()).map_err(|_| OpenError::Sealed)?;
     let withdrawal: [u8; 32] = Sha256::digest(draft.withdrawal).into();
     let header = codec::encode(&Header { suite: SUITE, recipient: draft.to.id, key: draft.to.key, withdrawal: ByteArray::new(withdrawal) });
-    let body = codec::encode(&contents(me.id(), draft, contact));
+    let body = codec::encode(&Drafted { author: me.id(), epoch: draft.epoch, floor: draft.floor, contact, envelopes: &draft.envelopes });
     let signature = sign::sign(&me.signing, LABEL, swarm, &[&header, &body]);
     let inside = codec::encode(&Inside { body: ByteBuf::from(body), signature: ByteBuf::from(signature) });
     let mut rng = ChaCha20Rng::from_seed(draft.seed);

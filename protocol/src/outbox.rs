@@ -56,6 +56,8 @@ pub(crate) struct Outbox {
     open: BTreeSet<PeerId>,
     copies: u64,
     bytes: u64,
+    /// Copies accepted and not yet committed.
+    unsealed: u64,
 }
 
 /// What is written to one recipient under one epoch of ours.
@@ -148,6 +150,7 @@ impl Outbox {
             open: BTreeSet::new(),
             copies: 0,
             bytes: 0,
+            unsealed: 0,
         };
         let mut places = BTreeMap::new();
         for row in streams {
@@ -225,7 +228,7 @@ impl Outbox {
         if size * recipients > limit {
             return Err(Refusal::TooLargeTogether { size, recipients, limit });
         }
-        let waiting = self.copies + self.unsealed();
+        let waiting = self.copies + self.unsealed;
         if waiting + recipients as u64 > self.config.outbox_letters {
             return Err(Refusal::OutboxFull { waiting, limit: self.config.outbox_letters });
         }
@@ -263,6 +266,7 @@ impl Outbox {
         };
         let letter = SentLetter { k: self.next_letter, ..letter };
         self.next_letter += 1;
+        self.unsealed += letter.to.len() as u64;
         self.batch.push(Writing { request: Some(request), letter, key });
     }
 
@@ -291,6 +295,7 @@ impl Outbox {
                     self.copies -= 1;
                 }
             }
+            self.unsealed += letter.to.len() as u64;
             self.batch.push(Writing { request: None, letter, key: None });
         }
     }
@@ -546,11 +551,6 @@ impl Outbox {
         self.streams.range_mut((peer, Epoch(0))..=(peer, Epoch(u64::MAX))).map(|(_, stream)| stream)
     }
 
-    fn unsealed(&self) -> u64 {
-        let sealing = self.rounds.iter().flat_map(|round| round.drafts.values()).map(|drafted| drafted.ids.len() as u64);
-        sealing.sum::<u64>() + self.batch.iter().map(|writing| writing.letter.to.len() as u64).sum::<u64>()
-    }
-
     fn place(&mut self, contact: &Contact, epoch: Epoch) -> Copy {
         let (next_stream, patience) = (&mut self.next_stream, self.config.resend_first);
         let stream = self.streams.entry((contact.id, epoch)).or_insert_with(|| {
@@ -586,15 +586,16 @@ impl Outbox {
         let Writing { request, letter, key } = writing;
         let (id, k) = (letter.id, letter.k);
         let to = letter.to.iter().filter_map(|copy| copy.place.map(|place| (place.peer, place.seq))).collect();
+        self.unsealed -= letter.to.len() as u64;
         out.note(What::LetterAccepted { letter: id, to });
-        out.store(Change::Letter(Box::new(letter.clone())));
         let waits = unplaced(&letter);
         if waits > 0 {
-            out.store(Change::Waiting { k, waits: true });
             self.copies += if request.is_some() { waits } else { 0 };
-            self.waiting.insert(k, letter);
-        } else if request.is_none() {
-            out.store(Change::Waiting { k, waits: false });
+            self.waiting.insert(k, letter.clone());
+        }
+        out.store(Change::Letter(Box::new(letter)));
+        if waits > 0 || request.is_none() {
+            out.store(Change::Waiting { k, waits: waits > 0 });
         }
         match (request, key) {
             (Some(_), Some((key, digest))) => {

@@ -377,16 +377,16 @@ impl Peer {
         }
         self.outbox.check(letter)?;
         let mine = &self.myself.facts().name;
-        let (mut seen, mut to, mut myself) = (BTreeSet::new(), Vec::new(), None);
+        let (mut seen, mut later, mut to, mut myself) = (BTreeSet::new(), BTreeSet::new(), Vec::new(), None);
         for addressee in &letter.to {
             match (self.presence.resolve(addressee, mine), addressee) {
                 (Ok(contact), _) => {
-                    if seen.insert(contact.id.to_base58()) {
+                    if seen.insert(contact.id) {
                         to.push(Recipient::Known(contact.clone()));
                     }
                 }
                 (Err(Refusal::Unknown { .. }), Addressee::Name(name)) if letter.later => {
-                    if seen.insert(name.to_string()) {
+                    if later.insert(name) {
                         to.push(Recipient::Later(name.clone()));
                     }
                 }

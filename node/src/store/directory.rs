@@ -121,9 +121,9 @@ impl Directory {
                 files::move_aside(&path.join(name)).map_err(at(&path.join(name)))?;
             }
         }
-        let (has_key, has_database, new) = (exists(KEY)?, exists(DATABASE)? || exists(SENTINEL)?, exists(STARTING)?);
+        let (has_key, has_database, begun) = (exists(KEY)?, exists(DATABASE)? || exists(SENTINEL)?, exists(STARTING)?);
         let secrets = match (has_key, has_database) {
-            (true, false) if !new => return Err(DirectoryError::NoDatabase { path: path.to_owned() }),
+            (true, false) if !begun => return Err(DirectoryError::NoDatabase { path: path.to_owned() }),
             (false, true) => return Err(DirectoryError::NoKey { path: path.to_owned() }),
             (true, _) => read_key(&key)?,
             (false, false) => {
@@ -131,7 +131,7 @@ impl Directory {
                 make_key(&key)?
             }
         };
-        Ok(Directory { path: path.to_owned(), secrets, new: new || !has_key, _lock: lock })
+        Ok(Directory { path: path.to_owned(), secrets, new: !has_database, _lock: lock })
     }
 
     /// Where it is.

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use protocol::Kept;
 use protocol::LetterId;
 use protocol::effect::{Head, InStream, Recent};
-use redb::{ReadTransaction, ReadableTable};
+use redb::{ReadTransaction, ReadableTable, TableDefinition};
 
 use super::fault::Fault;
 use super::{rows, tables};
@@ -14,22 +14,10 @@ use super::{rows, tables};
 /// Everything that waits, everybody known, and where each count goes on.
 pub(crate) fn load(txn: &ReadTransaction) -> Result<Kept, Fault> {
     let me = txn.open_table(tables::ME)?.get(())?.map(|row| rows::cbor(&tables::ME, &(), row.value())).transpose()?;
-    let known = txn.open_table(tables::KNOWN)?;
-    let known =
-        known.iter()?.map(|row| row.map_err(Fault::from).and_then(|(key, row)| rows::cbor(&tables::KNOWN, &key.value(), row.value())));
-    let streams = txn.open_table(tables::OUT_STREAMS)?;
-    let out_streams = streams
-        .iter()?
-        .map(|row| row.map_err(Fault::from).and_then(|(no, row)| rows::cbor(&tables::OUT_STREAMS, &no.value(), row.value())));
-    let bundles = txn.open_table(tables::BUNDLES)?;
-    let bundles =
-        bundles.iter()?.map(|row| row.map_err(Fault::from).and_then(|(key, row)| rows::read_bundle_index(key.value(), row.value())));
-    let streams = txn.open_table(tables::IN_STREAMS)?;
-    let in_streams: Result<Vec<InStream>, Fault> = streams
-        .iter()?
-        .map(|row| row.map_err(Fault::from).and_then(|(no, row)| rows::cbor(&tables::IN_STREAMS, &no.value(), row.value())))
-        .collect();
-    let in_streams = in_streams?;
+    let known = all(txn, tables::KNOWN, |key, row| rows::cbor(&tables::KNOWN, &key, row))?;
+    let out_streams = all(txn, tables::OUT_STREAMS, |no, row| rows::cbor(&tables::OUT_STREAMS, &no, row))?;
+    let bundles = all(txn, tables::BUNDLES, rows::read_bundle_index)?;
+    let in_streams: Vec<InStream> = all(txn, tables::IN_STREAMS, |no, row| rows::cbor(&tables::IN_STREAMS, &no, row))?;
     let sent = txn.open_table(tables::SENT)?;
     let waiting = txn.open_table(tables::WAITING)?;
     let waiting = waiting.iter()?.map(|row| {
@@ -40,15 +28,29 @@ pub(crate) fn load(txn: &ReadTransaction) -> Result<Kept, Fault> {
     Ok(Kept {
         me,
         head: head(txn)?,
-        known: known.collect::<Result<_, _>>()?,
-        out_streams: out_streams.collect::<Result<_, _>>()?,
-        bundles: bundles.collect::<Result<_, _>>()?,
+        known,
+        out_streams,
+        bundles,
         recent: recent(txn, &in_streams)?,
         in_streams,
         waiting: waiting.collect::<Result<_, _>>()?,
         next_letter: sent.last()?.map_or(1, |(k, _)| k.value() + 1),
         next_n: txn.open_table(tables::INBOX)?.last()?.map_or(1, |(n, _)| n.value() + 1),
     })
+}
+
+/// Every row of a table, in the order of its keys.
+fn all<K: redb::Key + 'static, T>(
+    txn: &ReadTransaction,
+    table: TableDefinition<'_, K, &'static [u8]>,
+    read: impl for<'k> Fn(K::SelfType<'k>, &[u8]) -> Result<T, Fault>,
+) -> Result<Vec<T>, Fault> {
+    let mut values = Vec::new();
+    for row in txn.open_table(table)?.iter()? {
+        let (key, row) = row?;
+        values.push(read(key.value(), row.value())?);
+    }
+    Ok(values)
 }
 
 fn head(txn: &ReadTransaction) -> Result<Option<Head>, Fault> {

@@ -3,7 +3,7 @@
 
 use std::fs::OpenOptions;
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -32,10 +32,13 @@ impl Medium {
         }
     }
 
-    /// Bytes it takes now.
+    /// Bytes it takes now; a file grows by doubling, but only what was written counts.
     pub(crate) fn bytes(&self) -> io::Result<u64> {
         match self {
-            Medium::File(path) => Ok(path.metadata()?.len()),
+            Medium::File(path) => {
+                // stat(2): blocks are of 512 bytes whatever the file system's are.
+                Ok(path.metadata()?.blocks() * 512)
+            }
             Medium::Backend(backend) => backend.len(),
         }
     }

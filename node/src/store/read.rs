@@ -34,7 +34,7 @@ pub struct Counts {
     pub unread: u64,
     /// Letters of this node.
     pub sent: u64,
-    /// Bytes of the database file.
+    /// Bytes that the database takes.
     pub database_bytes: u64,
     /// Room on its file system; none for a database in memory.
     pub room: Option<Room>,

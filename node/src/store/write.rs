@@ -27,7 +27,8 @@ pub(crate) fn write(txn: &WriteTransaction, changes: &[Write]) -> Result<(), Fau
             Write::Segment { chain, number, first, signed, entries } => record.push((*chain, *number, *first, signed, *entries)),
         }
     }
-    let parts: [(&[&Change], fn(&WriteTransaction, &[&Change]) -> Result<(), Fault>); 5] =
+    type Part<'a> = (&'a [&'a Change], fn(&WriteTransaction, &[&Change]) -> Result<(), Fault>);
+    let parts: [Part<'_>; 5] =
         [(&own, write_own), (&sent, write_sent), (&bundles, write_bundles), (&out, write_out), (&inbox, write_inbox)];
     parts.into_iter().filter(|(changes, _)| !changes.is_empty()).try_for_each(|(changes, write)| write(txn, changes))?;
     if record.is_empty() { Ok(()) } else { write_record(txn, &record) }
@@ -152,10 +153,12 @@ fn write_record(txn: &WriteTransaction, segments: &[(u64, u64, u64, &Vec<u8>, u3
         let last = chains.last()?.map(|(ordinal, chain)| (ordinal.value(), chain.value()));
         let ordinal = match last {
             Some((ordinal, last)) if last == *chain => ordinal,
-            Some((ordinal, _)) => ordinal + 1,
-            None => 0,
+            last => {
+                let ordinal = last.map_or(0, |(ordinal, _)| ordinal + 1);
+                chains.insert(ordinal, chain)?;
+                ordinal
+            }
         };
-        chains.insert(ordinal, chain)?;
         table.insert((ordinal, *number), rows::segment(*first, *entries, signed).as_slice())?;
         index.insert(first, (ordinal, *number))?;
     }

@@ -76,7 +76,7 @@ fn a_disk_that_goes_on_failing_is_said_to_and_what_was_committed_stays() {
 
 #[test]
 fn a_reader_left_over_says_that_the_store_is_closed() {
-    let store = Store::memory();
+    let (store, _) = Store::memory();
     let reader = store.reader();
     drop(store);
     assert!(matches!(reader.sent(0, 1, false), Err(ReadError::Closed)));
