@@ -273,10 +273,7 @@ impl Driver {
                 let addresses: Vec<Multiaddr> = addresses.iter().filter_map(|address| address.parse().ok()).collect();
                 self.command(net::Command::Dial { peer: Some(peer), addresses, urgent: false });
             }
-            Effect::Forget { peer } => {
-                self.command(net::Command::Forget { peer });
-                self.command(net::Command::Disconnect { peer });
-            }
+            Effect::Forget { peer } => self.command(net::Command::Forget { peer }),
             Effect::Recall(recall) => match state.reader.recall(&recall) {
                 Ok(recalled) => state.own.push(Input::Recalled(recalled)),
                 // Whoever asked asks again, or times out: better than an answer that is not true.

@@ -164,13 +164,9 @@ pub enum Command {
         /// while not connected. Else: a hint.
         urgent: bool,
     },
-    /// The peer was declared gone: nobody is told its addresses by us any more.
+    /// The peer was declared gone: its connections are closed, and nobody is told its addresses by us any more. It is
+    /// dialled again like any peer that was lost.
     Forget {
-        /// Who.
-        peer: PeerId,
-    },
-    /// Close all connections with the peer and do not dial it for a minute.
-    Disconnect {
         /// Who.
         peer: PeerId,
     },

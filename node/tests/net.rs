@@ -467,12 +467,13 @@ async fn a_failed_dial_says_why_and_is_made_again() {
 }
 
 #[tokio::test]
-async fn a_dismissed_peer_is_lost_and_oneself_is_never_met() {
+async fn a_forgotten_peer_is_lost_and_met_again_and_oneself_never() {
     let (mut ann, mut bea) = pair().await;
     let bea_id = bea.id;
-    (ann.net.try_send(Command::Disconnect { peer: bea_id })).expect("room for a command");
+    (ann.net.try_send(Command::Forget { peer: bea_id })).expect("room for a command");
     ann.loses(bea_id).await;
     bea.loses(ann.id).await;
+    ann.sees(bea_id).await;
     ann.dial_address(&ann.address.clone().with(Protocol::P2p(ann.id)));
     ann.dial_address(&ann.address.clone());
     ann.hear(|event| matches!(event, Event::DialFailed { .. }).then_some(())).await;

@@ -233,14 +233,11 @@ impl<'a> Network<'a> {
             }
             Command::Dial { peer, addresses, urgent } => self.dial(peer, addresses, urgent),
             Command::Forget { peer } => {
-                self.swarm.behaviour_mut().kad.remove_peer(&peer);
-                self.identified.remove(&peer);
-            }
-            Command::Disconnect { peer } => {
                 let mut steps = Vec::new();
                 self.links.cut_all(peer, &mut steps);
                 self.perform(steps);
-                self.kept.dialing.on_dismissed(peer, Instant::now());
+                self.swarm.behaviour_mut().kad.remove_peer(&peer);
+                self.identified.remove(&peer);
             }
             Command::Stop => return false,
             #[cfg(debug_assertions)]
