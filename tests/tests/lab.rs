@@ -198,10 +198,19 @@ fn without_multicast_one_named_peer_leads_to_all() {
 
 #[test]
 fn a_host_that_hears_nobody_is_shown_as_not_available_and_letters_wait() {
+    cut_one_way(Host::cut_incoming);
+}
+
+#[test]
+fn a_host_that_nobody_hears_is_shown_as_not_available_and_letters_wait() {
+    cut_one_way(Host::cut_outgoing);
+}
+
+fn cut_one_way(cut: fn(&Host)) {
     let lab = Lab::new(3);
     let [nikki, markus, ada] = lab.hosts();
     start_together(&[nikki, markus, ada]);
-    ada.cut_incoming();
+    cut(ada);
     promised("a host cut one way is not available", seconds(10), SILENCE, || {
         [nikki, markus].iter().all(|host| !available(host).contains("ada"))
     });

@@ -37,7 +37,9 @@ pub struct Output {
 pub struct Host {
     /// The host is called so, and its node.
     pub name: String,
+    lab: String,
     namespace: String,
+    port: String,
     directory: PathBuf,
     log: PathBuf,
     address: Mutex<String>,
@@ -48,14 +50,16 @@ impl Host {
     pub(super) fn new(lab: &str, name: &str, number: usize, base: &Path) -> Host {
         let host = Host {
             name: name.to_owned(),
+            lab: lab.to_owned(),
             namespace: format!("{lab}-{name}"),
+            port: format!("port{number}"),
             directory: base.join(name),
             log: base.join(format!("{name}.log")),
             address: Mutex::new(format!("10.77.0.{number}")),
             node: Mutex::new(None),
         };
         fs::create_dir(&host.directory).expect("the lab's directory is ours");
-        system::add_host(lab, &host.namespace, number, &format!("{}/24", host.address()));
+        system::add_host(lab, &host.namespace, number, &host.port, &format!("{}/24", host.address()));
         host
     }
 
@@ -64,7 +68,9 @@ impl Host {
     pub fn second(&self, name: &str) -> Host {
         Host {
             name: name.to_owned(),
+            lab: self.lab.clone(),
             namespace: self.namespace.clone(),
+            port: self.port.clone(),
             directory: self.directory.clone(),
             log: self.log.with_file_name(format!("{name}.log")),
             address: Mutex::new(self.address()),
@@ -205,36 +211,44 @@ impl Host {
 
     /// Drops, silently, whatever comes in; what goes out still does.
     pub fn cut_incoming(&self) {
-        system::drop_packets(&self.namespace, "cut", r#"iifname "lan0" drop"#, "");
+        self.drop_packets("cut", "drop", "");
+    }
+
+    /// Drops, silently, whatever goes out; what comes in still does.
+    pub fn cut_outgoing(&self) {
+        self.drop_packets("cut", "", "drop");
     }
 
     /// Drops, silently, whatever comes in or goes out.
     pub fn cut(&self) {
-        system::drop_packets(&self.namespace, "cut", r#"iifname "lan0" drop"#, r#"oifname "lan0" drop"#);
+        self.drop_packets("cut", "drop", "drop");
     }
 
-    /// Ends what [`Host::cut`] and [`Host::cut_incoming`] began.
+    /// Ends what [`Host::cut`], [`Host::cut_incoming`] or [`Host::cut_outgoing`] began.
     pub fn heal(&self) {
-        system::drop_packets(&self.namespace, "cut", "", "");
+        self.drop_packets("cut", "", "");
     }
 
     /// Loses that share of the packets in each direction.
     pub fn lose(&self, percent: u32) {
-        let incoming = format!(r#"iifname "lan0" numgen random mod 100 < {percent} drop"#);
-        let outgoing = format!(r#"oifname "lan0" numgen random mod 100 < {percent} drop"#);
-        system::drop_packets(&self.namespace, "loss", &incoming, &outgoing);
+        let rule = format!("numgen random mod 100 < {percent} drop");
+        self.drop_packets("loss", &rule, &rule);
     }
 
     /// Drops multicast in both directions.
     pub fn multicast_off(&self) {
-        let rules = "ip daddr 224.0.0.0/4 drop\nip6 daddr ff02::fb drop";
-        system::drop_packets(&self.namespace, "multicast", rules, rules);
+        let rule = "ip daddr 224.0.0.0/4 drop";
+        self.drop_packets("multicast", rule, rule);
     }
 
     /// Gives the host another address, as a DHCP server might.
     pub fn change_address(&self, new: &str) {
         system::change_address(&self.namespace, &format!("{new}/24"));
         new.clone_into(&mut self.address.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    fn drop_packets(&self, kind: &str, incoming: &str, outgoing: &str) {
+        system::drop_packets(&self.lab, &self.namespace, &self.port, kind, incoming, outgoing);
     }
 
     fn node(&self) -> MutexGuard<'_, Option<Child>> {

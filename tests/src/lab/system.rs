@@ -48,15 +48,15 @@ pub(super) fn add_bridge(lab: &str) {
 }
 
 /// A host on the LAN: its namespace, its cable, its machine id.
-pub(super) fn add_host(lab: &str, namespace: &str, number: usize, address: &str) {
-    let (bridge, port) = (bridge(lab), format!("port{number}"));
+pub(super) fn add_host(lab: &str, namespace: &str, number: usize, port: &str, address: &str) {
+    let bridge = bridge(lab);
     let settings = settings(namespace);
     fs::create_dir_all(&settings).expect("/etc/netns can be written by root");
     // Bound over /etc/machine-id by `ip netns exec`.
     fs::write(settings.join("machine-id"), format!("{number:032x}\n")).expect("/etc/netns can be written by root");
     ip(&["netns", "add", namespace]);
-    ip(&["link", "add", "lan0", "netns", namespace, "type", "veth", "peer", "name", &port, "netns", &bridge]);
-    ip(&["-n", &bridge, "link", "set", &port, "master", "lan", "up"]);
+    ip(&["link", "add", "lan0", "netns", namespace, "type", "veth", "peer", "name", port, "netns", &bridge]);
+    ip(&["-n", &bridge, "link", "set", port, "master", "lan", "up"]);
     ip(&["-n", namespace, "link", "set", "lo", "up"]);
     ip(&["-n", namespace, "address", "add", address, "dev", "lan0"]);
     ip(&["-n", namespace, "link", "set", "lan0", "up"]);
@@ -69,13 +69,18 @@ pub(super) fn change_address(namespace: &str, address: &str) {
 }
 
 /// Drops packets by rules, silently. One table a kind of fault: they come and go without knowing of one another.
-pub(super) fn drop_packets(namespace: &str, kind: &str, incoming: &str, outgoing: &str) {
-    let table = format!("inet lab_{kind}");
-    let rules = format!(
-        "table {table}\ndelete table {table}\ntable {table} {{\n\
-         chain incoming {{\ntype filter hook input priority 0\n{incoming}\n}}\n\
-         chain outgoing {{\ntype filter hook output priority 0\n{outgoing}\n}}\n}}\n"
-    );
+/// What a host sends is dropped where it enters the bridge: a sender is not told of a packet that is lost on the way.
+pub(super) fn drop_packets(lab: &str, namespace: &str, port: &str, kind: &str, incoming: &str, outgoing: &str) {
+    let incoming = if incoming.is_empty() { String::new() } else { format!("iifname \"lan0\" {incoming}") };
+    let hook = "type filter hook input priority 0";
+    nft(namespace, &format!("inet {kind}"), &format!("{hook}\n{incoming}"));
+    let hook = format!("type filter hook ingress device \"{port}\" priority 0");
+    nft(&bridge(lab), &format!("netdev {kind}_{port}"), &format!("{hook}\n{outgoing}"));
+}
+
+/// Replaces a table, in one transaction.
+fn nft(namespace: &str, table: &str, chain: &str) {
+    let rules = format!("table {table}\ndelete table {table}\ntable {table} {{\nchain lab {{\n{chain}\n}}\n}}\n");
     let mut nft = Command::new("ip")
         .args(["netns", "exec", namespace, "nft", "-f", "-"])
         .stdin(Stdio::piped())
