@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -35,8 +35,11 @@ async fn soon<T>(what: impl Future<Output = T>) -> T {
 }
 
 fn peer_id(n: u8) -> PeerId {
-    let mut seed = [n; 32];
-    libp2p::identity::Keypair::ed25519_from_bytes(&mut seed).expect("32 bytes").public().to_peer_id()
+    static IDS: LazyLock<Vec<PeerId>> = LazyLock::new(|| {
+        let id = |n| libp2p::identity::Keypair::ed25519_from_bytes([n; 32]).expect("32 bytes").public().to_peer_id();
+        (0..10).map(id).collect()
+    });
+    IDS[usize::from(n)]
 }
 
 fn letter_id(n: u64) -> LetterId {
