@@ -20,7 +20,7 @@ const GONE: Duration = Duration::from_secs(10);
 pub(super) fn require() {
     assert!(
         rustix::process::geteuid().is_root(),
-        "the tests of the lab make network namespaces: run them as root, for example by `sudo -E cargo test -p swarm-tests --test lab`"
+        "the tests of the lab make network namespaces: run them as root, for example by `sudo -E cargo test -p swarm-tests --features lab --test lab -- --test-threads=1`"
     );
     for (program, package) in [("ip", "iproute2"), ("nft", "nftables")] {
         let found = Command::new(program).arg("-V").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok();
