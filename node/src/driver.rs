@@ -10,7 +10,7 @@ use libp2p::{Multiaddr, PeerId};
 use protocol::bundle::Bundle;
 use protocol::edge::{Cause, Edge};
 use protocol::effect::Verdict;
-use protocol::input::Heard;
+use protocol::input::{Heard, Recalled};
 use protocol::message::{Lane, Message};
 use protocol::{Answer, Change, Command, Effect, Input, Notice, Now, Peer, RequestId, Status, Timestamp, codec};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
@@ -276,8 +276,10 @@ impl Driver {
             Effect::Forget { peer } => self.command(net::Command::Forget { peer }),
             Effect::Recall(recall) => match state.reader.recall(&recall) {
                 Ok(recalled) => state.own.push(Input::Recalled(recalled)),
-                // Whoever asked asks again, or times out: better than an answer that is not true.
-                Err(error) => tracing::warn!(%error, "the disk could not be asked"),
+                Err(error) => {
+                    tracing::warn!(%error, "the disk could not be asked");
+                    state.own.push(Input::Recalled(Recalled::Failed(recall)));
+                }
             },
             Effect::Reply { request, answer } => {
                 if let Some(reply) = state.requests.remove(&request) {

@@ -30,6 +30,8 @@ const NET_EVENTS: usize = 256;
 const FRAMES_OPENING: usize = 64;
 /// Bytes of the longest frame: what the protocol allows.
 const FRAME_MAX: u32 = protocol::config::limits::FRAME_BYTES as u32;
+/// Gossips being checked or waiting for it, at most (guess: one of each of 100 peers, twice over).
+const GOSSIPS_HEARD: usize = 256;
 /// The swarm of a node that was told nothing else (DESIGN 10.1).
 pub const SWARM: &str = "lan";
 /// Outcomes of dials that a slow watcher may be behind (guess).
@@ -240,6 +242,7 @@ async fn intake(
     met: broadcast::Sender<Met>,
 ) {
     let opening = Arc::new(Semaphore::new(FRAMES_OPENING));
+    let hearing = Arc::new(Semaphore::new(GOSSIPS_HEARD));
     let mut listening: BTreeSet<Multiaddr> = BTreeSet::new();
     while let Some(event) = events.recv().await {
         let input = match event {
@@ -253,7 +256,10 @@ async fn intake(
                 continue;
             }
             net::Event::Gossip { from, token, bytes } => {
-                workers.urgent(Job::Hear { from, token, bytes });
+                // Too much of it is not heard, and not passed on: the next beacon says the same.
+                if let Ok(permit) = Arc::clone(&hearing).try_acquire_owned() {
+                    workers.urgent(Job::Hear { from, token, bytes, permit });
+                }
                 continue;
             }
             net::Event::PeerSeen { peer, address } => {

@@ -702,7 +702,6 @@ async fn letters_come_once_whatever_numbers_they_bear() {
 }
 
 #[tokio::test]
-#[ignore = "a void is put among the letters that wait for their place, and shown after a restart"]
 async fn a_void_is_never_shown_also_after_a_restart() {
     let mut stage = Stage::new().await;
     learn_cards(&mut stage).await;
@@ -928,7 +927,6 @@ async fn streams_that_lie_cost_their_peer_the_connection_and_nobody_else() {
 }
 
 #[tokio::test]
-#[ignore = "every frame of another version is answered, also an answer"]
 async fn two_versions_do_not_tell_each_other_for_ever_that_they_differ() {
     let mut stage = Stage::new().await;
     let mut newer = Message::Unsupported { what: "version".to_owned() }.to_frame();
@@ -949,7 +947,6 @@ async fn two_versions_do_not_tell_each_other_for_ever_that_they_differ() {
 }
 
 #[tokio::test]
-#[ignore = "a receipt with floor 0 overflows in Outbox::on_receipt"]
 async fn a_receipt_from_floor_nought_ends_no_node() {
     let mut stage = Stage::new().await;
     let epoch = status(&stage.ann).await.epoch;
@@ -960,7 +957,6 @@ async fn a_receipt_from_floor_nought_ends_no_node() {
 }
 
 #[tokio::test]
-#[ignore = "the letter numbered u64::MAX overflows in Inbox::release after its gap"]
 async fn the_last_number_there_is_ends_no_node() {
     let mut stage = Stage::new().await;
     learn_cards(&mut stage).await;
@@ -972,7 +968,6 @@ async fn the_last_number_there_is_ends_no_node() {
 }
 
 #[tokio::test]
-#[ignore = "each of any number of questions for peers is answered with a page, and all pages of a batch are held at once"]
 async fn small_questions_do_not_fill_the_memory_with_pages() {
     let mut stage = Stage::new().await;
     learn_cards(&mut stage).await;
@@ -1011,7 +1006,6 @@ async fn small_questions_do_not_fill_the_memory_with_pages() {
 }
 
 #[tokio::test]
-#[ignore = "connections that never greet are kept for ever, and there is room for 256"]
 async fn connections_that_never_greet_leave_room_for_others() {
     let stage = Stage::new().await;
     let near = address(&stage.ann).await;

@@ -205,6 +205,9 @@ impl Edge {
             }
             Message::Receipt(signed) => {
                 let receipt = self.check(signed)?.value;
+                if !receipt.within_limits() {
+                    return Err(Cause::Inconsistent);
+                }
                 if receipt.author != self.secrets.id() {
                     Err(Cause::NotForMe)?
                 }

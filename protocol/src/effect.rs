@@ -1,6 +1,8 @@
 //! What a peer wants done: orders in the imperative, and the durable vocabulary.
 //! Knows nothing of how it is done. All [`Effect::Store`]s of a batch are flushed before any other effect of it is performed.
 
+use std::collections::BTreeSet;
+
 use libp2p_identity::PeerId;
 use serde::{Deserialize, Serialize};
 
@@ -263,6 +265,9 @@ pub enum Refusal {
     /// Another letter is being accepted under this key at this moment.
     #[error("another letter is being accepted under this key at this moment")]
     KeyInUse,
+    /// The disk did not tell whether the key is new.
+    #[error("the disk cannot be read")]
+    DiskUnreadable,
     /// This node is stopping.
     #[error("this node is stopping")]
     Leaving,
@@ -531,7 +536,7 @@ pub struct InStream {
     /// Record number of the last receipt.
     pub receipt: u64,
     /// Further letters under numbers that were known already, as (number, letter): the author's memory had jumped back.
-    pub twins: Vec<(u64, LetterId)>,
+    pub twins: BTreeSet<(u64, LetterId)>,
 }
 
 /// A letter to this node; keyed by stream, number and twin.

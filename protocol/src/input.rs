@@ -206,6 +206,8 @@ pub enum Recalled {
         /// What is there.
         found: Vec<(u64, LetterId)>,
     },
+    /// The disk could not be read.
+    Failed(Recall),
     /// To [`Recall::Key`].
     Key {
         /// As asked.

@@ -159,10 +159,10 @@ impl Victim {
                         self.segment = self.segment.max(body.len());
                     }
                     Effect::Send { to, say } => {
-                        if let Say::Receipt(receipt) = &say {
+                        if let Say::Receipt(receipt) = &*say {
                             self.longest = self.longest.max(codec::encode(receipt).len());
                         }
-                        self.sent.push((to, say));
+                        self.sent.push((to, *say));
                     }
                     _ => {}
                 }
@@ -419,13 +419,11 @@ fn signed_absurdities_never_make_a_peer_panic() {
 }
 
 #[test]
-#[ignore = "a receipt with floor 0 and a letter numbered u64::MAX overflow"]
 fn no_number_at_all_makes_a_peer_panic() {
     says_absurdities(false);
 }
 
 #[test]
-#[ignore = "a receipt with floor 0 overflows in Outbox::on_receipt"]
 fn a_receipt_from_floor_nought_is_no_reason_to_panic() {
     let mut nikki = nikki();
     let receipt = Receipt {
@@ -444,7 +442,6 @@ fn a_receipt_from_floor_nought_is_no_reason_to_panic() {
 }
 
 #[test]
-#[ignore = "the letter numbered u64::MAX overflows in Inbox::release after its gap"]
 fn the_last_number_there_is_is_no_reason_to_panic() {
     let mut nikki = nikki();
     let from = secrets(1).id();
@@ -456,7 +453,6 @@ fn the_last_number_there_is_is_no_reason_to_panic() {
 }
 
 #[test]
-#[ignore = "any recipient's receipt mints an epoch: only our own signature should"]
 fn a_recipient_cannot_make_its_author_change_epochs() {
     let mut nikki = nikki();
     for number in 1..=5 {
@@ -478,7 +474,6 @@ fn a_recipient_cannot_make_its_author_change_epochs() {
 }
 
 #[test]
-#[ignore = "InStream.taken and receipts have no limit of ranges"]
 fn letters_with_gaps_everywhere_do_not_make_rows_and_receipts_grow() {
     let mut nikki = nikki();
     let from = secrets(1).id();
@@ -498,9 +493,8 @@ fn letters_with_gaps_everywhere_do_not_make_rows_and_receipts_grow() {
 }
 
 #[test]
-#[ignore = "letters of strangers are taken although nobody more is remembered"]
 fn strangers_beyond_the_limit_leave_nothing_behind() {
-    let mut nikki = Victim::new(2, Config { peers: 2, ..Config::default() });
+    let mut nikki = Victim::new(2, Config { peers: 2, peers_unmet: 2, ..Config::default() });
     nikki.meets(1);
     for n in 10..40 {
         let frame = letters(n, &nikki, Epoch(1), 1, vec![letter(secrets(n).id(), nikki.id, 1)]);
@@ -512,9 +506,8 @@ fn strangers_beyond_the_limit_leave_nothing_behind() {
 }
 
 #[test]
-#[ignore = "cards known by hearsay alone are never given up for a peer that is here"]
 fn a_roster_full_of_hearsay_has_room_for_a_neighbour() {
-    let mut nikki = Victim::new(2, Config { peers: 8, ..Config::default() });
+    let mut nikki = Victim::new(2, Config { peers: 8, peers_unmet: 6, ..Config::default() });
     nikki.meets(1);
     for n in 10..40 {
         let frame = letters(n, &nikki, Epoch(1), 1, vec![letter(secrets(n).id(), nikki.id, 1)]);
@@ -524,7 +517,6 @@ fn a_roster_full_of_hearsay_has_room_for_a_neighbour() {
 }
 
 #[test]
-#[ignore = "an exchange of lists goes on as long as its other side says `more`"]
 fn an_exchange_of_lists_that_does_not_go_on_ends() {
     let mut nikki = Victim::new(2, Config::default());
     nikki.meets(1);
@@ -542,7 +534,6 @@ fn an_exchange_of_lists_that_does_not_go_on_ends() {
 }
 
 #[test]
-#[ignore = "every frame of another version is answered, also an answer"]
 fn two_versions_do_not_tell_each_other_for_ever_that_they_differ() {
     let mut nikki = Victim::new(2, Config::default());
     nikki.meets(1);
@@ -564,7 +555,6 @@ fn two_versions_do_not_tell_each_other_for_ever_that_they_differ() {
 }
 
 #[test]
-#[ignore = "each of any number of questions for peers is answered with a page"]
 fn a_flood_of_small_questions_is_not_answered_with_a_flood_of_pages() {
     let mut nikki = nikki();
     for n in 10..138 {
@@ -584,7 +574,6 @@ fn a_flood_of_small_questions_is_not_answered_with_a_flood_of_pages() {
 }
 
 #[test]
-#[ignore = "each hello that wants an answer gets one, signed twice on the driver's thread"]
 fn a_flood_of_hellos_is_not_answered_one_by_one() {
     let mut nikki = nikki();
     nikki.sent.clear();
@@ -693,7 +682,7 @@ fn a_bundle_is_its_authors_or_nothing() {
     let check = |bundle: Bundle, expected: Result<(), Cause>| {
         let heard = edge(2).admit(three.id(), &Message::Letters(vec![bundle]).to_frame());
         match (&heard[..], expected) {
-            ([Input::Arrived { said: Said::Letters { .. }, .. }], Ok(())) => {}
+            ([Input::Arrived { said, .. }], Ok(())) if matches!(**said, Said::Letters { .. }) => {}
             ([Input::Refused { cause, .. }], Err(expected)) => assert_eq!(*cause, expected),
             other => panic!("{other:?}"),
         }
@@ -768,7 +757,6 @@ fn no_key_of_small_order_is_entered() {
 }
 
 #[test]
-#[ignore = "a commit's segment has no limit: beyond a frame nobody can ever fetch it"]
 fn one_commit_of_the_record_fits_a_frame() {
     let mut nikki = nikki();
     let from = secrets(1).id();
@@ -791,7 +779,6 @@ fn one_commit_of_the_record_fits_a_frame() {
 }
 
 #[test]
-#[ignore = "further letters under known numbers are scanned one by one, and their row is written whole with each commit"]
 fn letters_under_known_numbers_stay_cheap() {
     let mut nikki = nikki();
     let from = secrets(1).id();
@@ -816,7 +803,6 @@ fn letters_under_known_numbers_stay_cheap() {
 }
 
 #[test]
-#[ignore = "Inbox::release looks at all held letters again for each that it shows"]
 fn very_many_gaps_are_passed_over_quickly() {
     let mut nikki = nikki();
     let from = secrets(1).id();
@@ -830,7 +816,9 @@ fn very_many_gaps_are_passed_over_quickly() {
     nikki.later(Duration::from_secs(11));
     let begin = std::time::Instant::now();
     nikki.tick();
-    println!("38,400 letters with gaps were shown in {:?}", begin.elapsed());
-    assert_eq!(nikki.peer.status().next_n, 1 + 3 + 600 * 64);
+    println!("letters with gaps were shown in {:?}", begin.elapsed());
+    // Letters that would begin yet another range stay with their author until those between have come.
+    assert!((1_000..1_100).contains(&nikki.peer.status().next_n), "{}", nikki.peer.status().next_n);
+    assert!(nikki.refused(Cause::Full) > 0);
     assert!(begin.elapsed() < Duration::from_millis(500), "{:?}", begin.elapsed());
 }

@@ -207,6 +207,7 @@ impl From<Refusal> for Problem {
             Refusal::KeyReused { letter } => {
                 new(Code::KeyReused).hint("nothing was sent; use another key for another letter").candidates(vec![letter.to_string()])
             }
+            Refusal::DiskUnreadable => new(Code::Disk).hint("nothing was sent"),
             Refusal::KeyInUse => new(Code::KeyReused).hint("nothing was sent; use another key for another letter"),
             Refusal::Leaving => new(Code::Stopping).hint("start it again and repeat the request"),
         }
