@@ -35,6 +35,8 @@ pub enum Job {
         token: GossipToken,
         /// Its bytes.
         bytes: Bytes,
+        /// Held until the fact is handed over.
+        permit: OwnedSemaphorePermit,
     },
     /// A bundle is to be sealed.
     Seal(Box<Draft>),
@@ -90,27 +92,24 @@ fn work(edge: &Edge, driver: &mpsc::Sender<Fact>, urgent: &Receiver<Job>, bulk: 
                 recv(bulk) -> job => match job { Ok(job) => job, Err(_) => return },
             },
         };
-        let fact = match job {
+        let (fact, permit) = match job {
             Job::Admit { from, frame, permit } => {
                 let inputs = edge.admit(from, &frame);
-                let sent = driver.blocking_send(Fact::Inputs { inputs, bytes: frame.len() });
-                drop(permit);
-                if sent.is_err() {
-                    return;
-                }
-                continue;
+                (Fact::Inputs { inputs, bytes: frame.len() }, Some(permit))
             }
-            Job::Hear { from, token, bytes } => match edge.hear(&bytes) {
-                Ok(beacon) => Fact::Heard { from, token, beacon },
-                Err(cause) => Fact::FalseGossip { from, token, cause },
+            Job::Hear { from, token, bytes, permit } => match edge.hear(&bytes) {
+                Ok(beacon) => (Fact::Heard { from, token, beacon: Box::new(beacon) }, Some(permit)),
+                Err(cause) => (Fact::FalseGossip { from, token, cause }, Some(permit)),
             },
             Job::Seal(draft) => {
                 let bundle = edge.seal(&draft);
                 let bytes = bundle.as_ref().map_or(0, protocol::bundle::Bundle::size);
-                Fact::Inputs { inputs: vec![Input::Sealed { draft: draft.number, bundle }], bytes }
+                (Fact::Inputs { inputs: vec![Input::Sealed { draft: draft.number, bundle }], bytes }, None)
             }
         };
-        if driver.blocking_send(fact).is_err() {
+        let sent = driver.blocking_send(fact);
+        drop(permit);
+        if sent.is_err() {
             return;
         }
     }

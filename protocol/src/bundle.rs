@@ -318,10 +318,13 @@ pub fn consistent(contents: &Contents, recipient: PeerId) -> Result<(), OpenErro
     if contents.envelopes.is_empty() || contents.envelopes.len() > limits::BUNDLE_ENVELOPES {
         return fail("too many or none");
     }
+    if contents.floor == 0 || contents.floor > limits::NUMBER_MAX {
+        return fail("a floor that no author has");
+    }
     let mut before = 0;
     for envelope in &contents.envelopes {
         let Some(seq) = envelope.seq else { return fail("a letter without a number") };
-        if seq <= before || seq - contents.floor.min(seq) > limits::AHEAD {
+        if seq <= before || seq > limits::NUMBER_MAX || seq - contents.floor.min(seq) > limits::AHEAD {
             return fail("numbers out of order or too far ahead");
         }
         before = seq;

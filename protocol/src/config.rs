@@ -23,6 +23,15 @@ pub mod limits {
     pub const IDS_PER_ITEM: usize = 32;
     /// How far above the author's floor a number may be (research/reliability.md 4.1: 10^6).
     pub const AHEAD: u64 = 1 << 20;
+    /// The greatest number of a letter: far beyond any use, and far from where arithmetic ends.
+    pub const NUMBER_MAX: u64 = 1 << 62;
+    /// Bytes of the contacts of one page, but at least one contact (guess: as much as is written at once).
+    pub const PAGE_BYTES: usize = 64 * 1024;
+    /// Ranges in which an author's letters may be scattered; a letter that would begin another waits for those between
+    /// (guess: an honest author's letters are one range, and a few while some are on their way).
+    pub const PIECES: usize = 1_024;
+    /// Bytes of entries in one record segment, about, so that every segment fits a frame.
+    pub const SEGMENT_BYTES: usize = 256 * 1024;
     /// Bytes of an envelope's type word (guess: twice the longest we have).
     pub const KIND_BYTES: usize = 32;
     /// Bytes of an idempotency key (guess: a UUID, a path or a URL fits).
@@ -52,14 +61,20 @@ pub struct Config {
     pub stalled_grace: Duration,
     /// Time between two repetitions of an unanswered hello (guess).
     pub hello_interval: Duration,
+    /// Least time between two hellos to one peer, whoever asks for them (guess).
+    pub hello_least: Duration,
+    /// Least time between two answers to what was not understood: two versions must not talk about it for ever (guess).
+    pub unsupported_interval: Duration,
     /// Time before the first exchange of peer lists with a new neighbour, so that direct greetings come first (guess).
     pub first_exchange: Duration,
     /// Least time between two exchanges of peer lists (guess).
     pub exchange_interval: Duration,
     /// Time between two writes of "last seen" for a peer that stays (guess: loses at most this much on a crash).
     pub last_seen_interval: Duration,
-    /// Peers remembered; beyond it strangers are not added (DESIGN 1: tested with 100, simulated beyond).
+    /// Peers remembered; beyond it nobody is added (DESIGN 1: tested with 100, simulated beyond).
     pub peers: usize,
+    /// Peers remembered when the next is one that was never met: the rest is for those who come themselves (guess).
+    pub peers_unmet: usize,
     /// Bytes of bundles sent to one peer and not yet receipted (guess: half of what the network layer queues).
     pub window_bytes: usize,
     /// First wait for a receipt before a bundle is sent again …
@@ -96,10 +111,13 @@ impl Default for Config {
             stalled_after: Duration::from_secs(1),
             stalled_grace: Duration::from_secs(3),
             hello_interval: Duration::from_secs(2),
+            hello_least: Duration::from_millis(200),
+            unsupported_interval: Duration::from_secs(10),
             first_exchange: Duration::from_millis(300),
             exchange_interval: Duration::from_secs(2),
             last_seen_interval: Duration::from_secs(60),
             peers: 10_000,
+            peers_unmet: 8_000,
             window_bytes: 4 * 1024 * 1024,
             resend_first: Duration::from_secs(2),
             resend_most: Duration::from_secs(30),
@@ -107,7 +125,7 @@ impl Default for Config {
             outbox_letters: 1_000_000,
             outbox_bytes: 1024 * 1024 * 1024,
             gap_wait: Duration::from_secs(10),
-            held_letters: 100_000,
+            held_letters: 4_096,
             epochs_per_author: 1_000,
             read_ranges: 256,
             refusal_interval: Duration::from_secs(1),

@@ -1,6 +1,8 @@
 //! What a peer wants done: orders in the imperative, and the durable vocabulary.
 //! Knows nothing of how it is done. All [`Effect::Store`]s of a batch are flushed before any other effect of it is performed.
 
+use std::collections::BTreeSet;
+
 use libp2p_identity::PeerId;
 use serde::{Deserialize, Serialize};
 
@@ -30,7 +32,7 @@ pub enum Effect {
         /// To this neighbour.
         to: PeerId,
         /// What.
-        say: Say,
+        say: Box<Say>,
     },
     /// Send these stored bundles, in this order, as [`Message::Letters`](crate::message::Message::Letters).
     SendKept {
@@ -155,6 +157,8 @@ pub enum Answer {
     Accepted {
         /// Its name.
         letter: LetterId,
+        /// Its number among the letters of this node.
+        k: u64,
         /// It had been accepted before, under the same key.
         repeated: bool,
     },
@@ -261,6 +265,9 @@ pub enum Refusal {
     /// Another letter is being accepted under this key at this moment.
     #[error("another letter is being accepted under this key at this moment")]
     KeyInUse,
+    /// The disk did not tell whether the key is new.
+    #[error("the disk cannot be read")]
+    DiskUnreadable,
     /// This node is stopping.
     #[error("this node is stopping")]
     Leaving,
@@ -529,7 +536,7 @@ pub struct InStream {
     /// Record number of the last receipt.
     pub receipt: u64,
     /// Further letters under numbers that were known already, as (number, letter): the author's memory had jumped back.
-    pub twins: Vec<(u64, LetterId)>,
+    pub twins: BTreeSet<(u64, LetterId)>,
 }
 
 /// A letter to this node; keyed by stream, number and twin.
@@ -634,7 +641,7 @@ impl Out {
     }
 
     pub(crate) fn send(&mut self, to: PeerId, say: Say) {
-        self.effects.push(Effect::Send { to, say });
+        self.effects.push(Effect::Send { to, say: Box::new(say) });
     }
 
     pub(crate) fn reply(&mut self, request: RequestId, answer: Answer) {

@@ -24,7 +24,7 @@ const PREVIEW: usize = 200;
 /// Lookups under way at most (guess: each holds at most one bundle of letters); more are dropped, and come again.
 const RECALLS: usize = 64;
 /// Further letters under known numbers that are remembered for one stream (guess; they come only from memories that jumped back).
-const TWINS: usize = 100_000;
+const TWINS: usize = 1_000;
 
 /// See the module.
 #[derive(Debug)]
@@ -40,6 +40,15 @@ pub(crate) struct Inbox {
     next_token: u64,
     /// Inbox numbers given in this batch.
     shown: Option<(u64, u64)>,
+}
+
+/// What became of a bundle.
+#[derive(Debug, Default)]
+pub(crate) struct Entered {
+    /// Letters that got their place in the inbox.
+    pub(crate) shown: Vec<Shown>,
+    /// Some were left out: too much is missing before them.
+    pub(crate) scattered: bool,
 }
 
 /// A letter that got its place in the inbox.
@@ -60,8 +69,8 @@ struct Stream {
     digest: Sum,
     /// Committed, without a place in the inbox: something before them is missing.
     held: BTreeMap<u64, Held>,
-    /// Since when the longest held of them waits.
-    held_since: Option<Duration>,
+    /// The same by the time since which they wait.
+    held_since: BTreeSet<(Duration, u64)>,
     changed: bool,
     /// Committed in this batch.
     taken: Ranges,
@@ -119,11 +128,12 @@ impl Inbox {
     ///
     /// # Errors
     /// More epochs of one author than are remembered; nothing was taken.
-    pub(crate) fn on_bundle(&mut self, contents: Contents, now: Now, out: &mut Out) -> Result<Vec<Shown>, Cause> {
+    pub(crate) fn on_bundle(&mut self, contents: Contents, now: Now, out: &mut Out) -> Result<Entered, Cause> {
         let place = (contents.author, contents.epoch);
         self.open_stream(place)?;
         let mut shown = Vec::new();
         let mut doubtful = Vec::new();
+        let mut scattered = false;
         let stream = self.streams.get_mut(&place).expect("just opened");
         stream.raise_floor(contents.floor);
         self.touched.insert(place);
@@ -131,6 +141,10 @@ impl Inbox {
             let seq = envelope.seq.expect("checked at the edge: every letter in a bundle is numbered");
             let stream = self.streams.get_mut(&place).expect("just opened");
             if !stream.row.taken.contains(seq) {
+                if stream.row.taken.pieces() >= limits::PIECES && !stream.continues(seq) {
+                    scattered = true;
+                    continue;
+                }
                 stream.row.taken.insert(seq);
                 stream.taken.insert(seq);
                 if seq >= stream.row.floor {
@@ -146,7 +160,7 @@ impl Inbox {
             self.recall(Pending::Doubtful { stream: place, envelopes: doubtful }, out);
         }
         self.release(place, now, out, &mut shown);
-        Ok(shown)
+        Ok(Entered { shown, scattered })
     }
 
     /// The disk was asked which letters it has.
@@ -154,9 +168,8 @@ impl Inbox {
         let mut shown = Vec::new();
         match self.recalls.remove(&token) {
             Some(Pending::Asked { stream: (author, epoch) }) => {
-                for page in found.chunks(limits::PAGE * limits::IDS_PER_ITEM) {
-                    out.send(author, Say::Ids { epoch, ids: page.to_vec() });
-                }
+                let ids = found.into_iter().take(limits::PAGE * limits::IDS_PER_ITEM).collect();
+                out.send(author, Say::Ids { epoch, ids });
             }
             Some(Pending::Doubtful { stream: place, envelopes }) => {
                 for envelope in envelopes {
@@ -168,7 +181,7 @@ impl Inbox {
                     }
                     let before = stream.row.twins.iter().filter(|(number, _)| *number == seq).count();
                     let Ok(twin) = u8::try_from(before + 1) else { continue };
-                    stream.row.twins.push((seq, envelope.id));
+                    stream.row.twins.insert((seq, envelope.id));
                     stream.taken.insert(seq);
                     self.take(place, seq, twin, envelope, now, out, &mut shown);
                 }
@@ -177,6 +190,11 @@ impl Inbox {
             None => {}
         }
         shown
+    }
+
+    /// The disk could not be asked: whoever needs the answer comes again.
+    pub(crate) fn on_recall_failed(&mut self, token: u64) {
+        self.recalls.remove(&token);
     }
 
     /// An author asks which letters we have under numbers of his.
@@ -287,7 +305,7 @@ impl Inbox {
             read: Ranges::default(),
             shown: 1,
             receipt: 0,
-            twins: Vec::new(),
+            twins: BTreeSet::new(),
         };
         self.by_no.insert(no, place);
         self.streams.insert(place, Stream::new(row));
@@ -344,19 +362,16 @@ impl Inbox {
                 stream.row.shown = reach;
                 stream.changed = true;
                 for seq in ready {
-                    let held = self.streams.get_mut(&place).and_then(|stream| stream.held.remove(&seq)).expect("just seen");
+                    let held = self.streams.get_mut(&place).expect("the caller has found it").unhold(seq);
                     self.show(place, seq, 0, held, 0, out, shown);
                 }
                 continue;
             }
-            stream.held_since = stream.held.values().map(|held| held.since).min();
-            let overdue = stream.held.len() > most || stream.held_since.is_some_and(|since| since + wait <= now.mono);
-            if !overdue {
-                return;
-            }
-            let Some((seq, held)) = stream.held.pop_first() else { return };
+            let overdue = stream.held.len() > most || stream.held_since.first().is_some_and(|(since, _)| *since + wait <= now.mono);
+            let Some(seq) = stream.held.first_key_value().map(|(seq, _)| *seq).filter(|_| overdue) else { return };
+            let held = stream.unhold(seq);
             let gap = Ranges::of(stream.row.shown, seq - 1).minus(&stream.row.taken);
-            stream.row.shown = seq + 1;
+            stream.row.shown = stream.row.shown.max(seq + 1);
             stream.changed = true;
             self.touched.insert(place);
             self.show(place, seq, 0, held, gap.len(), out, shown);
@@ -381,7 +396,7 @@ impl Stream {
             recent: BTreeMap::new(),
             digest: Sum::default(),
             held: BTreeMap::new(),
-            held_since: None,
+            held_since: BTreeSet::new(),
             changed: false,
             taken: Ranges::default(),
             read: Ranges::default(),
@@ -389,10 +404,12 @@ impl Stream {
     }
 
     fn remember(&mut self, seq: u64, letter: LetterId) {
-        let sum = digest(seq, letter);
-        if self.recent.insert(seq, (letter, sum)).is_none() {
+        // Of several letters under one number the first counts, here and after a start.
+        self.recent.entry(seq).or_insert_with(|| {
+            let sum = digest(seq, letter);
             self.digest = self.digest.plus(sum);
-        }
+            (letter, sum)
+        });
     }
 
     fn raise_floor(&mut self, floor: u64) {
@@ -412,13 +429,24 @@ impl Stream {
         self.recent.get(&seq).is_some_and(|(known, _)| *known == letter) || self.row.twins.contains(&(seq, letter))
     }
 
+    /// Whether a number touches one that was committed: it begins no new range.
+    fn continues(&self, seq: u64) -> bool {
+        self.row.taken.contains(seq - 1) || self.row.taken.contains(seq + 1)
+    }
+
     fn gap_at(&self, config: &Config) -> Option<Duration> {
-        self.held_since.map(|since| since + config.gap_wait)
+        self.held_since.first().map(|(since, _)| *since + config.gap_wait)
     }
 
     fn hold(&mut self, seq: u64, held: Held) {
-        self.held_since = Some(self.held_since.map_or(held.since, |since| since.min(held.since)));
+        self.held_since.insert((held.since, seq));
         self.held.insert(seq, held);
+    }
+
+    fn unhold(&mut self, seq: u64) -> Held {
+        let held = self.held.remove(&seq).expect("the caller has seen it");
+        self.held_since.remove(&(held.since, seq));
+        held
     }
 
     fn receipt(&self, me: PeerId, epoch: Epoch, config: &Config) -> Receipt {

@@ -43,7 +43,7 @@ pub enum Input {
         /// Who.
         from: PeerId,
         /// What.
-        said: Said,
+        said: Box<Said>,
     },
     /// A beacon came by gossip.
     Heard {
@@ -116,6 +116,7 @@ pub struct Heard<T> {
 
 /// What a neighbour can say, with all signatures checked and all bundles opened.
 #[derive(Clone, Debug, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "always boxed, in `Input::Arrived`")]
 pub enum Said {
     /// See [`Message::Hello`](crate::message::Message::Hello).
     Hello {
@@ -205,13 +206,26 @@ pub enum Recalled {
         /// What is there.
         found: Vec<(u64, LetterId)>,
     },
+    /// The disk could not be read.
+    Failed(Recall),
     /// To [`Recall::Key`].
     Key {
         /// As asked.
         key: String,
-        /// The letter, and the digest of the request that made it.
-        found: Option<(LetterId, [u8; 32])>,
+        /// The letter.
+        found: Option<Earlier>,
     },
+}
+
+/// A letter that was accepted under a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Earlier {
+    /// Its name.
+    pub letter: LetterId,
+    /// Its number among the letters of this node.
+    pub k: u64,
+    /// Of the request that made it.
+    pub digest: [u8; 32],
 }
 
 /// What the user of this node can ask for. Reads are served from the disk and from [`Status`](crate::Status).

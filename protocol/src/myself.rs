@@ -208,7 +208,7 @@ impl Myself {
     }
 
     fn new_card(&mut self) {
-        self.me.contact += 1;
+        self.me.contact = self.me.contact.saturating_add(1);
         self.dirty = true;
     }
 }

@@ -19,7 +19,7 @@ use crate::edge::Cause;
 use crate::effect::{Answer, BundleIndex, Change, Copy, CopyPlace, Effect, KeptBundle, Notice, Out, OutStream, Refusal, Say, SentLetter};
 use crate::envelope::{Envelope, Kind, Payload};
 use crate::id::{Epoch, LetterId, RequestId};
-use crate::input::{NewLetter, Recall};
+use crate::input::{Earlier, NewLetter, Recall};
 use crate::name::{Addressee, PeerName};
 use crate::now::Now;
 use crate::ranges::Ranges;
@@ -78,6 +78,8 @@ struct Stream {
     sums: Sums,
     asked: Ranges,
     asked_at: Duration,
+    /// What the recipient last said it has read.
+    claimed: Ranges,
 }
 
 #[derive(Debug)]
@@ -202,13 +204,18 @@ impl Outbox {
     }
 
     /// The disk was asked for a key. Returns the letter to accept if the key is new.
-    pub(crate) fn on_key(&mut self, key: &str, found: Option<(LetterId, [u8; 32])>, out: &mut Out) -> Option<(RequestId, NewLetter)> {
+    pub(crate) fn on_key(&mut self, key: &str, found: Option<Earlier>, out: &mut Out) -> Option<(RequestId, NewLetter)> {
         let keyed = self.keys.get_mut(key)?;
-        let Some((letter, digest)) = found else { return keyed.letter.take().map(|letter| (keyed.first, letter)) };
+        let Some(Earlier { letter, k, digest }) = found else { return keyed.letter.take().map(|letter| (keyed.first, letter)) };
         let same = digest == keyed.digest;
-        let answer = if same { Answer::Accepted { letter, repeated: true } } else { Answer::Refused(Refusal::KeyReused { letter }) };
+        let answer = if same { Answer::Accepted { letter, k, repeated: true } } else { Answer::Refused(Refusal::KeyReused { letter }) };
         self.end_key(key, |_| answer.clone(), out);
         None
+    }
+
+    /// The disk could not be asked for a key.
+    pub(crate) fn on_key_failed(&mut self, key: &str, out: &mut Out) {
+        self.end_key(key, |_| Answer::Refused(Refusal::DiskUnreadable), out);
     }
 
     /// Checks the limits of a letter before names are looked up.
@@ -443,7 +450,7 @@ impl Outbox {
         }
     }
 
-    /// A recipient tells what it has. Returns whether our own memory must have jumped back.
+    /// A recipient tells what it has. Returns whether it has more than we remember writing.
     ///
     /// # Errors
     /// The receipt is of letters that were never written.
@@ -463,10 +470,11 @@ impl Outbox {
             stream.row.receipt = Some(number);
             stream.dirty = true;
         }
-        let below = Ranges::of(stream.floor(), receipt.floor.min(stream.row.next) - 1).minus(&stream.row.delivered);
+        let below = Ranges::of(stream.floor(), receipt.floor.min(stream.row.next).saturating_sub(1)).minus(&stream.row.delivered);
+        stream.claimed = receipt.read.clone();
         let fits = !jumped && stream.sums.of(&receipt.taken) == Some(receipt.digest);
         if fits {
-            stream.sums.forget_below(receipt.floor);
+            stream.sums.forget_below(receipt.floor.min(stream.floor()));
             self.mark_delivered((peer, receipt.epoch), &new, now, out);
         } else {
             let mut doubtful = new;
@@ -476,7 +484,7 @@ impl Outbox {
         if fits && !below.is_empty() {
             self.ask_ids((peer, receipt.epoch), below, now, out);
         }
-        self.mark_read((peer, receipt.epoch), &receipt.read, now, out);
+        self.mark_read((peer, receipt.epoch), now, out);
         self.flow(peer, now, out);
         Ok(jumped)
     }
@@ -490,9 +498,12 @@ impl Outbox {
                 agreed.insert(*number);
             }
         }
-        stream.asked = Ranges::default();
+        if std::mem::take(&mut stream.asked).is_empty() {
+            return Err(Cause::Unexpected);
+        }
         let new = agreed.minus(&stream.row.delivered);
         self.mark_delivered((peer, epoch), &new, now, out);
+        self.mark_read((peer, epoch), now, out);
         self.flow(peer, now, out);
         Ok(())
     }
@@ -609,9 +620,9 @@ impl Outbox {
         match (request, key) {
             (Some(_), Some((key, digest))) => {
                 out.store(Change::Key { key: key.clone(), letter: id, k, digest });
-                self.end_key(&key, |first| Answer::Accepted { letter: id, repeated: !first }, out);
+                self.end_key(&key, |first| Answer::Accepted { letter: id, k, repeated: !first }, out);
             }
-            (Some(request), None) => out.reply(request, Answer::Accepted { letter: id, repeated: false }),
+            (Some(request), None) => out.reply(request, Answer::Accepted { letter: id, k, repeated: false }),
             (None, _) => {}
         }
     }
@@ -698,9 +709,10 @@ impl Outbox {
         out.notify(Notice::Receipted { by: place.0 });
     }
 
-    fn mark_read(&mut self, place: (PeerId, Epoch), read: &Ranges, now: Now, out: &mut Out) {
+    /// Believes of what the recipient says it has read all that it is known to have.
+    fn mark_read(&mut self, place: (PeerId, Epoch), now: Now, out: &mut Out) {
         let stream = self.streams.get_mut(&place).expect("the caller has found it");
-        let new = read.minus(&stream.row.read).minus(&read.minus(&stream.row.delivered));
+        let new = stream.claimed.minus(&stream.row.read).minus(&stream.claimed.minus(&stream.row.delivered));
         for (first, last) in new.iter() {
             stream.row.read.insert_range(first, last);
             stream.dirty = true;
@@ -751,6 +763,7 @@ impl Stream {
             sums: Sums::new(next),
             asked: Ranges::default(),
             asked_at: Duration::ZERO,
+            claimed: Ranges::default(),
         }
     }
 

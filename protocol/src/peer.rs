@@ -13,13 +13,13 @@ use crate::contact::Contact;
 use crate::edge::Cause;
 use crate::effect::{Answer, Effect, Kept, Notice, Out, Refusal, Say};
 use crate::id::{Epoch, KeyId, MachineId, RequestId};
-use crate::inbox::{Inbox, Shown};
-use crate::input::{Command, Disk, Heard, Input, NewLetter, Recalled, Said};
+use crate::inbox::{Entered, Inbox, Shown};
+use crate::input::{Command, Disk, Heard, Input, NewLetter, Recall, Recalled, Said};
 use crate::myself::Myself;
 use crate::name::{Addressee, PeerName};
 use crate::now::{Now, Timestamp};
 use crate::outbox::{Outbox, Recipient};
-use crate::presence::{Fact, Presence};
+use crate::presence::{Fact, Presence, Told};
 use crate::record::Record;
 use crate::segment::What;
 
@@ -167,7 +167,7 @@ impl Peer {
                     self.myself.beacon_soon(now);
                 }
             }
-            Input::Arrived { from, said } => self.on_arrived(from, said, now, &mut out),
+            Input::Arrived { from, said } => self.on_arrived(from, *said, now, &mut out),
             Input::Heard { token, beacon, .. } => {
                 let (verdict, facts) = self.presence.on_gossip(beacon, now, &mut out);
                 out.effects.push(Effect::Judge { token, verdict });
@@ -175,7 +175,7 @@ impl Peer {
             }
             Input::Refused { from, cause } => {
                 self.record.on_refused(cause);
-                if matches!(cause, Cause::Version | Cause::Malformed) && self.presence.is_linked(&from) {
+                if matches!(cause, Cause::Version | Cause::Malformed) && self.presence.may_tell_unsupported(from, now) {
                     out.send(from, Say::Unsupported { what: cause.as_str().to_owned() });
                 }
             }
@@ -264,8 +264,13 @@ impl Peer {
             }
             Said::Letters { contents, contact, .. } => self.on_letters(contents, contact, now, out),
             Said::Receipt(receipt) => match self.outbox.on_receipt(&receipt, now, out) {
-                Ok(true) if receipt.epoch == self.myself.facts().epoch => self.mint_epoch(now, out),
-                Ok(_) => {}
+                Ok(false) => {}
+                // Either it lies, or our memory jumped back: our own signature, which its hello brings, tells.
+                Ok(true) => {
+                    self.record.on_refused(Cause::Unexpected);
+                    let fact = self.presence.greet(from, true, now);
+                    self.spread(fact.into_iter().collect(), now, out);
+                }
                 Err(cause) => self.record.on_refused(cause),
             },
             Said::AskIds { epoch, numbers } => {
@@ -278,7 +283,11 @@ impl Peer {
                     self.record.on_refused(cause);
                 }
             }
-            Said::AskPeers { after } => self.presence.on_ask_peers(from, after, now, out),
+            Said::AskPeers { after } => {
+                if let Err(cause) = self.presence.on_ask_peers(from, after, now, out) {
+                    self.record.on_refused(cause);
+                }
+            }
             Said::Peers { peers, more } => {
                 let me = self.myself.identity().id;
                 if let Some((mine, _)) = peers.iter().find(|(contact, _)| contact.id == me) {
@@ -298,15 +307,24 @@ impl Peer {
 
     fn on_letters(&mut self, contents: Contents, contact: Heard<Contact>, now: Now, out: &mut Out) {
         // A letter from a peer never seen before arrives with its name.
-        let learned = self.presence.learn(contact.value, contact.signed, now.wall, Some(now.wall), now, out);
-        self.settle(learned, now, out);
+        let told = Told { first_seen: now.wall, last_seen: None, met: false };
+        match self.presence.learn(contact.value, contact.signed, told, now, out) {
+            Ok(facts) => self.spread(facts, now, out),
+            // Who is not remembered cannot be answered: its letters stay with it.
+            Err(cause) => return self.record.on_refused(cause),
+        }
         if matches!(self.disk, Disk::Low { .. }) {
             // Not taken and not receipted: its author keeps it and comes again.
             self.record.on_refused(Cause::Full);
             return;
         }
         match self.inbox.on_bundle(contents, now, out) {
-            Ok(shown) => self.tell_shown(shown, out),
+            Ok(Entered { shown, scattered }) => {
+                self.tell_shown(shown, out);
+                if scattered {
+                    self.record.on_refused(Cause::Full);
+                }
+            }
             Err(cause) => self.record.on_refused(cause),
         }
     }
@@ -317,6 +335,8 @@ impl Peer {
                 let shown = self.inbox.on_recalled(token, found, now, out);
                 self.tell_shown(shown, out);
             }
+            Recalled::Failed(Recall::Letters { token, .. }) => self.inbox.on_recall_failed(token),
+            Recalled::Failed(Recall::Key { key }) => self.outbox.on_key_failed(&key, out),
             Recalled::Key { key, found } => {
                 if let Some((request, letter)) = self.outbox.on_key(&key, found, out) {
                     self.accept(request, letter, now, out);

@@ -51,6 +51,15 @@ pub(crate) struct Presence {
     exchange: Exchange,
 }
 
+/// What comes with a card.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Told {
+    pub(crate) first_seen: Timestamp,
+    pub(crate) last_seen: Option<Timestamp>,
+    /// By itself, on a connection of its own.
+    pub(crate) met: bool,
+}
+
 #[derive(Debug)]
 struct Entry {
     contact: Contact,
@@ -72,7 +81,14 @@ struct Link {
     /// Judged gone: the connection is wedged and was given up.
     gone: bool,
     heard_at: Duration,
+    /// Since when its hello is missing.
+    unmet_since: Duration,
     hello_at: Duration,
+    /// When the last hello left to it, and the last word about something not understood.
+    greeted_at: Option<Duration>,
+    unsupported_at: Option<Duration>,
+    /// It got a page of peers in this batch.
+    paged: bool,
     /// The digest of its list when an exchange taught nothing, and until when it is left alone.
     barren: Option<(u64, Duration)>,
 }
@@ -82,12 +98,18 @@ struct Link {
 struct Exchange {
     /// With whom, and since when.
     with: Option<(PeerId, Duration)>,
+    /// The last id of the page before.
+    after: Option<PeerId>,
+    /// No more pages are asked for from then on.
+    ends_at: Duration,
     learned: bool,
     next_at: Duration,
 }
 
 /// An exchange that was not answered is given up after this (guess).
 const EXCHANGE_PATIENCE: Duration = Duration::from_secs(5);
+/// An exchange ends after this, whatever is missing (guess: 100 pages take a second).
+const EXCHANGE_MOST: Duration = Duration::from_secs(30);
 /// A peer whose list taught nothing is left alone for this long (guess).
 const BARREN_FOR: Duration = Duration::from_secs(30);
 /// Names shown when one is not known (guess: more would not be read).
@@ -139,13 +161,18 @@ impl Presence {
             reachable: false,
             gone: false,
             heard_at: now.mono,
+            unmet_since: now.mono,
             hello_at: now.mono,
+            greeted_at: None,
+            unsupported_at: None,
+            paged: false,
             barren: None,
         });
         link.address = address;
         link.gone = false;
+        link.greeted_at = None;
         link.hello_at = now.mono + self.config.hello_interval;
-        vec![Fact::Greet { peer, answer: false }]
+        self.greet(peer, false, now).into_iter().collect()
     }
 
     /// The last connection has closed.
@@ -188,10 +215,11 @@ impl Presence {
             // Overtaken by its own connection's end, or too early; it repeats itself.
             return Ok(Vec::new());
         }
-        let mut facts = self.learn(contact.value, contact.signed, now.wall, Some(now.wall), now, out)?;
+        let told = Told { first_seen: now.wall, last_seen: Some(now.wall), met: true };
+        let mut facts = self.learn(contact.value, contact.signed, told, now, out)?;
         facts.extend(self.on_beacon_by_stream(beacon, now, out)?);
         if answer {
-            facts.push(Fact::Greet { peer, answer: false });
+            facts.extend(self.greet(peer, false, now));
         }
         if let Some(link) = self.links.get_mut(&peer)
             && !link.met
@@ -240,6 +268,7 @@ impl Presence {
         let Some(link) = self.links.get_mut(&peer) else { return Vec::new() };
         link.met = false;
         link.leaving = true;
+        link.unmet_since = now.mono;
         link.hello_at = now.mono + self.config.gone_at_least;
         self.judge(peer, now, out)
     }
@@ -256,19 +285,26 @@ impl Presence {
         if self.exchange.with.is_none_or(|(with, _)| with != from) {
             return Err(Cause::Unexpected);
         }
+        let ids = || self.exchange.after.into_iter().chain(peers.iter().map(|(contact, _)| contact.id));
+        let ascending = ids().zip(ids().skip(1)).all(|(one, next)| one < next);
+        if !ascending {
+            self.end_exchange(from, now);
+            return Err(Cause::Inconsistent);
+        }
         let last = peers.last().map(|(contact, _)| contact.id);
         let mut facts = Vec::new();
         for (contact, listing) in peers {
             let ago = |ms| now.wall.before(Duration::from_millis(ms));
-            let (first, seen) = (ago(listing.first_seen_ago), listing.last_seen_ago.map(ago));
+            let told = Told { first_seen: ago(listing.first_seen_ago), last_seen: listing.last_seen_ago.map(ago), met: false };
             let before = self.known;
             // A full list of peers is no reason to stop listening to the rest.
-            facts.extend(self.learn(contact, listing.contact, first, seen, now, out).unwrap_or_default());
+            facts.extend(self.learn(contact, listing.contact, told, now, out).unwrap_or_default());
             self.exchange.learned |= before != self.known;
         }
-        match last.filter(|_| more) {
+        match last.filter(|_| more && now.mono < self.exchange.ends_at) {
             Some(after) => {
                 self.exchange.with = Some((from, now.mono));
+                self.exchange.after = Some(after);
                 out.send(from, Say::AskPeers { after: Some(after) });
             }
             None => self.end_exchange(from, now),
@@ -276,26 +312,30 @@ impl Presence {
         Ok(facts)
     }
 
-    /// A neighbour asks whom we know.
-    pub(crate) fn on_ask_peers(&self, from: PeerId, after: Option<PeerId>, now: Now, out: &mut Out) {
+    /// A neighbour asks whom we know: one page in a batch.
+    ///
+    /// # Errors
+    /// It has its page, or is no neighbour; it gets nothing.
+    pub(crate) fn on_ask_peers(&mut self, from: PeerId, after: Option<PeerId>, now: Now, out: &mut Out) -> Result<(), Cause> {
         use std::ops::Bound::{Excluded, Unbounded};
+        match self.links.get_mut(&from) {
+            Some(link) if !link.paged => link.paged = true,
+            Some(_) => return Err(Cause::Full),
+            None => return Err(Cause::Unexpected),
+        }
         let beyond = after.map_or(Unbounded, Excluded);
-        let mut rest = self.peers.range((beyond, Unbounded)).filter(|(peer, _)| **peer != from);
-        let peers: Vec<Listing> = rest
-            .by_ref()
-            .take(limits::PAGE)
-            .map(|(peer, entry)| {
-                let last = if self.links.contains_key(peer) { now.wall } else { entry.last_seen };
-                let ms = |time: Timestamp| now.wall.0.saturating_sub(time.0);
-                Listing {
-                    contact: entry.signed.clone(),
-                    first_seen_ago: ms(entry.first_seen),
-                    last_seen_ago: (last.0 > 0).then(|| ms(last)),
-                }
-            })
-            .collect();
-        let more = rest.next().is_some();
+        let mut rest = self.peers.range((beyond, Unbounded)).filter(|(peer, _)| **peer != from).peekable();
+        let (mut peers, mut size) = (Vec::new(), 0);
+        while let Some((peer, entry)) = rest.next_if(|_| peers.is_empty() || (peers.len() < limits::PAGE && size < limits::PAGE_BYTES)) {
+            let last = if self.links.contains_key(peer) { now.wall } else { entry.last_seen };
+            let ms = |time: Timestamp| now.wall.0.saturating_sub(time.0);
+            let last_seen_ago = (last.0 > 0).then(|| ms(last));
+            size += entry.signed.body.len();
+            peers.push(Listing { contact: entry.signed.clone(), first_seen_ago: ms(entry.first_seen), last_seen_ago });
+        }
+        let more = rest.peek().is_some();
         out.send(from, Say::Peers { peers, more });
+        Ok(())
     }
 
     /// A card came, by whatever road; the greater sequence wins.
@@ -306,8 +346,7 @@ impl Presence {
         &mut self,
         contact: Contact,
         signed: Signed<Contact>,
-        first_seen: Timestamp,
-        last_seen: Option<Timestamp>,
+        told: Told,
         now: Now,
         out: &mut Out,
     ) -> Result<Vec<Fact>, Cause> {
@@ -319,7 +358,7 @@ impl Presence {
         let mut changed = false;
         match self.peers.get_mut(&peer) {
             None => {
-                if self.peers.len() >= self.config.peers {
+                if self.peers.len() >= if told.met { self.config.peers } else { self.config.peers_unmet } {
                     return Err(Cause::Full);
                 }
                 self.warn_of_shared_name(&contact, out);
@@ -328,8 +367,8 @@ impl Presence {
                 let entry = Entry {
                     contact,
                     signed,
-                    first_seen: first_seen.min(now.wall),
-                    last_seen: last_seen.unwrap_or_default().min(now.wall),
+                    first_seen: told.first_seen.min(now.wall),
+                    last_seen: told.last_seen.unwrap_or_default().min(now.wall),
                     beacon: None,
                     written_at: now.mono,
                 };
@@ -338,7 +377,7 @@ impl Presence {
                 changed = true;
             }
             Some(entry) => {
-                entry.last_seen = entry.last_seen.max(last_seen.unwrap_or_default().min(now.wall));
+                entry.last_seen = entry.last_seen.max(told.last_seen.unwrap_or_default().min(now.wall));
                 if contact.sequence > entry.contact.sequence {
                     self.known = self.known.wrapping_sub(weigh(&peer, entry.contact.sequence)).wrapping_add(weigh(&peer, contact.sequence));
                     let old = std::mem::replace(&mut entry.contact, contact.clone());
@@ -370,12 +409,12 @@ impl Presence {
         let linked: Vec<PeerId> = self.links.keys().copied().collect();
         for peer in linked {
             facts.extend(self.judge(peer, now, out));
-            if let Some(link) = self.links.get_mut(&peer)
-                && !link.met
-                && link.hello_at <= now.mono
-            {
-                link.hello_at = now.mono + self.config.hello_interval;
-                facts.push(Fact::Greet { peer, answer: true });
+            if let Some(link) = self.links.get_mut(&peer) {
+                link.paged = false;
+                if !link.met && link.hello_at <= now.mono {
+                    link.hello_at = now.mono + self.config.hello_interval;
+                    facts.extend(self.greet(peer, true, now));
+                }
             }
             let stale = self.peers.get(&peer).is_some_and(|entry| entry.written_at + self.config.last_seen_interval <= now.mono);
             if stale {
@@ -397,6 +436,7 @@ impl Presence {
             let judged = match (link.reachable, link.gone, link.met) {
                 (true, _, _) => Some((link.heard_at + self.unavailable_after()).max(self.judges_from)),
                 (false, false, true) => Some((link.heard_at + self.gone_after()).max(self.judges_from)),
+                (false, false, false) => Some((link.unmet_since + self.gone_after()).max(self.judges_from)),
                 _ => None,
             };
             let greeted = (!link.met).then_some(link.hello_at);
@@ -408,6 +448,27 @@ impl Presence {
             None => self.links.keys().any(|peer| self.differs(*peer, None)).then_some(self.exchange.next_at),
         };
         links.flatten().chain(exchange).min()
+    }
+
+    /// A hello is due to a neighbour, unless one has just left.
+    pub(crate) fn greet(&mut self, peer: PeerId, answer: bool, now: Now) -> Option<Fact> {
+        let link = self.links.get_mut(&peer)?;
+        if link.greeted_at.is_some_and(|at| now.mono < at + self.config.hello_least) {
+            return None;
+        }
+        link.greeted_at = Some(now.mono);
+        Some(Fact::Greet { peer, answer })
+    }
+
+    /// Whether a neighbour should be told that it was not understood.
+    pub(crate) fn may_tell_unsupported(&mut self, peer: PeerId, now: Now) -> bool {
+        let interval = self.config.unsupported_interval;
+        let Some(link) = self.links.get_mut(&peer) else { return false };
+        let may = link.unsupported_at.is_none_or(|at| at + interval <= now.mono);
+        if may {
+            link.unsupported_at = Some(now.mono);
+        }
+        may
     }
 
     // -- questions
@@ -540,7 +601,7 @@ impl Presence {
             entry.beacon = Some(beacon);
             if outdated && self.links.get(&peer).is_some_and(|link| link.met) {
                 // Its card has changed: greeting it brings its new one.
-                facts.push(Fact::Greet { peer, answer: true });
+                facts.extend(self.greet(peer, true, now));
             }
             if epoch_changed {
                 self.write(peer, now, out);
@@ -558,9 +619,9 @@ impl Presence {
         let (unavailable, gone) = (self.unavailable_after(), self.gone_after());
         let judging = now.mono >= self.judges_from;
         let Some(link) = self.links.get_mut(&peer) else { return Vec::new() };
-        let silent = now.mono.saturating_sub(link.heard_at);
+        let silent = now.mono.saturating_sub(if link.met { link.heard_at } else { link.unmet_since });
         let reachable = link.met && (silent < unavailable || (link.reachable && !judging));
-        if link.met && judging && silent >= gone && !link.gone {
+        if judging && silent >= gone && !link.gone {
             link.gone = true;
             out.effects.push(Effect::Forget { peer });
         }
@@ -658,6 +719,8 @@ impl Presence {
         }
         let chosen = differing[rng.next_u32() as usize % differing.len()];
         self.exchange.with = Some((chosen, now.mono));
+        self.exchange.after = None;
+        self.exchange.ends_at = now.mono + EXCHANGE_MOST;
         self.exchange.learned = false;
         out.send(chosen, Say::AskPeers { after: None });
     }

@@ -5,6 +5,7 @@ use libp2p_identity::PeerId;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::config::limits;
 use crate::id::{Epoch, LetterId};
 use crate::ranges::Ranges;
 use crate::sign::Statement;
@@ -30,6 +31,19 @@ pub struct Receipt {
     pub digest: Sum,
     /// Numbers shown to a person or marked read, of all.
     pub read: Ranges,
+}
+
+impl Receipt {
+    /// Whether every number and list is within its limit.
+    #[must_use]
+    pub fn within_limits(&self) -> bool {
+        let lists = [&self.taken, &self.read];
+        (1..=limits::NUMBER_MAX).contains(&self.floor)
+            && lists
+                .iter()
+                .all(|ranges| ranges.pieces() <= limits::PIECES + 1 && ranges.last().is_none_or(|last| last <= limits::NUMBER_MAX))
+            && lists.iter().all(|ranges| !ranges.contains(0))
+    }
 }
 
 impl Statement for Receipt {

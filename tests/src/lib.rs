@@ -1,4 +1,5 @@
 //! Proof that the promises hold: the simulator and the tests of whole swarms.
 //! Knows the protocol, never the node's insides. Nothing here is shipped.
 
+pub mod lab;
 pub mod sim;

@@ -60,8 +60,10 @@ enum Doing {
 }
 
 struct Entry {
-    /// The one that worked last, or was heard last, first.
+    /// The one that worked last first; what is merely heard comes after it, the newest first.
     addresses: Vec<Multiaddr>,
+    /// The first of them has worked: no hearsay moves it.
+    proven: bool,
     doing: Doing,
     failures: u32,
     /// Somebody asked while a dial was under way: dial again at once if that one fails.
@@ -166,10 +168,13 @@ impl Dialing {
 
     /// A connection to the peer is up, dialled by whomever; `dialled` is the address if by us.
     pub(crate) fn on_connected(&mut self, peer: PeerId, dialled: Option<&Multiaddr>) {
-        if let Some(address) = dialled {
-            self.learn(peer, std::slice::from_ref(address));
-        } else {
-            self.learn(peer, &[]);
+        self.learn(peer, dialled.map(std::slice::from_ref).unwrap_or_default());
+        if let Some(address) = dialled.map(without_peer)
+            && let Some(entry) = self.peers.get_mut(&peer)
+            && let Some(place) = entry.addresses.iter().position(|known| *known == address)
+        {
+            entry.addresses[..=place].rotate_right(1);
+            entry.proven = true;
         }
         self.unschedule(Target::Peer(peer), Doing::Connected);
         if let Some(entry) = self.peers.get_mut(&peer) {
@@ -353,19 +358,22 @@ impl Dialing {
         }
         let entry = self.peers.entry(peer).or_insert_with(|| Entry {
             addresses: Vec::new(),
+            proven: false,
             doing: Doing::Nothing,
             failures: 0,
             again: false,
             kept: false,
         });
         let mut news = false;
+        let hearsay = usize::from(entry.proven);
         for address in addresses {
             let address = without_peer(address);
             match entry.addresses.iter().position(|known| *known == address) {
-                Some(place) => entry.addresses[..=place].rotate_right(1),
+                Some(place) if place >= hearsay => entry.addresses[hearsay..=place].rotate_right(1),
+                Some(_) => {}
                 None => {
                     news = true;
-                    entry.addresses.insert(0, address);
+                    entry.addresses.insert(hearsay.min(entry.addresses.len()), address);
                     entry.addresses.truncate(ADDRESSES_MAX);
                 }
             }
@@ -464,6 +472,11 @@ pub(crate) fn usable(address: &Multiaddr, loopback: bool) -> bool {
     let port = matches!(parts.next(), Some(Protocol::Tcp(port)) if port != 0);
     let rest = matches!((parts.next(), parts.next()), (None | Some(Protocol::P2p(_)), None));
     host && port && rest
+}
+
+/// Whether an address names a host that has to be looked up: nobody but our user makes us do that.
+pub(crate) fn is_named(address: &Multiaddr) -> bool {
+    matches!(address.iter().next(), Some(Protocol::Dns(_) | Protocol::Dns4(_) | Protocol::Dns6(_)))
 }
 
 /// Whether an address is one of this host's own, reachable from nowhere else.

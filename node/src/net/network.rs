@@ -270,8 +270,8 @@ impl<'a> Network<'a> {
     fn dial(&mut self, peer: Option<PeerId>, addresses: Vec<Multiaddr>, urgent: bool) {
         let now = Instant::now();
         let loopback = urgent || self.only_loopback();
-        let (good, bad): (Vec<_>, Vec<_>) =
-            (addresses.into_iter()).partition(|address| dialing::usable(address, loopback) && agrees(address, peer));
+        let (good, bad): (Vec<_>, Vec<_>) = (addresses.into_iter())
+            .partition(|address| dialing::usable(address, loopback) && agrees(address, peer) && (urgent || !dialing::is_named(address)));
         if !bad.is_empty() && urgent {
             let error = "not the address of a TCP port of that peer".to_owned();
             self.dial_failed(peer, bad, error);
@@ -365,7 +365,7 @@ impl<'a> Network<'a> {
     /// Somebody, perhaps lying, said where a peer is.
     fn found(&mut self, peer: PeerId, mut addresses: Vec<Multiaddr>) -> bool {
         let loopback = self.only_loopback();
-        addresses.retain(|address| dialing::usable(address, loopback) && agrees(address, Some(peer)));
+        addresses.retain(|address| dialing::usable(address, loopback) && agrees(address, Some(peer)) && !dialing::is_named(address));
         addresses.truncate(ADDRESSES_AT_ONCE);
         let news = !addresses.is_empty() && self.kept.dialing.found(peer, &addresses, Instant::now()) && !self.links.is_connected(&peer);
         if news {

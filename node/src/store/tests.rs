@@ -78,7 +78,7 @@ fn in_stream(no: u32, author: u8, floor: u64) -> InStream {
         read: Ranges::default(),
         shown: 1,
         receipt: 0,
-        twins: Vec::new(),
+        twins: std::collections::BTreeSet::new(),
     }
 }
 

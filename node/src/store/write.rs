@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use protocol::Change;
 use protocol::codec;
+use protocol::envelope::Kind;
 use redb::{ReadableTable, WriteTransaction};
 
 use super::fault::Fault;
@@ -114,7 +115,10 @@ fn write_inbox(txn: &WriteTransaction, changes: &[&Change]) -> Result<(), Fault>
             Change::Taken(letter) => {
                 let key = (letter.stream, letter.seq, letter.twin);
                 taken.insert(key, rows::taken(letter).as_slice())?;
-                fresh.insert(key, letter.envelope.id);
+                // A void is taken, and never has a place in the inbox.
+                if letter.envelope.known_kind() != Some(Kind::Void) {
+                    fresh.insert(key, letter.envelope.id);
+                }
             }
             Change::Shown { place, missing_before } => {
                 let key = (place.stream, place.seq, place.twin);

@@ -92,7 +92,7 @@ impl Desk {
             return Input::Refused { from, cause: Cause::Inconsistent };
         }
         let contact = trusted(contents.contact.clone());
-        Input::Arrived { from, said: Said::Letters { bundle: bundle.id(), contents, contact } }
+        Input::Arrived { from, said: Box::new(Said::Letters { bundle: bundle.id(), contents, contact }) }
     }
 
     fn said(&self, from: PeerId, say: Say) -> Input {
@@ -118,7 +118,7 @@ impl Desk {
             Say::Leaving => Said::Leaving,
             Say::Unsupported { what } => Said::Unsupported { what },
         };
-        Input::Arrived { from, said }
+        Input::Arrived { from, said: Box::new(said) }
     }
 
     pub(crate) fn seal(&self, draft: &Draft) -> Option<Bundle> {

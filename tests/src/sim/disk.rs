@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use protocol::effect::{BundleIndex, Change, Head, InStream, KeptBundle, Known, Me, OutStream, Recent, SentLetter, Taken, segment_of};
 use protocol::envelope::Kind;
-use protocol::input::{Place, Recall, Recalled};
+use protocol::input::{Earlier, Place, Recall, Recalled};
 use protocol::segment::{Segment, What};
 use protocol::{Epoch, Kept, LetterId, PeerId, Ranges, Timestamp};
 use sha2::{Digest, Sha256};
@@ -383,7 +383,7 @@ impl Disk {
                 Recalled::Letters { token: *token, found }
             }
             Recall::Key { key } => {
-                let found = self.keys.get(key).map(|(letter, _, digest)| (*letter, *digest));
+                let found = self.keys.get(key).map(|(letter, k, digest)| Earlier { letter: *letter, k: *k, digest: *digest });
                 Recalled::Key { key: key.clone(), found }
             }
         }

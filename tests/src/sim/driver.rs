@@ -189,7 +189,7 @@ impl Sim {
             }
             Effect::Send { to, say } => {
                 let lane = say.lane();
-                let frame = self.nodes[node].desk.utter(say);
+                let frame = self.nodes[node].desk.utter(*say);
                 self.send(node, to, lane, frame);
             }
             Effect::SendKept { to, bundles } => {
