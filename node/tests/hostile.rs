@@ -87,7 +87,7 @@ fn settings(directory: PathBuf, name: &str, near: &[String]) -> Settings {
     Settings {
         directory,
         name: name.parse().expect("a name"),
-        swarm: SWARM.to_owned(),
+        swarm: Some(SWARM.to_owned()),
         swarm_key: None,
         listen: vec!["/ip4/127.0.0.1/tcp/0".parse().expect("a multiaddr")],
         peers: near.iter().map(|address| address.parse().expect("our own multiaddr")).collect(),

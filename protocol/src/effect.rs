@@ -533,8 +533,8 @@ pub struct InStream {
     pub read: Ranges,
     /// All letters below have their place in the inbox, or were given up waiting for.
     pub shown: u64,
-    /// Record number of the last receipt.
-    pub receipt: u64,
+    /// This node's epoch and record number of the last receipt.
+    pub receipt: (Epoch, u64),
     /// Further letters under numbers that were known already, as (number, letter): the author's memory had jumped back.
     pub twins: BTreeSet<(u64, LetterId)>,
 }

@@ -34,6 +34,8 @@ pub(crate) struct Inbox {
     streams: BTreeMap<(PeerId, Epoch), Stream>,
     by_no: BTreeMap<u32, (PeerId, Epoch)>,
     next_n: u64,
+    /// Authors to whom receipts are to be sent again, and when.
+    again: BTreeMap<PeerId, Duration>,
     /// Streams whose author should get a receipt with this batch.
     touched: BTreeSet<(PeerId, Epoch)>,
     recalls: BTreeMap<u64, Pending>,
@@ -103,6 +105,7 @@ impl Inbox {
             streams: BTreeMap::new(),
             by_no: BTreeMap::new(),
             next_n: next_n.max(1),
+            again: BTreeMap::new(),
             touched: BTreeSet::new(),
             recalls: BTreeMap::new(),
             next_token: 1,
@@ -228,14 +231,23 @@ impl Inbox {
         }
     }
 
+    /// The network dropped frames to this author: its receipts may be among them, and go again a little later.
+    pub(crate) fn on_send_failed(&mut self, author: PeerId, now: Now) {
+        if self.streams.range((author, Epoch(0))..=(author, Epoch(u64::MAX))).next().is_some() {
+            self.again.entry(author).or_insert(now.mono + self.config.refused_wait);
+        }
+    }
+
     /// The author can be reached again: it may have missed receipts.
     pub(crate) fn on_reachable(&mut self, author: PeerId) {
         let streams = self.streams.range((author, Epoch(0))..=(author, Epoch(u64::MAX)));
         self.touched.extend(streams.map(|(place, _)| *place));
     }
 
-    /// Gaps that were waited for long enough are passed over.
+    /// Gaps that were waited for long enough are passed over, and receipts that were dropped go again.
     pub(crate) fn tick(&mut self, now: Now, out: &mut Out) -> Vec<Shown> {
+        let again: Vec<PeerId> = self.again.extract_if(.., |_, at| *at <= now.mono).map(|(author, _)| author).collect();
+        again.into_iter().for_each(|author| self.on_reachable(author));
         let due: Vec<(PeerId, Epoch)> = self
             .streams
             .iter()
@@ -251,7 +263,7 @@ impl Inbox {
 
     /// When [`Inbox::tick`] has something to do.
     pub(crate) fn deadline(&self) -> Option<Duration> {
-        self.streams.values().filter_map(|stream| stream.gap_at(&self.config)).min()
+        self.streams.values().filter_map(|stream| stream.gap_at(&self.config)).chain(self.again.values().copied()).min()
     }
 
     /// Ends a batch: writes what changed and makes the receipts that go with it, under the record number of this commit.
@@ -269,12 +281,13 @@ impl Inbox {
             for (first, last) in std::mem::take(&mut stream.read).iter() {
                 out.note(What::LettersRead { by: self.me, epoch: place.1, first, last });
             }
-            if std::mem::take(&mut stream.changed) {
-                stream.row.receipt = number;
+            // Numbers belong to an epoch: under a new one also what did not change is signed anew.
+            if std::mem::take(&mut stream.changed) || stream.row.receipt.0 != epoch {
+                stream.row.receipt = (epoch, number);
                 out.store(Change::InStream(stream.row.clone()));
             }
             if !stream.row.taken.is_empty() {
-                receipts.push(stream.receipt(self.me, epoch, &self.config));
+                receipts.push(stream.receipt(self.me, &self.config));
             }
         }
         receipts
@@ -304,7 +317,7 @@ impl Inbox {
             taken: Ranges::default(),
             read: Ranges::default(),
             shown: 1,
-            receipt: 0,
+            receipt: (Epoch::default(), 0),
             twins: BTreeSet::new(),
         };
         self.by_no.insert(no, place);
@@ -449,13 +462,13 @@ impl Stream {
         held
     }
 
-    fn receipt(&self, me: PeerId, epoch: Epoch, config: &Config) -> Receipt {
+    fn receipt(&self, me: PeerId, config: &Config) -> Receipt {
         let mut read = self.row.read.clone();
         read.keep_highest(config.read_ranges);
         Receipt {
             recipient: me,
-            recipient_epoch: epoch,
-            number: self.row.receipt,
+            recipient_epoch: self.row.receipt.0,
+            number: self.row.receipt.1,
             author: self.row.author,
             epoch: self.row.epoch,
             floor: self.row.floor,

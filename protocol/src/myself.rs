@@ -180,6 +180,16 @@ impl Myself {
         }
     }
 
+    /// A card that an earlier memory of ours announced must not outlive the one we have now. True if ours is new.
+    pub(crate) fn supersede_card(&mut self, beacon: &Beacon) -> bool {
+        let older = beacon.epoch != self.me.epoch && beacon.contact >= self.me.contact;
+        if older {
+            self.me.contact = beacon.contact;
+            self.new_card();
+        }
+        older
+    }
+
     /// Whether a beacon signed by us shows that our memory jumped back: it is later than what we remember.
     pub(crate) fn is_later_than_memory(&self, beacon: &Beacon) -> bool {
         beacon.epoch == self.me.epoch

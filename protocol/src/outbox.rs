@@ -58,6 +58,8 @@ pub(crate) struct Outbox {
     bytes: u64,
     /// Copies accepted and not yet committed.
     unsealed: u64,
+    /// A letter began to wait for a name, which may have been found while it was sealed.
+    new_waiting: bool,
 }
 
 /// What is written to one recipient under one epoch of ours.
@@ -93,6 +95,8 @@ struct Writing {
     request: Option<RequestId>,
     letter: SentLetter,
     key: Option<(String, [u8; 32])>,
+    /// Copies whose waiting name was found: they are counted with the bundles from now on.
+    found: u64,
 }
 
 #[derive(Debug)]
@@ -162,6 +166,7 @@ impl Outbox {
             copies: 0,
             bytes: 0,
             unsealed: 0,
+            new_waiting: false,
         };
         let mut places = BTreeMap::new();
         for row in streams {
@@ -283,7 +288,7 @@ impl Outbox {
         let letter = SentLetter { k: self.next_letter, ..letter };
         self.next_letter += 1;
         self.unsealed += letter.to.len() as u64;
-        self.batch.push(Writing { request: Some(request), letter, key });
+        self.batch.push(Writing { request: Some(request), letter, key, found: 0 });
     }
 
     /// A key's request was refused after all: everyone who waits for it learns why.
@@ -301,24 +306,29 @@ impl Outbox {
         for k in found {
             let Some(mut letter) = self.waiting.remove(&k) else { continue };
             let already = letter.to.iter().any(|copy| copy.place.is_some_and(|place| place.peer == contact.id));
+            let found = letter.to.iter().filter(|copy| waits(copy)).count() as u64;
             if already {
-                self.copies -= letter.to.iter().filter(|copy| waits(copy)).count() as u64;
                 letter.to.retain(|copy| !waits(copy));
             }
             for index in 0..letter.to.len() {
                 if waits(&letter.to[index]) {
                     letter.to[index] = self.place(contact, epoch);
-                    self.copies -= 1;
                 }
             }
             self.unsealed += letter.to.len() as u64;
-            self.batch.push(Writing { request: None, letter, key: None });
+            self.batch.push(Writing { request: None, letter, key: None, found });
         }
     }
 
+    /// Whether a letter began to wait for a name since this was last asked.
+    pub(crate) fn take_new_waiting(&mut self) -> bool {
+        std::mem::take(&mut self.new_waiting)
+    }
+
     /// The names that letters wait for.
-    pub(crate) fn waits_for(&self, name: &PeerName) -> bool {
-        self.waiting.values().any(|letter| letter.to.iter().any(|copy| copy.place.is_none() && copy.name == *name))
+    pub(crate) fn waiting_names(&self) -> BTreeSet<PeerName> {
+        let copies = self.waiting.values().flat_map(|letter| &letter.to);
+        copies.filter(|copy| copy.place.is_none()).map(|copy| copy.name.clone()).collect()
     }
 
     /// Forms the bundles of this batch, to be sealed.
@@ -603,15 +613,17 @@ impl Outbox {
     }
 
     fn commit_letter(&mut self, writing: Writing, out: &mut Out) {
-        let Writing { request, letter, key } = writing;
+        let Writing { request, letter, key, found } = writing;
         let (id, k) = (letter.id, letter.k);
         let to = letter.to.iter().filter_map(|copy| copy.place.map(|place| (place.peer, place.seq))).collect();
         self.unsealed -= letter.to.len() as u64;
+        self.copies -= found;
         out.note(What::LetterAccepted { letter: id, to });
         let waits = unplaced(&letter);
         if waits > 0 {
             self.copies += if request.is_some() { waits } else { 0 };
             self.waiting.insert(k, letter.clone());
+            self.new_waiting = true;
         }
         out.store(Change::Letter(Box::new(letter)));
         if waits > 0 || request.is_none() {

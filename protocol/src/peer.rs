@@ -15,6 +15,7 @@ use crate::effect::{Answer, Effect, Kept, Notice, Out, Refusal, Say};
 use crate::id::{Epoch, KeyId, MachineId, RequestId};
 use crate::inbox::{Entered, Inbox, Shown};
 use crate::input::{Command, Disk, Heard, Input, NewLetter, Recall, Recalled, Said};
+use crate::message::Lane;
 use crate::myself::Myself;
 use crate::name::{Addressee, PeerName};
 use crate::now::{Now, Timestamp};
@@ -151,6 +152,8 @@ impl Peer {
         let mut out = Out::default();
         if !std::mem::replace(&mut self.started, true) {
             self.myself.started(&mut out);
+            // A name may have been found, and the node killed before its letters got their numbers.
+            self.find_bearers();
         }
         match input {
             Input::Tick => self.close(now, &mut out),
@@ -183,7 +186,8 @@ impl Peer {
                 let bundle = bundle.expect("cards that nothing can be sealed to are refused at the edge");
                 self.outbox.on_sealed(draft, bundle, now, &mut out);
             }
-            Input::SendFailed { to, .. } => self.outbox.on_send_failed(to, now),
+            Input::SendFailed { to, lane: Lane::Bulk } => self.outbox.on_send_failed(to, now),
+            Input::SendFailed { to, lane: Lane::Urgent } => self.inbox.on_send_failed(to, now),
             Input::Recalled(recalled) => self.on_recalled(recalled, now, &mut out),
             Input::Asked { request, command } => self.on_asked(request, command, now, &mut out),
             Input::Measured { statistics, disk } => {
@@ -252,8 +256,13 @@ impl Peer {
         self.spread(facts, now, out);
         match said {
             Said::Hello { contact, beacon, yours, answer } => {
-                if yours.is_some_and(|mine| self.myself.is_later_than_memory(&mine)) {
-                    self.mint_epoch(now, out);
+                if let Some(mine) = yours {
+                    if self.myself.is_later_than_memory(&mine) {
+                        self.mint_epoch(now, out);
+                    }
+                    if self.myself.supersede_card(&mine) {
+                        self.myself.beacon_soon(now);
+                    }
                 }
                 let facts = self.presence.on_hello(contact, beacon, answer, now, out);
                 self.settle(facts, now, out);
@@ -453,21 +462,19 @@ impl Peer {
                 Fact::Unreachable(peer) | Fact::Signalled(peer) => {
                     self.outbox.set_open(peer, self.presence.takes_letters(&peer), now, out);
                 }
-                Fact::Named(peer) => self.on_named(peer),
+                Fact::Named => self.find_bearers(),
             }
         }
     }
 
-    fn on_named(&mut self, peer: PeerId) {
-        let Some(contact) = self.presence.contact(&peer) else { return };
-        if !self.outbox.waits_for(&contact.name) {
-            return;
-        }
-        let contact = contact.clone();
-        let mine = &self.myself.facts().name;
-        // A name that several bear is nobody's: the letter goes on waiting.
-        if self.presence.resolve(&Addressee::Name(contact.name.clone()), mine).is_ok() {
-            self.outbox.on_named(&contact, self.myself.facts().epoch);
+    /// Somebody is new, or bears another name: letters that wait for a name may have found its bearer. A name that several
+    /// bear is nobody's: those letters go on waiting.
+    fn find_bearers(&mut self) {
+        let mine = self.myself.facts().name.clone();
+        for name in self.outbox.waiting_names() {
+            if let Ok(contact) = self.presence.resolve(&Addressee::Name(name), &mine) {
+                self.outbox.on_named(contact, self.myself.facts().epoch);
+            }
         }
     }
 
@@ -521,6 +528,9 @@ impl Peer {
         self.tell_shown(shown, out);
         self.close_letters(out);
         self.outbox.commit_rounds(now, out);
+        if self.outbox.take_new_waiting() {
+            self.find_bearers();
+        }
         self.outbox.tick(now, out);
         if self.myself.beacon_due(self.presence.links(), now, &mut self.rng) && self.presence.links() > 0 && !self.leaving {
             let beacon = self.beacon();

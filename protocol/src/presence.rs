@@ -32,8 +32,8 @@ pub(crate) enum Fact {
     Unreachable(PeerId),
     /// It welcomes letters now, or no longer.
     Signalled(PeerId),
-    /// It is new here, or bears a new name.
-    Named(PeerId),
+    /// Somebody is new here, or bears a new name.
+    Named,
     /// A hello is due to it.
     Greet { peer: PeerId, answer: bool },
 }
@@ -112,6 +112,9 @@ const EXCHANGE_PATIENCE: Duration = Duration::from_secs(5);
 const EXCHANGE_MOST: Duration = Duration::from_secs(30);
 /// A peer whose list taught nothing is left alone for this long (guess).
 const BARREN_FOR: Duration = Duration::from_secs(30);
+/// Beacons of one peer that may overtake another without anybody's fault (guess: they come every 2 s, and once more with each
+/// change of signals).
+const OVERTAKEN: u64 = 5;
 /// Names shown when one is not known (guess: more would not be read).
 const NEAREST: usize = 3;
 /// Least likeness (Jaro-Winkler) of a name that is shown (guess, tried with typing errors).
@@ -253,9 +256,15 @@ impl Presence {
         // Without its card a peer cannot be met; lists are exchanged because `known` differs.
         let Some(entry) = self.peers.get(&peer) else { return (Verdict::Accept, Ok(Vec::new())) };
         match &entry.beacon {
-            Some(last) if last.value.epoch != beacon.value.epoch => (Verdict::Ignore, Ok(Vec::new())),
-            Some(last) if last.value.order() > beacon.value.order() => (Verdict::Ignore, Err(Cause::Replayed)),
-            Some(last) if last.value.order() == beacon.value.order() => (Verdict::Ignore, Ok(Vec::new())),
+            // Epochs cannot be ordered: a neighbour is asked which is its own, of others nothing can be known.
+            Some(last) if last.value.epoch != beacon.value.epoch => {
+                (Verdict::Ignore, Ok(self.greet(peer, true, now).into_iter().collect()))
+            }
+            Some(last) if last.value.order() >= beacon.value.order() => {
+                // Overtaken on its way by a few, or kept back and played again.
+                let behind = last.value.boot > beacon.value.boot || last.value.counter - beacon.value.counter > OVERTAKEN;
+                (Verdict::Ignore, if behind { Err(Cause::Replayed) } else { Ok(Vec::new()) })
+            }
             _ => {
                 let facts = self.accept_beacon(beacon, now, out);
                 (Verdict::Accept, Ok(facts))
@@ -373,7 +382,7 @@ impl Presence {
                     written_at: now.mono,
                 };
                 self.peers.insert(peer, entry);
-                facts.push(Fact::Named(peer));
+                facts.push(Fact::Named);
                 changed = true;
             }
             Some(entry) => {
@@ -387,7 +396,7 @@ impl Presence {
                         out.note(What::PeerRenamed { peer, old: old.name.clone(), new: contact.name.clone() });
                         out.notify(Notice::Warning(format!("{} is now called {} (same key)", old.name, contact.name)));
                         self.warn_of_shared_name(&contact, out);
-                        facts.push(Fact::Named(peer));
+                        facts.push(Fact::Named);
                     }
                     if old.addresses != contact.addresses {
                         self.dial(&contact, out);

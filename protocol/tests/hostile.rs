@@ -625,7 +625,7 @@ fn a_beacon_replayed_by_gossip_changes_nothing() {
     };
     nikki.handle(heard(beacon(1, 50)));
     let before = nikki.peer.status();
-    nikki.handle(heard(Beacon { available: false, ..beacon(1, 49) }));
+    nikki.handle(heard(Beacon { available: false, ..beacon(1, 40) }));
     assert_eq!(nikki.refused(Cause::Replayed), 1);
     let mut after = nikki.peer.status();
     after.refused.clear();

@@ -8,7 +8,7 @@ use protocol::effect::{BundleIndex, Change, Head, InStream, KeptBundle, Known, M
 use protocol::envelope::Kind;
 use protocol::input::{Earlier, Place, Recall, Recalled};
 use protocol::segment::{Segment, What};
-use protocol::{Epoch, Kept, LetterId, PeerId, Ranges, Timestamp};
+use protocol::{Kept, LetterId, PeerId, Ranges, Timestamp};
 use sha2::{Digest, Sha256};
 
 /// See the module.
@@ -28,8 +28,6 @@ pub(crate) struct Disk {
     /// Which letter has which number, by stream and number.
     pub(crate) numbered: BTreeMap<(u32, u64), LetterId>,
     pub(crate) in_streams: BTreeMap<u32, InStream>,
-    /// This node's epoch when it last wrote each incoming stream.
-    receipted_under: BTreeMap<u32, Epoch>,
     pub(crate) taken: BTreeMap<(u32, u64, u8), Taken>,
     /// What the rows of single letters say, by stream; twins apart.
     taken_numbers: BTreeMap<u32, Ranges>,
@@ -241,19 +239,13 @@ impl Disk {
                 demand!(before.read.minus(&stream.read).is_empty(), "incoming stream {no} forgets what was read");
                 demand!(stream.shown >= before.shown, "display of {no} goes back from {} to {}", before.shown, stream.shown);
                 // Record numbers begin anew with a new epoch.
-                let same = self.receipted_under.get(&no) == self.me.as_ref().map(|me| &me.epoch);
-                demand!(
-                    !same || stream.receipt >= before.receipt,
-                    "receipts of {no} go back from {} to {}",
-                    before.receipt,
-                    stream.receipt
-                );
+                let back = stream.receipt.0 == before.receipt.0 && stream.receipt.1 < before.receipt.1;
+                demand!(!back, "receipts of {no} go back from {:?} to {:?}", before.receipt, stream.receipt);
                 let twins = before.twins.iter().all(|twin| stream.twins.contains(twin));
                 demand!(twins, "incoming stream {no} forgets twins");
             }
         }
         self.in_streams.insert(no, stream.clone());
-        self.receipted_under.extend(self.me.as_ref().map(|me| (no, me.epoch)));
         touched.inn.insert(no);
         Ok(())
     }
