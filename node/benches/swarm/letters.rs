@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::child::{Ask, Single};
-use crate::floors::TEXT;
+use crate::floors::{TEXT, commit_now, rows_now};
 use crate::machine::{self, median, quantile};
 use crate::nodes::{self, Node};
 use crate::rows::Bench;
@@ -15,7 +15,7 @@ use crate::table::Figure;
 const WINDOW: usize = 1024;
 /// Letters of the rows that write one at a time.
 const SINGLES: u64 = 500;
-const ROWS_FLOOR: &str = "1,000 rows a commit";
+const ROWS: &str = "redb, 1,000 rows a commit";
 
 fn write(node: &mut Node, to: &[String], letters: u64) -> u64 {
     node.process.ask(&Ask::Write { to: to.to_vec(), letters, bytes: TEXT, window: WINDOW })
@@ -38,10 +38,11 @@ pub(crate) fn many(bench: &mut Bench) -> Vec<Figure> {
         author: f64,
         recipient: f64,
         memory: [f64; 2],
+        floor: f64,
     }
-    let floor = bench.floor("redb", ROWS_FLOOR);
     let letters = bench.options.letters;
     let runs = bench.repeat(|place| {
+        let floor = rows_now(place);
         let (mut ann, bea) = nodes::pair(place);
         // The first letters pay for the tables and the first connection.
         write(&mut ann, &["bea".to_owned()], 1000);
@@ -56,15 +57,17 @@ pub(crate) fn many(bench: &mut Bench) -> Vec<Figure> {
             author: spent(author, cpu(&ann), letters),
             recipient: spent(recipient, cpu(&bea), letters),
             memory: [&ann, &bea].map(|node| machine::memory(node.process.pid()).private),
+            floor,
         };
         ann.process.stop();
         bea.process.stop();
         run
     });
+    let floors: Vec<f64> = runs.iter().map(|run| run.floor).collect();
     let of = |what: &str, unit, value: fn(&Run) -> f64| Figure::new("letters", what, unit, runs.iter().map(value).collect());
     vec![
         of("accepted", "letters/s", |run| run.accepted),
-        of("receipted", "letters/s", |run| run.receipted).beside("redb, 1,000 rows a commit", floor).target(">= 20,000/s, then 65,000/s"),
+        of("receipted", "letters/s", |run| run.receipted).beside_each(ROWS, &floors).target(">= 20,000/s, then 65,000/s"),
         of("CPU of both", "us/letter", |run| run.author + run.recipient).target("30 us, then less"),
         of("CPU of the author", "us/letter", |run| run.author),
         of("CPU of the recipient", "us/letter", |run| run.recipient),
@@ -75,29 +78,31 @@ pub(crate) fn many(bench: &mut Bench) -> Vec<Figure> {
 
 /// One letter at a time.
 pub(crate) fn latency(bench: &mut Bench) -> Vec<Figure> {
-    let commit = bench.floor("redb", "1 row a commit, p50");
     let seal = bench.floor("crypto", "sign and seal a bundle of 1 x 256 B");
     let open = bench.floor("crypto", "open and verify a bundle of 1 x 256 B");
     let trip = bench.floor("net", "stream round trip 256 B, p50");
-    let sum = (2.0 * commit + seal + open + trip / 2.0) / 1e3;
-    let runs: Vec<(Vec<f64>, Vec<Single>)> = bench.repeat(|place| {
+    let runs: Vec<(Vec<f64>, Vec<Single>, f64)> = bench.repeat(|place| {
+        let before = commit_now(place);
         let (mut ann, mut bea) = nodes::pair(place);
         bea.process.tell(&Ask::Shown { letters: SINGLES });
         let singles = ann.process.ask(&Ask::OneByOne { to: "bea".to_owned(), letters: SINGLES, bytes: TEXT });
         let shown: Vec<u64> = bea.process.hear();
         ann.process.stop();
         bea.process.stop();
-        (shown.into_iter().map(|nanos| nanos as f64 / 1e6).collect(), singles)
+        // The mean of before and after, for each of the two disks.
+        let commits = before + commit_now(place);
+        (shown.into_iter().map(|nanos| nanos as f64 / 1e6).collect(), singles, (commits + seal + open + trip / 2.0) / 1e3)
     });
-    let shown = |share: f64| runs.iter().map(|(shown, _)| quantile(shown, share)).collect();
+    let floors: Vec<f64> = runs.iter().map(|run| run.2).collect();
+    let shown = |share: f64| runs.iter().map(|(shown, ..)| quantile(shown, share)).collect();
     let single = |value: fn(&Single) -> u64| {
         let of = |singles: &[Single]| median(&singles.iter().map(|single| value(single) as f64 / 1e6).collect::<Vec<_>>());
-        runs.iter().map(|(_, singles)| of(singles)).collect()
+        runs.iter().map(|(_, singles, _)| of(singles)).collect()
     };
     let figure = |what: &str, runs| Figure::new("latency", what, "ms", runs);
     vec![
         figure("asked for to accepted, p50", single(|single| single.accepted)),
-        figure("asked for to shown, p50", shown(0.5)).beside("2 commits, seal, open, half a trip", sum).target("<= 1.3 x"),
+        figure("asked for to shown, p50", shown(0.5)).beside_each("2 commits, seal, open, half a trip", &floors).target("<= 1.3 x"),
         figure("asked for to shown, p99", shown(0.99)),
         figure("asked for to receipted, p50", single(|single| single.receipted)),
     ]
@@ -105,21 +110,21 @@ pub(crate) fn latency(bench: &mut Bench) -> Vec<Figure> {
 
 /// One author to several.
 pub(crate) fn fanout(bench: &mut Bench) -> Vec<Figure> {
-    let floor = bench.floor("redb", ROWS_FLOOR);
     let mut figures = Vec::new();
     for (recipients, target) in [(10, None), (50, Some(">= 40,000/s"))] {
         let letters = (bench.options.letters / recipients as u64).max(1);
         let deliveries = letters * recipients as u64;
-        let runs = bench.repeat(|place| spread(place, recipients, letters));
+        let runs = bench.repeat(|place| (rows_now(place), spread(place, recipients, letters)));
+        let floors: Vec<f64> = runs.iter().map(|run| run.0).collect();
         let figure = Figure::new(
             "fanout",
             format!("to {recipients}: deliveries"),
             "per second",
-            runs.iter().map(|run| deliveries as f64 / run.0).collect(),
+            runs.iter().map(|run| deliveries as f64 / run.1.0).collect(),
         );
-        let figure = figure.beside("redb, 1,000 rows a commit", floor);
+        let figure = figure.beside_each(ROWS, &floors);
         figures.push(if let Some(target) = target { figure.target(target) } else { figure });
-        let cpu = runs.iter().map(|run| run.1 * 1e6 / deliveries as f64).collect();
+        let cpu = runs.iter().map(|run| run.1.1 * 1e6 / deliveries as f64).collect();
         figures.push(Figure::new("fanout", format!("to {recipients}: CPU of all"), "us/delivery", cpu));
     }
     figures
@@ -142,9 +147,9 @@ fn spread(place: &Path, recipients: usize, letters: u64) -> (f64, f64) {
 
 /// Letters that wait for one who comes back.
 pub(crate) fn drain(bench: &mut Bench) -> Vec<Figure> {
-    let floor = bench.floor("redb", ROWS_FLOOR);
     let letters = bench.options.letters;
     let runs = bench.repeat(|place| {
+        let floor = rows_now(place);
         let (mut ann, bea) = nodes::pair(place);
         bea.process.stop();
         let _: u64 = ann.process.ask(&Ask::Peers { available: 0 });
@@ -152,16 +157,17 @@ pub(crate) fn drain(bench: &mut Bench) -> Vec<Figure> {
         let written = per_second(letters, begin, write(&mut ann, &["bea".to_owned()], letters));
         let bea = nodes::node(place, "bea", std::slice::from_ref(&ann.ready.address));
         let receipted: u64 = ann.process.ask(&Ask::Receipted);
-        let rates = (written, per_second(letters, bea.process.began, receipted), per_second(letters, bea.ready.at, receipted));
+        let rates = (written, per_second(letters, bea.process.began, receipted), per_second(letters, bea.ready.at, receipted), floor);
         ann.process.stop();
         bea.process.stop();
         rates
     });
+    let floors: Vec<f64> = runs.iter().map(|run| run.3).collect();
     let figure = |what: &str, runs| Figure::new("drain", what, "letters/s", runs);
     vec![
         figure("accepted while the recipient is away", runs.iter().map(|run| run.0).collect()),
         figure("receipted, from its process's start", runs.iter().map(|run| run.1).collect())
-            .beside("redb, 1,000 rows a commit", floor)
+            .beside_each(ROWS, &floors)
             .target(">= 76,000/s (from custody)"),
         figure("receipted, from its being ready", runs.iter().map(|run| run.2).collect()),
     ]

@@ -10,7 +10,7 @@ use protocol::envelope::{Envelope, Payload};
 use protocol::input::Place;
 use protocol::{Epoch, LetterId, PeerId, Ranges, Timestamp};
 
-use crate::floors::TEXT;
+use crate::floors::{TEXT, rows_now};
 use crate::rows::Bench;
 use crate::table::Figure;
 
@@ -22,7 +22,6 @@ const COMMITS: u64 = 100;
 
 /// Commits of what is sent, of what is taken and shown; then a long history.
 pub(crate) fn store(bench: &mut Bench) -> Vec<Figure> {
-    let rows = bench.floor("redb", "1,000 rows a commit");
     let mut figures = Vec::new();
     type Make = fn(u64, u64) -> Vec<Change>;
     let kinds: [(&str, u64, Make); 4] = [
@@ -33,15 +32,17 @@ pub(crate) fn store(bench: &mut Bench) -> Vec<Figure> {
     ];
     for (name, letters, make) in kinds {
         let runs = bench.repeat(|place| {
+            let floor = rows_now(place);
             let (store, _) = Store::open(place).expect("the store opens");
             let batches: Vec<Batch> = (0..COMMITS).map(|number| batch(make(number * letters + 1, letters))).collect();
             let begin = Instant::now();
             commit(&store, batches);
             let rate = (COMMITS * letters) as f64 / begin.elapsed().as_secs_f64();
-            (rate, store.reader().counts().expect("it can be read").database_bytes as f64 / (COMMITS * letters) as f64)
+            (rate, store.reader().counts().expect("it can be read").database_bytes as f64 / (COMMITS * letters) as f64, floor)
         });
+        let floors: Vec<f64> = runs.iter().map(|run| run.2).collect();
         let figure = Figure::new("store", format!("{name}, {letters} a commit"), "letters/s", runs.iter().map(|run| run.0).collect());
-        figures.push(if letters < 1000 { figure } else { figure.beside("redb, 1,000 rows a commit", rows) });
+        figures.push(if letters < 1000 { figure } else { figure.beside_each("redb, 1,000 rows a commit", &floors) });
         figures.push(Figure::new("store", format!("{name}, {letters} a commit: disk"), "B/letter", runs.iter().map(|run| run.1).collect()));
     }
     let opened = bench.repeat(|place| {

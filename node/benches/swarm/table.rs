@@ -25,6 +25,8 @@ pub(crate) struct Figure {
     pub(crate) floor: Option<Floor>,
     /// What DESIGN 11 asks for.
     pub(crate) target: Option<&'static str>,
+    /// Load average of the last minute when it was measured, its own processes included.
+    pub(crate) load: String,
 }
 
 /// What a figure is held against.
@@ -41,12 +43,19 @@ pub(crate) struct Floor {
 impl Figure {
     /// The median of some runs.
     pub(crate) fn new(row: &'static str, what: impl Into<String>, unit: &'static str, runs: Vec<f64>) -> Figure {
-        Figure { row, what: what.into(), result: machine::median(&runs), unit, runs, floor: None, target: None }
+        Figure { row, what: what.into(), result: machine::median(&runs), unit, runs, floor: None, target: None, load: machine::load() }
     }
 
     /// Held against this.
     pub(crate) fn beside(mut self, what: &'static str, value: f64) -> Figure {
         self.floor = Some(Floor { what, value, ratio: self.result / value });
+        self
+    }
+
+    /// Held, run by run, against what was measured just before or after: the disk of a busy machine changes by the minute.
+    pub(crate) fn beside_each(mut self, what: &'static str, floors: &[f64]) -> Figure {
+        let ratios: Vec<f64> = self.runs.iter().zip(floors).map(|(run, floor)| run / floor).collect();
+        self.floor = Some(Floor { what, value: machine::median(floors), ratio: machine::median(&ratios) });
         self
     }
 
