@@ -46,7 +46,7 @@ pub enum Fact {
         /// For the verdict.
         token: GossipToken,
         /// The beacon.
-        beacon: Heard<protocol::beacon::Beacon>,
+        beacon: Box<Heard<protocol::beacon::Beacon>>,
     },
     /// A gossip that is no beacon, or is forged.
     FalseGossip {
@@ -161,7 +161,7 @@ impl Driver {
                         let number = state.next_token;
                         state.next_token += 1;
                         state.tokens.insert(number, token);
-                        inputs.push(Input::Heard { from, token: number, beacon });
+                        inputs.push(Input::Heard { from, token: number, beacon: *beacon });
                     }
                     Fact::FalseGossip { from, token, cause } => {
                         self.command(net::Command::Judge { token, verdict: net::Verdict::Reject });
@@ -255,7 +255,7 @@ impl Driver {
             Effect::Seal(draft) => self.workers.bulk(Job::Seal(draft)),
             Effect::Send { to, say } => {
                 let lane = say.lane();
-                self.send(to, lane, &self.edge.utter(say), state);
+                self.send(to, lane, &self.edge.utter(*say), state);
             }
             Effect::SendKept { to, bundles } => self.send_kept(to, &bundles, state),
             Effect::Publish(beacon) => self.command(net::Command::Publish(Bytes::from(self.edge.gossip(&beacon)))),
@@ -273,10 +273,7 @@ impl Driver {
                 let addresses: Vec<Multiaddr> = addresses.iter().filter_map(|address| address.parse().ok()).collect();
                 self.command(net::Command::Dial { peer: Some(peer), addresses, urgent: false });
             }
-            Effect::Forget { peer } => {
-                self.command(net::Command::Forget { peer });
-                self.command(net::Command::Disconnect { peer });
-            }
+            Effect::Forget { peer } => self.command(net::Command::Forget { peer }),
             Effect::Recall(recall) => match state.reader.recall(&recall) {
                 Ok(recalled) => state.own.push(Input::Recalled(recalled)),
                 // Whoever asked asks again, or times out: better than an answer that is not true.

@@ -164,21 +164,16 @@ pub enum Command {
         /// while not connected. Else: a hint.
         urgent: bool,
     },
-    /// The peer was declared gone: nobody is told its addresses by us any more.
+    /// The peer was declared gone: its connections are closed, and nobody is told its addresses by us any more. It is
+    /// dialled again like any peer that was lost.
     Forget {
-        /// Who.
-        peer: PeerId,
-    },
-    /// Close all connections with the peer and do not dial it for a minute.
-    Disconnect {
         /// Who.
         peer: PeerId,
     },
     /// Send what is queued, for half a second at most, and end. No event follows.
     Stop,
-    /// For tests: the network task panics.
+    /// For tests, and not in release builds: the network task panics.
     #[cfg(debug_assertions)]
-    #[doc(hidden)]
     Panic,
 }
 

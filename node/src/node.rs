@@ -30,6 +30,10 @@ const NET_EVENTS: usize = 256;
 const FRAMES_OPENING: usize = 64;
 /// Bytes of the longest frame: what the protocol allows.
 const FRAME_MAX: u32 = protocol::config::limits::FRAME_BYTES as u32;
+/// The swarm of a node that was told nothing else (DESIGN 10.1).
+pub const SWARM: &str = "lan";
+/// Outcomes of dials that a slow watcher may be behind (guess).
+const MET: usize = 256;
 /// Notices a slow watcher may be behind (guess: a screenful of letters many times over).
 const NOTICES: usize = 4096;
 /// Time between two measurements of CPU, memory and disk (guess: what people call "now").
@@ -44,8 +48,8 @@ pub struct Settings {
     pub directory: PathBuf,
     /// Its name, if its disk remembers none.
     pub name: PeerName,
-    /// Its swarm.
-    pub swarm: String,
+    /// Its swarm; none for the one its directory remembers, or [`SWARM`].
+    pub swarm: Option<String>,
     /// The swarm's pre-shared key.
     pub swarm_key: Option<[u8; 32]>,
     /// Where to listen.
@@ -56,6 +60,25 @@ pub struct Settings {
     pub mdns: bool,
     /// Set a lost or damaged database aside and begin a new memory under the same key.
     pub start_over: bool,
+}
+
+/// What became of a dial.
+#[derive(Clone, Debug)]
+pub enum Met {
+    /// A peer is connected.
+    Seen {
+        /// Who.
+        peer: PeerId,
+        /// The far end.
+        address: Multiaddr,
+    },
+    /// Nobody was reached.
+    Failed {
+        /// Where.
+        addresses: Vec<Multiaddr>,
+        /// Why.
+        error: String,
+    },
 }
 
 /// Why a node did not start. Nothing runs; what is on disk is as it was.
@@ -76,6 +99,10 @@ pub enum StartError {
 pub struct Node {
     /// Who it is.
     pub id: PeerId,
+    /// Its swarm.
+    pub swarm: String,
+    /// What became of dials; subscribe for it.
+    pub met: broadcast::Sender<Met>,
     /// Reads its disk.
     pub reader: Reader,
     /// Told the sequence of the next record entry after each commit.
@@ -97,7 +124,11 @@ pub struct Node {
 pub async fn start(settings: Settings) -> Result<Node, StartError> {
     let clock = Clock::start();
     let directory = Directory::open(&settings.directory, settings.start_over)?;
-    directory.remember_swarm(&settings.swarm)?;
+    let swarm = match settings.swarm {
+        Some(swarm) => swarm,
+        None => directory.swarm()?.unwrap_or_else(|| SWARM.to_owned()),
+    };
+    directory.remember_swarm(&swarm)?;
     let secrets = directory.secrets().clone();
     let (store, kept) = Store::open(directory.path())?;
     let reader = store.reader();
@@ -106,11 +137,11 @@ pub async fn start(settings: Settings) -> Result<Node, StartError> {
     let identity = Identity {
         id,
         name: settings.name.clone(),
-        machine: machine(&settings.swarm),
+        machine: machine(&swarm),
         encryption_key: secrets.encryption_key(),
         key: secrets.key_id(),
     };
-    let config = Config { swarm: settings.swarm.clone(), ..Config::default() };
+    let config = Config { swarm: swarm.clone(), ..Config::default() };
     let remembered = kept.known.iter().filter_map(|known| known.contact.trusted().ok()).map(|contact| {
         let addresses = contact.addresses.iter().filter_map(|address| address.parse().ok()).collect();
         (contact.id, addresses)
@@ -119,7 +150,7 @@ pub async fn start(settings: Settings) -> Result<Node, StartError> {
     let net = Net::start(
         net::Config {
             keypair: secrets.signing.clone(),
-            swarm_name: settings.swarm.clone(),
+            swarm_name: swarm.clone(),
             swarm_key: settings.swarm_key,
             listen: settings.listen,
             mdns: settings.mdns,
@@ -141,9 +172,10 @@ pub async fn start(settings: Settings) -> Result<Node, StartError> {
     let (facts, driver_facts) = mpsc::channel(FACTS);
     let (entries, watch) = watch::channel(peer.next_entry());
     let (notices, _) = broadcast::channel(NOTICES);
-    let edge = Arc::new(Edge::new(secrets, settings.swarm));
+    let edge = Arc::new(Edge::new(secrets, swarm.clone()));
     let workers = Workers::start(&edge, &facts)?;
-    tokio::spawn(intake(from_net, facts.clone(), workers.clone(), notices.clone()));
+    let (met, _) = broadcast::channel(MET);
+    tokio::spawn(intake(from_net, facts.clone(), workers.clone(), notices.clone(), met.clone()));
     tokio::spawn(measure(directory.path().to_owned(), facts.clone()));
     let driver = Driver { peer, edge, store, net: Arc::clone(&net), workers, clock, entries, notices: notices.clone() };
     let (end, ended) = oneshot::channel();
@@ -153,7 +185,7 @@ pub async fn start(settings: Settings) -> Result<Node, StartError> {
         // The node may have been dropped without waiting.
         drop(end.send(result));
     })?;
-    Ok(Node { id, reader, entries: watch, notices, net, facts, ended, _directory: directory })
+    Ok(Node { id, swarm, met, reader, entries: watch, notices, net, facts, ended, _directory: directory })
 }
 
 impl Node {
@@ -200,7 +232,13 @@ impl Node {
 }
 
 /// Turns what the network says into facts, in order; waits while the driver or the workers have enough to do.
-async fn intake(mut events: mpsc::Receiver<net::Event>, facts: mpsc::Sender<Fact>, workers: Workers, notices: broadcast::Sender<Notice>) {
+async fn intake(
+    mut events: mpsc::Receiver<net::Event>,
+    facts: mpsc::Sender<Fact>,
+    workers: Workers,
+    notices: broadcast::Sender<Notice>,
+    met: broadcast::Sender<Met>,
+) {
     let opening = Arc::new(Semaphore::new(FRAMES_OPENING));
     let mut listening: BTreeSet<Multiaddr> = BTreeSet::new();
     while let Some(event) = events.recv().await {
@@ -218,7 +256,11 @@ async fn intake(mut events: mpsc::Receiver<net::Event>, facts: mpsc::Sender<Fact
                 workers.urgent(Job::Hear { from, token, bytes });
                 continue;
             }
-            net::Event::PeerSeen { peer, address } => Input::PeerSeen { peer, address: address.to_string() },
+            net::Event::PeerSeen { peer, address } => {
+                // Nobody may be waiting for it.
+                drop(met.send(Met::Seen { peer, address: address.clone() }));
+                Input::PeerSeen { peer, address: address.to_string() }
+            }
             net::Event::PeerLost { peer } => Input::PeerLost { peer },
             net::Event::SendFailed { to, lane } => {
                 let lane = match lane {
@@ -245,6 +287,7 @@ async fn intake(mut events: mpsc::Receiver<net::Event>, facts: mpsc::Sender<Fact
             }
             net::Event::DialFailed { peer, addresses, error } => {
                 tracing::debug!(?peer, ?addresses, error, "dial failed");
+                drop(met.send(Met::Failed { addresses, error }));
                 continue;
             }
             net::Event::Found { peer, addresses } => {

@@ -101,7 +101,7 @@ fn work(edge: &Edge, driver: &mpsc::Sender<Fact>, urgent: &Receiver<Job>, bulk: 
                 continue;
             }
             Job::Hear { from, token, bytes } => match edge.hear(&bytes) {
-                Ok(beacon) => Fact::Heard { from, token, beacon },
+                Ok(beacon) => Fact::Heard { from, token, beacon: Box::new(beacon) },
                 Err(cause) => Fact::FalseGossip { from, token, cause },
             },
             Job::Seal(draft) => {

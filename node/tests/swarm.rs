@@ -18,7 +18,7 @@ fn settings(directory: &Path, name: &str) -> Settings {
     Settings {
         directory: directory.join(name),
         name: name.parse().expect("a name"),
-        swarm: "test".to_owned(),
+        swarm: Some("test".to_owned()),
         swarm_key: None,
         listen: vec!["/ip4/127.0.0.1/tcp/0".parse().expect("a multiaddr")],
         peers: Vec::new(),

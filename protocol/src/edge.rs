@@ -169,7 +169,7 @@ impl Edge {
             return bundles.iter().map(|bundle| self.open(from, bundle)).collect();
         }
         match self.said(from, message) {
-            Ok(said) => vec![Input::Arrived { from, said }],
+            Ok(said) => vec![Input::Arrived { from, said: Box::new(said) }],
             Err(cause) => vec![Input::Refused { from, cause }],
         }
     }
@@ -180,7 +180,7 @@ impl Edge {
             if contact.value.id == contents.author { Ok((contents, contact)) } else { Err(Cause::Impostor) }
         });
         match opened {
-            Ok((contents, contact)) => Input::Arrived { from, said: Said::Letters { bundle: bundle.id(), contents, contact } },
+            Ok((contents, contact)) => Input::Arrived { from, said: Box::new(Said::Letters { bundle: bundle.id(), contents, contact }) },
             Err(cause) => Input::Refused { from, cause },
         }
     }

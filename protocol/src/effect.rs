@@ -30,7 +30,7 @@ pub enum Effect {
         /// To this neighbour.
         to: PeerId,
         /// What.
-        say: Say,
+        say: Box<Say>,
     },
     /// Send these stored bundles, in this order, as [`Message::Letters`](crate::message::Message::Letters).
     SendKept {
@@ -634,7 +634,7 @@ impl Out {
     }
 
     pub(crate) fn send(&mut self, to: PeerId, say: Say) {
-        self.effects.push(Effect::Send { to, say });
+        self.effects.push(Effect::Send { to, say: Box::new(say) });
     }
 
     pub(crate) fn reply(&mut self, request: RequestId, answer: Answer) {

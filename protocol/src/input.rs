@@ -43,7 +43,7 @@ pub enum Input {
         /// Who.
         from: PeerId,
         /// What.
-        said: Said,
+        said: Box<Said>,
     },
     /// A beacon came by gossip.
     Heard {
@@ -116,6 +116,7 @@ pub struct Heard<T> {
 
 /// What a neighbour can say, with all signatures checked and all bundles opened.
 #[derive(Clone, Debug, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "always boxed, in `Input::Arrived`")]
 pub enum Said {
     /// See [`Message::Hello`](crate::message::Message::Hello).
     Hello {

@@ -119,6 +119,15 @@ struct Keyed {
     others: Vec<RequestId>,
 }
 
+/// One copy of a letter, on its way into a bundle.
+#[derive(Debug)]
+struct Numbered {
+    seq: u64,
+    envelope: Envelope,
+    /// About how many bytes it will take.
+    size: usize,
+}
+
 /// A recipient of a new letter.
 #[derive(Clone, Debug)]
 pub(crate) enum Recipient {
@@ -318,7 +327,7 @@ impl Outbox {
             return;
         }
         let letters = std::mem::take(&mut self.batch);
-        let mut copies: BTreeMap<u32, (PeerId, Vec<(u64, Envelope, usize)>)> = BTreeMap::new();
+        let mut copies: BTreeMap<u32, (PeerId, Vec<Numbered>)> = BTreeMap::new();
         for writing in &letters {
             let recipients: Vec<PeerId> = writing.letter.to.iter().filter_map(|copy| copy.place.map(|place| place.peer)).collect();
             for place in writing.letter.to.iter().filter_map(|copy| copy.place) {
@@ -337,24 +346,24 @@ impl Outbox {
                     in_reply_to: writing.letter.in_reply_to,
                 };
                 let size = envelope.payload_bytes() + ENVELOPE_OVERHEAD + RECIPIENT_OVERHEAD * recipients.len();
-                copies.entry(place.stream).or_insert_with(|| (place.peer, Vec::new())).1.push((place.seq, envelope, size));
+                copies.entry(place.stream).or_insert_with(|| (place.peer, Vec::new())).1.push(Numbered { seq: place.seq, envelope, size });
             }
         }
         let mut round = Round { letters, drafts: BTreeMap::new(), unsealed: 0 };
         for (peer, mut envelopes) in copies.into_values() {
-            envelopes.sort_by_key(|(seq, ..)| *seq);
+            envelopes.sort_by_key(|numbered| numbered.seq);
             let to = contact_of(&peer).expect("letters are only numbered for peers whose card is known");
             let stream = self.streams.get_mut(&(peer, epoch)).expect("made when the numbers were given");
             let floor = stream.row.delivered.first_missing(1);
             let mut rest = envelopes.into_iter().peekable();
             while rest.peek().is_some() {
                 let (mut part, mut size) = (Vec::new(), 0);
-                while let Some((_, _, more)) = rest.peek()
+                while let Some(next) = rest.peek()
                     && part.len() < limits::BUNDLE_ENVELOPES
-                    && (part.is_empty() || size + more <= limits::BUNDLE_BYTES)
+                    && (part.is_empty() || size + next.size <= limits::BUNDLE_BYTES)
                 {
-                    size += more;
-                    part.extend(rest.next().map(|(_, envelope, _)| envelope));
+                    size += next.size;
+                    part.extend(rest.next().map(|numbered| numbered.envelope));
                 }
                 let (mut withdrawal, mut seed) = ([0; 32], [0; 32]);
                 rng.fill_bytes(&mut withdrawal);

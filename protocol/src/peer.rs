@@ -167,7 +167,7 @@ impl Peer {
                     self.myself.beacon_soon(now);
                 }
             }
-            Input::Arrived { from, said } => self.on_arrived(from, said, now, &mut out),
+            Input::Arrived { from, said } => self.on_arrived(from, *said, now, &mut out),
             Input::Heard { token, beacon, .. } => {
                 let (verdict, facts) = self.presence.on_gossip(beacon, now, &mut out);
                 out.effects.push(Effect::Judge { token, verdict });

@@ -12,9 +12,10 @@ use rand_core::Rng;
 
 /// The greater id leaves the first dial to the lesser for this long (research/libp2p.md, table: dialling).
 const POLITE_WAIT: Duration = Duration::from_millis(1500);
-/// Waits after failures double from the first to the last (research/libp2p.md, table: dialling).
+/// Waits after failures double from the first to the last (research/libp2p.md, table: dialling, has 60 s; a host that
+/// comes back, or a cut that heals, should be met within a quarter of a minute: guess).
 const FIRST_BACKOFF: Duration = Duration::from_secs(1);
-const LAST_BACKOFF: Duration = Duration::from_secs(60);
+const LAST_BACKOFF: Duration = Duration::from_secs(15);
 /// An address given by hand is tried again from 5 s on (exo did every 5 s: research/libp2p.md section 2).
 const FIRST_ROAD_BACKOFF: Duration = Duration::from_secs(5);
 /// With very many absent peers the last wait stretches, so that all together stay below ten dials a second. Guess.
@@ -23,8 +24,6 @@ const PER_ABSENT_PEER: Duration = Duration::from_millis(100);
 const REDIAL: (Duration, Duration) = (Duration::from_millis(300), Duration::from_millis(1000));
 /// Every backoff is stretched by up to a quarter. Guess.
 const JITTER: f64 = 0.25;
-/// A peer whose connection we were told to close is left alone for this long. Guess.
-const DISMISSED: Duration = Duration::from_secs(60);
 /// A peer of another swarm is dialled as seldom as one that failed this often.
 const STRANGER_FAILURES: u32 = 8;
 /// Addresses kept per peer; a host has a few interfaces and a few old ports. Guess.
@@ -210,13 +209,6 @@ impl Dialing {
             let wait = self.backoff(FIRST_BACKOFF, STRANGER_FAILURES);
             self.schedule(Target::Peer(peer), now + wait);
             self.reopen_roads(peer, STRANGER_FAILURES, now);
-        }
-    }
-
-    /// We were told to close the connection: no dial of ours undoes that for a while.
-    pub(crate) fn on_dismissed(&mut self, peer: PeerId, now: Instant) {
-        if self.peers.contains_key(&peer) {
-            self.schedule(Target::Peer(peer), now + DISMISSED);
         }
     }
 

@@ -136,11 +136,15 @@ impl Links {
         Some(Reading { gate, cut: connection.cut_readers.clone() })
     }
 
-    /// A reader ended.
+    /// A reader ended. A peer that wants to stay never ends its streams: after the last of a connection, it is given
+    /// up; not before, since the other lane may still have much to say.
     pub(crate) fn on_reader_ended(&mut self, peer: PeerId, connection: ConnectionId, lane: Lane, out: &mut Vec<Step>) {
         let link = self.peers.get_mut(&peer);
-        if let Some(connection) = link.and_then(|link| link.connections.get_mut(&connection)) {
-            connection.readers[lane.index()] -= 1;
+        if let Some(state) = link.and_then(|link| link.connections.get_mut(&connection)) {
+            state.readers[lane.index()] -= 1;
+            if state.readers == [0, 0] {
+                self.give_up(peer, connection, out);
+            }
         }
         self.settle(peer, out);
     }
@@ -187,6 +191,9 @@ impl Links {
     pub(crate) fn finish_sending(&mut self) {
         for link in self.peers.values_mut() {
             link.sending = None;
+            for connection in link.connections.values_mut() {
+                connection.streams = [None, None];
+            }
         }
     }
 

@@ -193,7 +193,7 @@ impl<'a> Network<'a> {
         self.stop().await;
     }
 
-    /// Lets what is queued go out and closes the connections, within [`STOP_GRACE`].
+    /// Lets what is queued go out and the others close the connections, within [`STOP_GRACE`].
     async fn stop(&mut self) {
         self.links.finish_sending();
         let leave = async {
@@ -205,11 +205,8 @@ impl<'a> Network<'a> {
                     _ = swarm.select_next_some() => {}
                 }
             }
-            let peers: Vec<PeerId> = swarm.connected_peers().copied().collect();
-            for peer in peers {
-                // An error says that it has gone by itself.
-                let _ = swarm.disconnect_peer_id(peer);
-            }
+            // Both our streams have ended: who has read them to the end closes the connection. Were we to close it
+            // first, with something of theirs unread, the system would reset it and what is under way be lost.
             while swarm.connected_peers().next().is_some() {
                 swarm.select_next_some().await;
             }
@@ -236,14 +233,11 @@ impl<'a> Network<'a> {
             }
             Command::Dial { peer, addresses, urgent } => self.dial(peer, addresses, urgent),
             Command::Forget { peer } => {
-                self.swarm.behaviour_mut().kad.remove_peer(&peer);
-                self.identified.remove(&peer);
-            }
-            Command::Disconnect { peer } => {
                 let mut steps = Vec::new();
                 self.links.cut_all(peer, &mut steps);
                 self.perform(steps);
-                self.kept.dialing.on_dismissed(peer, Instant::now());
+                self.swarm.behaviour_mut().kad.remove_peer(&peer);
+                self.identified.remove(&peer);
             }
             Command::Stop => return false,
             #[cfg(debug_assertions)]
@@ -360,7 +354,7 @@ impl<'a> Network<'a> {
             Target::Peer(peer) => Some(peer),
             Target::Road(_) => None,
         };
-        self.dial_failed(peer, flight.addresses, describe(error));
+        self.dial_failed(peer, flight.addresses, describe_dial(error));
     }
 
     fn dial_failed(&mut self, peer: Option<PeerId>, addresses: Vec<Multiaddr>, error: String) {
@@ -520,10 +514,8 @@ impl<'a> Network<'a> {
         match event {
             BehaviourEvent::Streams(event) => self.on_stream(event, events),
             BehaviourEvent::Gossip(event) => self.on_gossip(event),
-            BehaviourEvent::Identify(identify::Event::Received { peer_id, info, .. }) => {
-                if info.protocol_version == self.identify_as {
-                    self.on_identified(peer_id, info.listen_addrs);
-                }
+            BehaviourEvent::Identify(identify::Event::Received { peer_id, info, .. }) if info.protocol_version == self.identify_as => {
+                self.on_identified(peer_id, info.listen_addrs);
             }
             BehaviourEvent::Ping(ping::Event { peer, connection, result: Err(failure) })
                 if !matches!(failure, ping::Failure::Unsupported) =>
@@ -696,14 +688,10 @@ impl<'a> Network<'a> {
     fn on_reader_ended(&mut self, ended: Result<Ended<ReadEnd>, JoinError>) {
         let Ended { peer, connection, lane, how } = unless_panicked(ended);
         let mut steps = Vec::new();
-        match how {
-            // Ours never end a stream while they want to stay.
-            ReadEnd::Closed => self.links.give_up(peer, connection, &mut steps),
-            ReadEnd::BadLength(_) | ReadEnd::Stalled => {
-                tracing::warn!(%peer, ?lane, ?how, "a frame was refused, the connection is closed");
-                self.counters.refused_frames.add(1);
-                self.links.cut(peer, connection, &mut steps);
-            }
+        if how != ReadEnd::Closed {
+            tracing::warn!(%peer, ?lane, ?how, "a frame was refused, the connection is closed");
+            self.counters.refused_frames.add(1);
+            self.links.cut(peer, connection, &mut steps);
         }
         (self.links).on_reader_ended(peer, connection, lane, &mut steps);
         self.perform(steps);
@@ -780,6 +768,22 @@ fn is_handshake(error: &io::Error) -> bool {
         cause = error.source();
     }
     !describe(error).contains("Timeout")
+}
+
+/// Why a dial failed: each address with its cause.
+fn describe_dial(error: &DialError) -> String {
+    let DialError::Transport(errors) = error else {
+        return describe(error);
+    };
+    let causes: Vec<String> = (errors.iter()).map(|(address, error)| format!("{address}: {}", root_cause(error))).collect();
+    causes.join("; ")
+}
+
+/// What lies at the bottom of an error, where the layers above say no more than that something failed.
+fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    let texts = causes.map(ToString::to_string);
+    texts.filter(|text| !text.is_empty()).last().unwrap_or_default()
 }
 
 /// An error with its causes, in one line.

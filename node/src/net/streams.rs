@@ -142,10 +142,10 @@ impl ConnectionHandler for Handler {
 
     fn on_connection_event(&mut self, event: ConnectionEvent<'_, LaneUpgrade, LaneUpgrade, (), Lane>) {
         match event {
-            ConnectionEvent::FullyNegotiatedInbound(FullyNegotiatedInbound { protocol: (lane, stream), .. }) => {
-                if self.facts.len() < UNCLAIMED_STREAMS {
-                    self.facts.push_back(Fact::Inbound { lane, stream });
-                }
+            ConnectionEvent::FullyNegotiatedInbound(FullyNegotiatedInbound { protocol: (lane, stream), .. })
+                if self.facts.len() < UNCLAIMED_STREAMS =>
+            {
+                self.facts.push_back(Fact::Inbound { lane, stream });
             }
             ConnectionEvent::FullyNegotiatedOutbound(FullyNegotiatedOutbound { protocol: (lane, stream), .. }) => {
                 self.facts.push_back(Fact::Outbound { lane, stream })

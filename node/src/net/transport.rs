@@ -8,18 +8,21 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use libp2p::core::muxing::StreamMuxerBox;
 use libp2p::core::transport::{Boxed, DialOpts, ListenerId, PortUse, TransportError, TransportEvent};
 use libp2p::core::upgrade::Version;
 use libp2p::identity::Keypair;
 use libp2p::multiaddr::Protocol;
-use libp2p::pnet::{PnetConfig, PreSharedKey};
+use libp2p::pnet::{PnetConfig, PnetOutput, PreSharedKey};
 use libp2p::{Multiaddr, PeerId, Transport, dns, noise, tcp, yamux};
 
 /// From TCP's first packet to a usable connection (research/libp2p.md, table: swarm).
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(5);
 /// Streams of one connection; ours are four, Kademlia's come and go (research/libp2p.md, table: yamux).
 const YAMUX_STREAMS: usize = 256;
+/// Said first under a swarm key, by both.
+const KEY_CHECK: &[u8; 16] = b"swarm key check\n";
 
 /// TCP with names resolved, under the pre-shared key if there is one, then noise and yamux.
 pub(crate) fn transport(keypair: &Keypair, swarm_key: Option<[u8; 32]>) -> io::Result<Boxed<(PeerId, StreamMuxerBox)>> {
@@ -36,7 +39,7 @@ pub(crate) fn transport(keypair: &Keypair, swarm_key: Option<[u8; 32]>) -> io::R
 fn secured<T>(base: T, keypair: &Keypair, swarm_key: Option<[u8; 32]>) -> io::Result<Boxed<(PeerId, StreamMuxerBox)>>
 where
     T: Transport + Send + Unpin + 'static,
-    T::Output: futures::AsyncRead + futures::AsyncWrite + Send + Unpin + 'static,
+    T::Output: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     T::Error: Send + Sync + 'static,
     T::Dial: Send + 'static,
     T::ListenerUpgrade: Send + 'static,
@@ -46,7 +49,7 @@ where
     muxer.set_max_num_streams(YAMUX_STREAMS);
     let secured = match swarm_key {
         Some(key) => base
-            .and_then(move |socket, _| PnetConfig::new(PreSharedKey::new(key)).handshake(socket))
+            .and_then(move |socket, _| under_key(key, socket))
             .upgrade(Version::V1Lazy)
             .authenticate(noise)
             .multiplex(muxer)
@@ -55,6 +58,24 @@ where
         None => base.upgrade(Version::V1Lazy).authenticate(noise).multiplex(muxer).timeout(CONNECTION_TIMEOUT).boxed(),
     };
     Ok(secured)
+}
+
+/// The pre-shared-key transport, and a known word each way over it: with another key the library would only see
+/// noise and wait until it times out, which cannot be told from a host that is switched off.
+async fn under_key<S>(key: [u8; 32], socket: S) -> io::Result<PnetOutput<S>>
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let handshake = PnetConfig::new(PreSharedKey::new(key)).handshake(socket);
+    let mut socket = handshake.await.map_err(io::Error::other)?;
+    socket.write_all(KEY_CHECK).await?;
+    socket.flush().await?;
+    let mut theirs = [0; KEY_CHECK.len()];
+    socket.read_exact(&mut theirs).await?;
+    if theirs != *KEY_CHECK {
+        return Err(io::Error::other("the peer has another swarm key, or none"));
+    }
+    Ok(socket)
 }
 
 /// Whether an address to listen on is free. libp2p listens with SO_REUSEPORT, so that two nodes of one user

@@ -38,7 +38,7 @@ pub(crate) struct Queue {
     limit: usize,
 }
 
-/// The other end of a [`Queue`], for [`write`].
+/// The other end of a [`Queue`], for [`write()`].
 pub(crate) struct Drain {
     frames: mpsc::Receiver<Bytes>,
     bytes: Arc<AtomicUsize>,

@@ -152,17 +152,26 @@ impl Directory {
         self.new
     }
 
+    /// The swarm that the directory is tied to, if it is.
+    ///
+    /// # Errors
+    /// [`DirectoryError::Io`].
+    pub fn swarm(&self) -> Result<Option<String>, DirectoryError> {
+        let file = self.path.join(SWARM);
+        let text = files::read(&file).map_err(at(&file))?;
+        Ok(text.map(|text| text.strip_suffix('\n').unwrap_or(&text).to_owned()))
+    }
+
     /// Ties the directory to the swarm of this name, for ever.
     ///
     /// # Errors
     /// [`DirectoryError::OtherSwarm`] if it is tied to another.
     pub fn remember_swarm(&self, name: &str) -> Result<(), DirectoryError> {
         let file = self.path.join(SWARM);
-        match files::read(&file).map_err(at(&file))? {
+        match self.swarm()? {
             None => files::write_whole(&file, format!("{name}\n").as_bytes()).map_err(at(&file)),
-            Some(text) if text.strip_suffix('\n').unwrap_or(&text) == name => Ok(()),
-            Some(text) => {
-                let remembered = text.strip_suffix('\n').unwrap_or(&text).to_owned();
+            Some(remembered) if remembered == name => Ok(()),
+            Some(remembered) => {
                 Err(DirectoryError::OtherSwarm { path: self.path.clone(), remembered, asked: name.to_owned() })
             }
         }

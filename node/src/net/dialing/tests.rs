@@ -98,16 +98,12 @@ fn a_lost_peer_is_dialled_again_soon() {
 }
 
 #[test]
-fn a_stranger_is_tried_seldom_and_a_dismissed_peer_is_left_alone() {
-    let [me, stranger, dismissed] = ids();
+fn a_stranger_is_tried_seldom() {
+    let [me, stranger, _] = ids();
     let (mut dialing, now) = dialing(me);
     dialing.on_connected(stranger, Some(&address(1)));
     dialing.on_stranger(stranger, now);
     assert!(next(&mut dialing, now).0 >= LAST_BACKOFF);
-    dialing.on_connected(dismissed, Some(&address(2)));
-    dialing.on_lost(dismissed, true, now);
-    dialing.on_dismissed(dismissed, now);
-    assert_eq!(next(&mut dialing, now).0, DISMISSED);
 }
 
 #[test]

@@ -1,0 +1,274 @@
+//! `run`: a node in the foreground, from its options to its exit code.
+//! Knows nothing of how a node works or what commands look like; joins the two, prints what happens, and obeys signals.
+
+use std::io::{IsTerminal, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, anyhow, bail};
+use libp2p::Multiaddr;
+use libp2p::multiaddr::Protocol;
+use protocol::{Notice, Timestamp};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{broadcast, mpsc};
+use tokio_util::sync::CancellationToken;
+
+use crate::cli::run::{Banner, Options, line};
+use crate::control::desk::{About, Ask, Desk};
+use crate::control::server::{Door, serve};
+use crate::control::time;
+use crate::driver::Fact;
+use crate::net;
+use crate::node::{self, Met, Node, Settings};
+
+/// The port that nodes listen on if nothing is said (DESIGN 8).
+const PORT: u16 = 6174;
+/// How long the banner waits for the first address (guess: listening takes milliseconds).
+const LISTENING: Duration = Duration::from_secs(2);
+/// How long `connect` waits for an answer (the network's own patience is 5 s).
+const CONNECTING: Duration = Duration::from_secs(8);
+/// How long `connect` waits for the greeting that tells the name (guess).
+const GREETING: Duration = Duration::from_secs(2);
+/// Questions that may wait before those who ask wait too (guess: a batch of letters).
+const ASKS: usize = 2048;
+/// The exit code for a disk that fails (DESIGN 10.1).
+const DISK: u8 = 74;
+
+/// Runs a node until it is told to stop.
+///
+/// # Errors
+/// It could not start; nothing was changed but what the error says.
+pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
+    trace(options.log.as_deref())?;
+    let mut interrupts = signal(SignalKind::interrupt())?;
+    let mut terminations = signal(SignalKind::terminate())?;
+    let mut node = node::start(settings(&options)?).await?;
+    let mut notices = node.notices.subscribe();
+    let door = Door::open(&options.data_dir)?;
+    let (asks, asked) = mpsc::channel(ASKS);
+    let about = About {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        swarm: node.swarm.clone(),
+        open: options.swarm_key.is_none(),
+        data_dir: options.data_dir.clone(),
+        started: time::now(),
+    };
+    let desk = Desk { asks, shelf: Arc::new(node.reader.clone()), watch: node.entries.clone(), notices: node.notices.clone(), about };
+    let closing = CancellationToken::new();
+    let serving = tokio::spawn(serve(desk, door, closing.clone()));
+    let (stop, mut stopped) = mpsc::channel(1);
+    tokio::spawn(answer(asked, node.facts(), Arc::downgrade(&node.net), node.met.clone(), stop));
+
+    let terminal = std::io::stdout().is_terminal();
+    say(&banner(&node, &options).await);
+    say(&format!("{}  ready; looking for others\n", time::for_people(time::now(), time::now())));
+    let disk_failed = loop {
+        tokio::select! {
+            notice = notices.recv() => match notice {
+                Ok(notice) => tell(&notice, terminal),
+                Err(broadcast::error::RecvError::Lagged(missed)) => say(&format!("… {missed} more events, see: {} inbox\n", options.called)),
+                Err(broadcast::error::RecvError::Closed) => break None,
+            },
+            ended = node.ended() => break ended.err(),
+            _ = stopped.recv() => break None,
+            _ = interrupts.recv() => break None,
+            _ = terminations.recv() => break None,
+        }
+    };
+    if let Some(error) = disk_failed {
+        // Nothing that was accepted is lost; to go on would be to pretend.
+        eprintln!("error: {error}\n  the node has stopped: make room on the disk, or replace it, and start the node again");
+        return Ok(ExitCode::from(DISK));
+    }
+    say(&format!("{}  stopping (once more to force)\n", time::for_people(time::now(), time::now())));
+    let leaving = async {
+        closing.cancel();
+        let result = node.stop().await;
+        // The server goes on a moment for those who are being answered; the socket file goes with it.
+        let _ = serving.await;
+        result
+    };
+    tokio::select! {
+        result = leaving => match result {
+            Ok(()) => Ok(ExitCode::SUCCESS),
+            Err(error) => {
+                eprintln!("error: {error}");
+                Ok(ExitCode::from(DISK))
+            }
+        },
+        _ = interrupts.recv() => Ok(ExitCode::from(130)),
+    }
+}
+
+fn trace(filter: Option<&str>) -> anyhow::Result<()> {
+    let filter = tracing_subscriber::EnvFilter::try_new(filter.unwrap_or("warn"))
+        .map_err(|error| anyhow!("--log: {error}; like this: --log node=debug"))?;
+    // Set once; a second node in one process, as in tests, shares the first one's.
+    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal()).try_init();
+    Ok(())
+}
+
+fn settings(options: &Options) -> anyhow::Result<Settings> {
+    let addresses = |texts: &[String]| -> anyhow::Result<Vec<Multiaddr>> {
+        texts.iter().map(|text| text.parse().with_context(|| format!("{text:?} is not a multiaddr"))).collect()
+    };
+    let listen = addresses(&options.listen)?;
+    let everywhere = Multiaddr::empty().with(Protocol::Ip4([0, 0, 0, 0].into())).with(Protocol::Tcp(PORT));
+    Ok(Settings {
+        directory: options.data_dir.clone(),
+        name: options.name.clone(),
+        swarm: options.swarm.clone(),
+        swarm_key: options.swarm_key.as_deref().map(read_swarm_key).transpose()?,
+        listen: if listen.is_empty() { vec![everywhere] } else { listen },
+        peers: addresses(&options.peers)?,
+        mdns: options.mdns,
+        start_over: options.start_over,
+    })
+}
+
+/// Reads a pre-shared key in the format that go-libp2p introduced: two lines of header, then 64 hexadecimal digits.
+fn read_swarm_key(file: &Path) -> anyhow::Result<[u8; 32]> {
+    let shown = file.display();
+    let mode = std::fs::metadata(file).with_context(|| format!("the swarm key {shown} cannot be read"))?.permissions().mode();
+    if mode & 0o077 != 0 {
+        bail!("the swarm key {shown} can be read by others; type: chmod 600 {shown}");
+    }
+    let text = std::fs::read_to_string(file).with_context(|| format!("the swarm key {shown} cannot be read"))?;
+    let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    let malformed = || anyhow!("{shown} is not a swarm key: /key/swarm/psk/1.0.0/, /base16/ and 64 hexadecimal digits on three lines");
+    let ["/key/swarm/psk/1.0.0/", "/base16/", digits] = lines.as_slice() else { return Err(malformed()) };
+    if digits.len() != 64 || !digits.is_ascii() {
+        return Err(malformed());
+    }
+    let mut key = [0; 32];
+    for (byte, pair) in key.iter_mut().zip(digits.as_bytes().chunks(2)) {
+        let pair = std::str::from_utf8(pair).map_err(|_| malformed())?;
+        *byte = u8::from_str_radix(pair, 16).map_err(|_| malformed())?;
+    }
+    Ok(key)
+}
+
+async fn banner(node: &Node, options: &Options) -> String {
+    let begin = tokio::time::Instant::now();
+    let status = loop {
+        match node.status().await {
+            Some(status) if status.addresses.is_empty() && begin.elapsed() < LISTENING => tokio::time::sleep(Duration::from_millis(1)).await,
+            other => break other,
+        }
+    };
+    let Some(status) = status else { return String::new() };
+    let mut banner = String::new();
+    if options.named && status.name != options.name {
+        banner = format!("warning: this node is called {}; to change that: {} rename {}\n", status.name, options.called, options.name);
+    }
+    banner += &Banner {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        name: status.name,
+        id: status.id,
+        swarm: node.swarm.clone(),
+        open: options.swarm_key.is_none(),
+        addresses: status.addresses,
+        data_dir: options.data_dir.clone(),
+        available: status.available,
+        inactive: status.inactive,
+        called: options.called.clone(),
+    }
+    .to_string();
+    banner
+}
+
+fn tell(notice: &Notice, terminal: bool) {
+    let now: Timestamp = time::now();
+    if let Some(line) = line(notice, now, terminal) {
+        say(&format!("{line}\n"));
+    }
+}
+
+/// Prints; a closed pipe is no reason to stop a node.
+fn say(text: &str) {
+    let mut out = std::io::stdout().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
+/// Passes what the doors ask on to the driver and the network.
+async fn answer(mut asked: mpsc::Receiver<Ask>, facts: mpsc::Sender<Fact>, net: std::sync::Weak<net::Net>, met: broadcast::Sender<Met>, stop: mpsc::Sender<()>) {
+    while let Some(ask) = asked.recv().await {
+        let fact = match ask {
+            Ask::Command { command, reply } => Fact::Asked { command, reply },
+            Ask::Status(reply) => Fact::Status(reply),
+            Ask::Connect { address, reply } => {
+                let (met, facts, net) = (met.subscribe(), facts.clone(), net.clone());
+                tokio::spawn(async move {
+                    // Whoever asked may have gone away.
+                    drop(reply.send(connect(&address, met, &facts, &net).await));
+                });
+                continue;
+            }
+            Ask::Stop => {
+                // Told already, if it is full.
+                let _ = stop.try_send(());
+                continue;
+            }
+        };
+        if facts.send(fact).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Dials an address and says who answered.
+async fn connect(address: &str, mut met: broadcast::Receiver<Met>, facts: &mpsc::Sender<Fact>, net: &std::sync::Weak<net::Net>) -> Result<String, String> {
+    let wanted: Multiaddr = address.parse().map_err(|error| format!("{address:?} is not a multiaddr: {error}"))?;
+    if let Some(name) = status_of(facts, |peer| peer.connected && peer.addresses.iter().any(|known| known == address)).await {
+        return Ok(name);
+    }
+    {
+        let net = net.upgrade().ok_or("this node is stopping")?;
+        let dial = net::Command::Dial { peer: None, addresses: vec![wanted.clone()], urgent: true };
+        net.try_send(dial).map_err(|_| "the network is busy; try again")?;
+    }
+    let outcome = tokio::time::timeout(CONNECTING, async {
+        loop {
+            match met.recv().await {
+                Ok(Met::Seen { peer, address }) if same_place(&wanted, &address) => return Ok(peer),
+                Ok(Met::Failed { addresses, error }) if addresses.iter().any(|address| same_place(&wanted, address)) => return Err(error),
+                Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => {}
+                Err(broadcast::error::RecvError::Closed) => return Err("this node is stopping".to_owned()),
+            }
+        }
+    });
+    let peer = outcome.await.map_err(|_| format!("nobody answered at {address} within {} s", CONNECTING.as_secs()))??;
+    let greeted = tokio::time::timeout(GREETING, async {
+        loop {
+            if let Some(name) = status_of(facts, |known| known.id == peer && known.reachable).await {
+                return name;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    });
+    Ok(greeted.await.unwrap_or_else(|_| peer.to_string()))
+}
+
+async fn status_of(facts: &mpsc::Sender<Fact>, fits: impl Fn(&protocol::PeerStatus) -> bool) -> Option<String> {
+    let (reply, status) = tokio::sync::oneshot::channel();
+    facts.send(Fact::Status(reply)).await.ok()?;
+    status.await.ok()?.peers.into_iter().find(|peer| fits(peer)).map(|peer| peer.name.to_string())
+}
+
+/// Whether a connection's far end is where somebody wanted to go: a name in the wish is whatever it resolved to.
+fn same_place(wanted: &Multiaddr, met: &Multiaddr) -> bool {
+    let place = |address: &Multiaddr| {
+        let port = address.iter().find_map(|part| if let Protocol::Tcp(port) = part { Some(port) } else { None });
+        let ip = address.iter().find_map(|part| match part {
+            Protocol::Ip4(ip) => Some(std::net::IpAddr::from(ip)),
+            Protocol::Ip6(ip) => Some(std::net::IpAddr::from(ip)),
+            _ => None,
+        });
+        (ip, port)
+    };
+    let (wanted, met) = (place(wanted), place(met));
+    wanted.1 == met.1 && (wanted.0.is_none() || met.0.is_none() || wanted.0 == met.0)
+}
