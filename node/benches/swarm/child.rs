@@ -110,7 +110,7 @@ async fn be_node(dir: PathBuf, name: String, peers: Vec<String>) {
     let settings = Settings {
         directory: dir,
         name: name.parse().expect("a name"),
-        swarm: "bench".to_owned(),
+        swarm: Some("bench".to_owned()),
         swarm_key: None,
         listen: vec!["/ip4/127.0.0.1/tcp/0".parse().expect("a multiaddr")],
         peers: peers.iter().map(|address| address.parse().expect("a multiaddr")).collect(),
