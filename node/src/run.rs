@@ -107,7 +107,11 @@ fn trace(filter: Option<&str>) -> anyhow::Result<()> {
     let filter = tracing_subscriber::EnvFilter::try_new(filter.unwrap_or("warn"))
         .map_err(|error| anyhow!("--log: {error}; like this: --log node=debug"))?;
     // Set once; a second node in one process, as in tests, shares the first one's.
-    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal()).try_init();
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .try_init();
     Ok(())
 }
 
@@ -155,7 +159,9 @@ async fn banner(node: &Node, options: &Options) -> String {
     let begin = tokio::time::Instant::now();
     let status = loop {
         match node.status().await {
-            Some(status) if status.addresses.is_empty() && begin.elapsed() < LISTENING => tokio::time::sleep(Duration::from_millis(1)).await,
+            Some(status) if status.addresses.is_empty() && begin.elapsed() < LISTENING => {
+                tokio::time::sleep(Duration::from_millis(1)).await
+            }
             other => break other,
         }
     };
@@ -194,7 +200,13 @@ fn say(text: &str) {
 }
 
 /// Passes what the doors ask on to the driver and the network.
-async fn answer(mut asked: mpsc::Receiver<Ask>, facts: mpsc::Sender<Fact>, net: std::sync::Weak<net::Net>, met: broadcast::Sender<Met>, stop: mpsc::Sender<()>) {
+async fn answer(
+    mut asked: mpsc::Receiver<Ask>,
+    facts: mpsc::Sender<Fact>,
+    net: std::sync::Weak<net::Net>,
+    met: broadcast::Sender<Met>,
+    stop: mpsc::Sender<()>,
+) {
     while let Some(ask) = asked.recv().await {
         let fact = match ask {
             Ask::Command { command, reply } => Fact::Asked { command, reply },
@@ -220,7 +232,12 @@ async fn answer(mut asked: mpsc::Receiver<Ask>, facts: mpsc::Sender<Fact>, net: 
 }
 
 /// Dials an address and says who answered.
-async fn connect(address: &str, mut met: broadcast::Receiver<Met>, facts: &mpsc::Sender<Fact>, net: &std::sync::Weak<net::Net>) -> Result<String, String> {
+async fn connect(
+    address: &str,
+    mut met: broadcast::Receiver<Met>,
+    facts: &mpsc::Sender<Fact>,
+    net: &std::sync::Weak<net::Net>,
+) -> Result<String, String> {
     let wanted: Multiaddr = address.parse().map_err(|error| format!("{address:?} is not a multiaddr: {error}"))?;
     if let Some(name) = status_of(facts, |peer| peer.connected && peer.addresses.iter().any(|known| known == address)).await {
         return Ok(name);

@@ -64,7 +64,7 @@ fn letter(to: &[&str], text: &str) -> Command {
 
 async fn send(node: &Node, to: &[&str], text: &str) -> LetterId {
     match ask(node, letter(to, text)).await {
-        Answer::Accepted { letter, repeated: false } => letter,
+        Answer::Accepted { letter, repeated: false, .. } => letter,
         other => panic!("{other:?}"),
     }
 }

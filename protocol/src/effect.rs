@@ -155,6 +155,8 @@ pub enum Answer {
     Accepted {
         /// Its name.
         letter: LetterId,
+        /// Its number among the letters of this node.
+        k: u64,
         /// It had been accepted before, under the same key.
         repeated: bool,
     },

@@ -210,9 +210,20 @@ pub enum Recalled {
     Key {
         /// As asked.
         key: String,
-        /// The letter, and the digest of the request that made it.
-        found: Option<(LetterId, [u8; 32])>,
+        /// The letter.
+        found: Option<Earlier>,
     },
+}
+
+/// A letter that was accepted under a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Earlier {
+    /// Its name.
+    pub letter: LetterId,
+    /// Its number among the letters of this node.
+    pub k: u64,
+    /// Of the request that made it.
+    pub digest: [u8; 32],
 }
 
 /// What the user of this node can ask for. Reads are served from the disk and from [`Status`](crate::Status).

@@ -19,7 +19,7 @@ use crate::edge::Cause;
 use crate::effect::{Answer, BundleIndex, Change, Copy, CopyPlace, Effect, KeptBundle, Notice, Out, OutStream, Refusal, Say, SentLetter};
 use crate::envelope::{Envelope, Kind, Payload};
 use crate::id::{Epoch, LetterId, RequestId};
-use crate::input::{NewLetter, Recall};
+use crate::input::{Earlier, NewLetter, Recall};
 use crate::name::{Addressee, PeerName};
 use crate::now::Now;
 use crate::ranges::Ranges;
@@ -202,11 +202,11 @@ impl Outbox {
     }
 
     /// The disk was asked for a key. Returns the letter to accept if the key is new.
-    pub(crate) fn on_key(&mut self, key: &str, found: Option<(LetterId, [u8; 32])>, out: &mut Out) -> Option<(RequestId, NewLetter)> {
+    pub(crate) fn on_key(&mut self, key: &str, found: Option<Earlier>, out: &mut Out) -> Option<(RequestId, NewLetter)> {
         let keyed = self.keys.get_mut(key)?;
-        let Some((letter, digest)) = found else { return keyed.letter.take().map(|letter| (keyed.first, letter)) };
+        let Some(Earlier { letter, k, digest }) = found else { return keyed.letter.take().map(|letter| (keyed.first, letter)) };
         let same = digest == keyed.digest;
-        let answer = if same { Answer::Accepted { letter, repeated: true } } else { Answer::Refused(Refusal::KeyReused { letter }) };
+        let answer = if same { Answer::Accepted { letter, k, repeated: true } } else { Answer::Refused(Refusal::KeyReused { letter }) };
         self.end_key(key, |_| answer.clone(), out);
         None
     }
@@ -609,9 +609,9 @@ impl Outbox {
         match (request, key) {
             (Some(_), Some((key, digest))) => {
                 out.store(Change::Key { key: key.clone(), letter: id, k, digest });
-                self.end_key(&key, |first| Answer::Accepted { letter: id, repeated: !first }, out);
+                self.end_key(&key, |first| Answer::Accepted { letter: id, k, repeated: !first }, out);
             }
-            (Some(request), None) => out.reply(request, Answer::Accepted { letter: id, repeated: false }),
+            (Some(request), None) => out.reply(request, Answer::Accepted { letter: id, k, repeated: false }),
             (None, _) => {}
         }
     }

@@ -171,9 +171,7 @@ impl Directory {
         match self.swarm()? {
             None => files::write_whole(&file, format!("{name}\n").as_bytes()).map_err(at(&file)),
             Some(remembered) if remembered == name => Ok(()),
-            Some(remembered) => {
-                Err(DirectoryError::OtherSwarm { path: self.path.clone(), remembered, asked: name.to_owned() })
-            }
+            Some(remembered) => Err(DirectoryError::OtherSwarm { path: self.path.clone(), remembered, asked: name.to_owned() }),
         }
     }
 }

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use protocol::bundle::Bundle;
-use protocol::input::{Recall, Recalled};
+use protocol::input::{Earlier, Recall, Recalled};
 use protocol::segment::Entry;
 use protocol::{Epoch, LetterId, PeerId};
 use redb::{ReadTransaction, ReadableTable, ReadableTableMetadata};
@@ -89,8 +89,8 @@ impl Reader {
             }
             Recall::Key { key } => {
                 let found = txn.open_table(tables::KEYS)?.get(key.as_str())?.map(|row| {
-                    let (letter, _, digest) = row.value();
-                    (LetterId::new(*letter), *digest)
+                    let (letter, k, digest) = row.value();
+                    Earlier { letter: LetterId::new(*letter), k, digest: *digest }
                 });
                 Ok(Recalled::Key { key: key.clone(), found })
             }

@@ -1,0 +1,75 @@
+//! `send --batch`: JSON lines from stdin go to the node as they come, ids come back in the same order.
+//! Knows nothing of what is in a line. A line that is refused is reported with its number and harms no other.
+
+use std::io::{BufWriter, Read, Write};
+
+use bytes::Bytes;
+use futures::stream;
+use http_body_util::StreamBody;
+use hyper::body::Frame;
+use tokio::sync::mpsc;
+
+use super::Context;
+use super::failure::{DONE, Failure, REFUSED};
+use super::terminal::line;
+use crate::control::api::BatchAccepted;
+use crate::control::problem::Problem;
+
+/// Read from stdin at once.
+const PIECE: usize = 64 * 1024;
+
+pub(super) async fn execute(context: &Context) -> Result<u8, Failure> {
+    let (pieces, input) = mpsc::channel(8);
+    // A thread of its own: reading stdin cannot be given up, and must not hold up the end of this program.
+    std::thread::spawn(move || read(&pieces));
+    let input = stream::unfold(input, |mut input| async move { input.recv().await.map(|piece| (piece, input)) });
+    let mut lines = context.client.batch(StreamBody::new(input)).await?;
+    let mut out = BufWriter::new(std::io::stdout().lock());
+    let mut refused = 0u64;
+    while let Some(text) = lines.next().await? {
+        match serde_json::from_slice::<BatchAccepted>(&text) {
+            Ok(accepted) if context.json => writeln!(out, "{{\"id\":\"{}\"}}", accepted.id)?,
+            Ok(accepted) => writeln!(out, "{}", accepted.id)?,
+            Err(_) => {
+                refused += 1;
+                out.flush()?;
+                report(&text, context.json);
+            }
+        }
+        if !lines.more_is_here() {
+            out.flush()?;
+        }
+    }
+    out.flush()?;
+    Ok(if refused == 0 { DONE } else { REFUSED })
+}
+
+fn report(text: &[u8], json: bool) {
+    let text = String::from_utf8_lossy(text);
+    match serde_json::from_str::<Problem>(&text) {
+        Ok(problem) if !json => {
+            let failure = Failure::from(problem.clone());
+            let said = failure.for_people().unwrap_or_default();
+            eprintln!("line {}: {said}", problem.line.unwrap_or(0));
+        }
+        Ok(_) => eprintln!("{text}"),
+        Err(_) => eprintln!("error: the node said something that is not understood: {}", line(&text)),
+    }
+}
+
+fn read(pieces: &mpsc::Sender<Result<Frame<Bytes>, std::io::Error>>) {
+    let mut input = std::io::stdin().lock();
+    let mut buffer = vec![0; PIECE];
+    loop {
+        let piece = match input.read(&mut buffer) {
+            Ok(0) => return,
+            Ok(read) => Ok(Frame::data(Bytes::copy_from_slice(&buffer[..read]))),
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+            Err(error) => Err(error),
+        };
+        let over = piece.is_err();
+        if pieces.blocking_send(piece).is_err() || over {
+            return;
+        }
+    }
+}

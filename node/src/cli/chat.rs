@@ -1,0 +1,154 @@
+//! `chat PEER…`: lines typed are letters sent; their letters are lines shown.
+//! Keeps nothing: all of it is in `sent` and `inbox`. Works in pipes too; ends with the input.
+
+use clap::Args;
+use protocol::envelope::Payload;
+use tokio::sync::mpsc;
+
+use super::failure::{DONE, Failure, NO_NODE};
+use super::sent::{self, text, time};
+use super::terminal::{block, line, print};
+use super::{Context, inbox};
+use crate::control::api::{Content, InboxEntry, Letter, NewLetter, What, Why};
+use crate::control::client::quoted;
+
+/// Letters not read yet that a chat begins with, of each peer.
+const BEFORE: usize = 20;
+
+#[derive(Debug, Args)]
+pub(super) struct ChatArgs {
+    /// With whom
+    #[arg(required = true, value_name = "PEER")]
+    peers: Vec<String>,
+}
+
+pub(super) async fn execute(args: ChatArgs, context: &Context) -> Result<u8, Failure> {
+    let mut events = context.client.events(None).await?;
+    let mut cursor = inbox::last(context).await?;
+    let mut before: Vec<InboxEntry> = Vec::new();
+    for peer in &args.peers {
+        let path = format!("/v1/inbox?unread=true&newest=true&limit={BEFORE}&from={}", quoted(peer));
+        before.extend(context.client.get::<Vec<InboxEntry>>(&path).await?);
+    }
+    before.sort_by_key(|entry| entry.n);
+    before.dedup_by_key(|entry| entry.n);
+    cursor = cursor.max(before.last().map_or(0, |entry| entry.n));
+    if context.terminal.is && !context.json {
+        print(&context.terminal.dim(&format!("with {}; Ctrl-D ends\n", line(&args.peers.join(", ")))))?;
+    }
+    show(&before, context).await?;
+    let (typed, mut lines) = mpsc::channel(64);
+    // A thread of its own: reading a terminal cannot be given up.
+    std::thread::spawn(move || {
+        for line in std::io::stdin().lines() {
+            let over = line.is_err();
+            if typed.blocking_send(line).is_err() || over {
+                return;
+            }
+        }
+    });
+    let mut told = Vec::new();
+    loop {
+        tokio::select! {
+            event = events.next() => match event? {
+                None => return Err(Failure::new(NO_NODE, "the node stopped")),
+                Some(event) if matches!(event.what, What::LettersShown { last_n, .. } if last_n > cursor)
+                    || matches!(event.what, What::Gap { .. }) =>
+                {
+                    let newest = inbox::last(context).await?;
+                    let mut new = Vec::new();
+                    for peer in &args.peers {
+                        let path = format!("/v1/inbox?after={cursor}&before={}&limit=1000&from={}", newest + 1, quoted(peer));
+                        new.extend(context.client.all::<InboxEntry>(&path).await?);
+                    }
+                    new.sort_by_key(|entry| entry.n);
+                    new.dedup_by_key(|entry| entry.n);
+                    cursor = newest;
+                    show(&new, context).await?;
+                }
+                Some(_) => {}
+            },
+            typed = lines.recv() => match typed {
+                None => return Ok(DONE),
+                Some(typed) => {
+                    let typed = typed?;
+                    if !typed.trim().is_empty() {
+                        say(typed, &args.peers, context, &mut told).await?;
+                    }
+                }
+            },
+        }
+    }
+}
+
+/// A letter that is refused is said so; the conversation goes on.
+async fn say(text: String, to: &[String], context: &Context, told: &mut Vec<(String, Why)>) -> Result<(), Failure> {
+    let new = NewLetter {
+        to: to.iter().map(Into::into).collect(),
+        payload: Content(Payload::Text(text)),
+        kind: None,
+        in_reply_to: None,
+        key: None,
+        later: false,
+    };
+    let letter: Letter = match context.client.post("/v1/letters", &new).await.map_err(Failure::from) {
+        Ok(letter) => letter,
+        Err(failure) if failure.exit() == NO_NODE => return Err(failure),
+        Err(failure) => {
+            eprintln!("{}", failure.for_people().unwrap_or_default());
+            return Ok(());
+        }
+    };
+    if context.json {
+        return context.document(&letter);
+    }
+    if !context.terminal.is {
+        return Ok(());
+    }
+    let waits: Vec<_> = letter.deliveries.iter().filter_map(|copy| copy.why.map(|why| (copy, why))).collect();
+    let waits: Vec<_> = waits.into_iter().filter(|(_, why)| *why != Why::AwaitingReceipt).collect();
+    let now: Vec<(String, Why)> = waits.iter().map(|(copy, why)| (copy.to.clone(), *why)).collect();
+    if now != *told {
+        let since = sent::away(context, std::slice::from_ref(&letter)).await?;
+        for (copy, why) in &waits {
+            let note = format!("  {}; held here: keep this machine on\n", sent::why(&copy.to, copy.to_id.as_deref(), *why, &since));
+            print(&context.terminal.dim(&note))?;
+        }
+        *told = now;
+    }
+    Ok(())
+}
+
+async fn show(entries: &[InboxEntry], context: &Context) -> Result<(), Failure> {
+    if context.json {
+        return entries.iter().try_for_each(|entry| context.document(entry));
+    }
+    print(&entries.iter().map(spoken).collect::<String>())?;
+    if context.terminal.is {
+        let unread: Vec<u64> = entries.iter().filter(|entry| entry.read_at.is_none()).map(|entry| entry.n).collect();
+        inbox::mark(&unread, context).await?;
+    }
+    Ok(())
+}
+
+fn spoken(entry: &InboxEntry) -> String {
+    let head = format!("{}  {}: ", time(&entry.envelope.timestamp), line(&entry.envelope.author));
+    let body = text(&entry.envelope.payload);
+    let missing = if entry.missing_before > 0 { format!("({} missing) ", entry.missing_before) } else { String::new() };
+    match body.split_once('\n') {
+        None => format!("{head}{missing}{}\n", line(&body)),
+        Some((first, rest)) => format!("{head}{missing}{}\n{}", line(first), block(rest, "    ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::inbox::tests::entry;
+
+    #[test]
+    fn what_is_said_is_shown_with_who_said_it() {
+        assert_eq!(spoken(&entry(1, "nikki", "x", "Hi")), "1970-01-01  nikki: Hi\n");
+        assert_eq!(spoken(&entry(1, "nikki", "x", "one\ntwo\u{1b}")), "1970-01-01  nikki: one\n    two\\u{1b}\n");
+    }
+}

@@ -1,0 +1,195 @@
+//! How a command fails: with what was wrong, what to type next, and an exit code (DESIGN 10.1).
+//! Knows nothing of single commands. With `--json` it is a problem document; a closed pipe is no failure that anyone hears of.
+
+use std::io;
+
+use super::terminal::line;
+use crate::control::client;
+use crate::control::problem::{Code, Problem};
+
+/// Done.
+pub const DONE: u8 = 0;
+/// Refused; nothing was accepted.
+pub const REFUSED: u8 = 1;
+/// Not understood; an unknown or ambiguous name.
+pub const USAGE: u8 = 2;
+/// No node.
+pub const NO_NODE: u8 = 3;
+/// Accepted; the end is not known in time.
+pub const PENDING: u8 = 4;
+/// The disk.
+pub const DISK: u8 = 74;
+/// Ctrl-C.
+pub const INTERRUPTED: u8 = 130;
+
+/// Why a command did not do what was asked.
+#[derive(Debug)]
+pub enum Failure {
+    /// Somebody should read this.
+    Said {
+        /// The exit code.
+        exit: u8,
+        /// What was wrong. Others may have written parts of it: it is escaped when shown.
+        what: String,
+        /// What to type next, one suggestion a line.
+        next: Vec<String>,
+        /// What the node said, if it was the node.
+        problem: Option<Box<Problem>>,
+    },
+    /// Whoever read our output has gone.
+    ClosedPipe,
+}
+
+impl Failure {
+    /// With an exit code.
+    #[must_use]
+    pub fn new(exit: u8, what: impl Into<String>) -> Failure {
+        Failure::Said { exit, what: what.into(), next: Vec::new(), problem: None }
+    }
+
+    /// Not understood.
+    #[must_use]
+    pub fn usage(what: impl Into<String>) -> Failure {
+        Failure::new(USAGE, what)
+    }
+
+    /// What to type next.
+    #[must_use]
+    pub fn next(mut self, suggestion: impl Into<String>) -> Failure {
+        if let Failure::Said { next, .. } = &mut self {
+            next.push(suggestion.into());
+        }
+        self
+    }
+
+    /// The exit code. A closed pipe is the reader's choice, not our failure.
+    #[must_use]
+    pub fn exit(&self) -> u8 {
+        match self {
+            Failure::Said { exit, .. } => *exit,
+            Failure::ClosedPipe => DONE,
+        }
+    }
+
+    /// As people read it, without the last newline.
+    #[must_use]
+    pub fn for_people(&self) -> Option<String> {
+        let Failure::Said { what, next, .. } = self else { return None };
+        let mut text = format!("error: {}", line(what));
+        for suggestion in next {
+            text += &format!("\n  {}", line(suggestion));
+        }
+        Some(text)
+    }
+
+    /// As programs read it.
+    #[must_use]
+    pub fn for_programs(&self) -> Option<String> {
+        let Failure::Said { exit, what, next, problem } = self else { return None };
+        if let Some(problem) = problem {
+            return serde_json::to_string(problem).ok();
+        }
+        let (code, title) = match *exit {
+            NO_NODE => ("no_node", "no node is running"),
+            PENDING => ("pending", "the end is not known in time"),
+            USAGE => ("usage", "the command is not understood"),
+            _ => ("failed", "the command failed"),
+        };
+        let hint = if next.is_empty() { None } else { Some(next.join("; ")) };
+        let kind = format!("urn:swarm:problem:{code}");
+        let none: [String; 0] = [];
+        let problem = serde_json::json!({
+            "type": kind, "title": title, "status": null, "detail": what, "code": code, "hint": hint, "candidates": none,
+        });
+        Some(problem.to_string())
+    }
+}
+
+impl From<Problem> for Failure {
+    fn from(problem: Problem) -> Failure {
+        let exit = match problem.code {
+            Code::Malformed
+            | Code::BadAddress
+            | Code::BadName
+            | Code::BadKey
+            | Code::UnknownPeer
+            | Code::AmbiguousPeer
+            | Code::UnknownLetter
+            | Code::AmbiguousLetter => USAGE,
+            Code::Disk => DISK,
+            Code::Stopping => NO_NODE,
+            _ => REFUSED,
+        };
+        let mut what = problem.detail.clone();
+        let mut next = Vec::new();
+        match (problem.code, problem.candidates.as_slice()) {
+            (Code::UnknownPeer, []) | (_, []) => {}
+            (Code::UnknownPeer, nearest) => what += &format!("; did you mean {}?", nearest.join(" or ")),
+            (_, candidates) => next.push(format!("one of: {}", candidates.join("  "))),
+        }
+        next.extend(problem.hint.clone());
+        Failure::Said { exit, what, next, problem: Some(Box::new(problem)) }
+    }
+}
+
+impl From<client::Error> for Failure {
+    fn from(error: client::Error) -> Failure {
+        match error {
+            client::Error::Refused(problem) => (*problem).into(),
+            client::Error::NoNode(ref dir) => {
+                let start = format!("start one with: node run --data-dir {}", dir.display());
+                Failure::new(NO_NODE, error.to_string()).next(start)
+            }
+            client::Error::NotOurs(_) => Failure::new(NO_NODE, error.to_string()).next("only the user who runs a node may speak to it"),
+            client::Error::Broken(_) => Failure::new(NO_NODE, error.to_string()).next("is it still running? see with: node status"),
+        }
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Failure {
+        match error.kind() {
+            io::ErrorKind::BrokenPipe => Failure::ClosedPipe,
+            io::ErrorKind::StorageFull => Failure::new(DISK, error.to_string()),
+            _ => Failure::new(REFUSED, error.to_string()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use protocol::Refusal;
+
+    #[test]
+    fn an_unknown_name_is_a_usage_error_that_says_who_may_be_meant() {
+        let refusal = Refusal::Unknown { name: "niki-pi".to_owned(), nearest: vec!["nikki-pi".to_owned()] };
+        let failure = Failure::from(Problem { hint: Some("add --later".to_owned()), ..refusal.into() });
+        assert_eq!(failure.exit(), USAGE);
+        assert_eq!(failure.for_people().as_deref(), Some("error: nobody called niki-pi is known; did you mean nikki-pi?\n  add --later"));
+        assert!(failure.for_programs().is_some_and(|text| text.contains("\"code\":\"unknown_peer\"")));
+    }
+
+    #[test]
+    fn an_ambiguous_name_lists_all_who_bear_it() {
+        let candidates = vec!["nikki@Kx9Ta7f3".to_owned(), "nikki@aaaaaaaa".to_owned()];
+        let failure = Failure::from(Problem::from(Refusal::Ambiguous { name: "nikki".to_owned(), candidates }));
+        assert_eq!(failure.exit(), USAGE);
+        assert!(failure.for_people().is_some_and(|text| text.contains("one of: nikki@Kx9Ta7f3  nikki@aaaaaaaa")));
+    }
+
+    #[test]
+    fn what_others_wrote_is_escaped_in_errors_too() {
+        let failure = Failure::usage("\u{1b}[31mred");
+        assert_eq!(failure.for_people().as_deref(), Some("error: \\u{1b}[31mred"));
+    }
+
+    #[test]
+    fn exits_are_those_of_the_manual() {
+        let refused = Refusal::DiskLow { free: 1 };
+        assert_eq!(Failure::from(Problem::from(refused)).exit(), REFUSED);
+        assert_eq!(Failure::from(client::Error::NoNode("/x".into())).exit(), NO_NODE);
+        assert_eq!(Failure::from(Problem::disk("x")).exit(), DISK);
+        assert_eq!(Failure::from(io::Error::from(io::ErrorKind::BrokenPipe)).exit(), DONE);
+    }
+}

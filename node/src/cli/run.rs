@@ -1,0 +1,319 @@
+//! `run`: where a node is started from, and what it says while it runs.
+//! Knows nothing of how a node runs: that is handed in. Flags are stronger than the environment, and that than defaults.
+
+use std::future::Future;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+use protocol::name::PeerName;
+use protocol::{Notice, PeerId, Timestamp};
+
+use super::Which;
+use super::failure::{Failure, REFUSED};
+use super::peers::host_port;
+use super::places::{self, Environment};
+use super::terminal::line as escaped;
+use crate::control::address::multiaddr;
+use crate::control::time::for_people;
+
+/// Options of `run`, as typed.
+#[derive(Debug, Default, Args)]
+pub(super) struct RunArgs {
+    /// The swarm's name; `lan` if nothing is said [env: SWARM_SWARM]
+    #[arg(long, value_name = "NAME")]
+    swarm: Option<String>,
+    /// Only those who have this file may join [env: SWARM_SWARM_KEY]
+    #[arg(long, value_name = "FILE")]
+    swarm_key: Option<PathBuf>,
+    /// Where to listen; port 6174 of all interfaces if nothing is said [env: SWARM_LISTEN]
+    #[arg(long, value_name = "MULTIADDR")]
+    listen: Vec<String>,
+    /// A node to reach at the start: HOST, HOST:PORT or a multiaddr [env: SWARM_PEER]
+    #[arg(long, value_name = "ADDR")]
+    peer: Vec<String>,
+    /// Do not look for others by multicast [env: SWARM_NO_MDNS]
+    #[arg(long)]
+    no_mdns: bool,
+    /// What to log, like `info` or `node=debug` [env: SWARM_LOG]
+    #[arg(long, value_name = "FILTER")]
+    log: Option<String>,
+    /// Begin anew where database or key are lost; says what is lost with them
+    #[arg(long)]
+    start_over: bool,
+}
+
+/// What a node is started with. Everything is decided; nothing of it was checked against the disk or the network.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// The node's directory; perhaps not there yet.
+    pub data_dir: PathBuf,
+    /// Its name, if the directory remembers none.
+    pub name: PeerName,
+    /// The name was asked for; if the directory remembers another, its user should know.
+    pub named: bool,
+    /// The swarm, if one was named: a directory remembers its own, and a new one is for `lan`.
+    pub swarm: Option<String>,
+    /// The file that makes the swarm closed.
+    pub swarm_key: Option<PathBuf>,
+    /// Multiaddrs to listen on; the default if empty.
+    pub listen: Vec<String>,
+    /// Multiaddrs to reach at the start.
+    pub peers: Vec<String>,
+    /// Look for others by multicast.
+    pub mdns: bool,
+    /// What to log.
+    pub log: Option<String>,
+    /// Begin anew where database or key are lost.
+    pub start_over: bool,
+    /// The name this program was called by, for what to type next.
+    pub called: String,
+}
+
+pub(super) fn execute<F, R>(args: RunArgs, which: &Which, environment: &Environment, start: F) -> Result<ExitCode, Failure>
+where
+    F: FnOnce(Options) -> R,
+    R: Future<Output = anyhow::Result<ExitCode>>,
+{
+    let options = options(args, which, environment, |name| std::env::var(name).ok().filter(|value| !value.is_empty()))?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let ended = runtime.block_on(start(options));
+    runtime.shutdown_background();
+    ended.map_err(|error| match error.downcast::<Failure>() {
+        Ok(failure) => failure,
+        Err(error) => Failure::new(REFUSED, format!("{error:#}")),
+    })
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.for_people().unwrap_or_default())
+    }
+}
+
+/// So that a node that cannot start says with what exit code, and what to type next.
+impl std::error::Error for Failure {}
+
+fn options(args: RunArgs, which: &Which, environment: &Environment, variable: impl Fn(&str) -> Option<String>) -> Result<Options, Failure> {
+    let typed = which.name.clone().or_else(|| variable("SWARM_NAME")).or_else(|| environment.node.clone());
+    let name = match &typed {
+        Some(name) => Some(name.parse::<PeerName>().map_err(|error| Failure::usage(format!("{name:?} cannot be a name: {error}")))?),
+        None => None,
+    };
+    let place = places::for_run(which.data_dir.as_deref(), name.as_ref(), environment)?;
+    let several = |typed: Vec<String>, name| {
+        if typed.is_empty() {
+            variable(name).map(|all| all.split([',', ' ']).filter(|one| !one.is_empty()).map(str::to_owned).collect()).unwrap_or_default()
+        } else {
+            typed
+        }
+    };
+    let listen: Vec<String> = several(args.listen, "SWARM_LISTEN");
+    if let Some(bad) = listen.iter().find(|address| !address.starts_with('/') || multiaddr(address).is_err()) {
+        return Err(Failure::usage(format!("{bad:?} is not a multiaddr")).next("like this: --listen /ip4/0.0.0.0/tcp/6174"));
+    }
+    let peers: Vec<String> = several(args.peer, "SWARM_PEER");
+    let peers =
+        peers.iter().map(|peer| multiaddr(peer)).collect::<Result<_, _>>().map_err(|error| Failure::usage(format!("--peer: {error}")))?;
+    let no_mdns = args.no_mdns
+        || match variable("SWARM_NO_MDNS").as_deref() {
+            None | Some("0" | "no" | "false") => false,
+            Some("1" | "yes" | "true") => true,
+            Some(other) => return Err(Failure::usage(format!("SWARM_NO_MDNS is {other:?}")).next("it is yes or no")),
+        };
+    let swarm = args.swarm.or_else(|| variable("SWARM_SWARM"));
+    if let Some(bad) = swarm.as_deref().filter(|swarm| swarm.parse::<PeerName>().is_err()) {
+        return Err(Failure::usage(format!("{bad:?} cannot be the name of a swarm")).next("it is made like the name of a peer"));
+    }
+    Ok(Options {
+        data_dir: place.dir,
+        name: place.name,
+        named: name.is_some(),
+        swarm,
+        swarm_key: args.swarm_key.or_else(|| variable("SWARM_SWARM_KEY").map(PathBuf::from)),
+        listen,
+        peers,
+        mdns: !no_mdns,
+        log: args.log.or_else(|| variable("SWARM_LOG")),
+        start_over: args.start_over,
+        called: called(),
+    })
+}
+
+fn called() -> String {
+    let first = std::env::args_os().next().map(PathBuf::from);
+    first.and_then(|path| path.file_name().map(|name| name.to_string_lossy().into_owned())).unwrap_or_else(|| "node".to_owned())
+}
+
+/// What a node says when it has started.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Banner {
+    /// Of the program.
+    pub version: String,
+    /// The node's name.
+    pub name: PeerName,
+    /// The node's key.
+    pub id: PeerId,
+    /// The swarm's name.
+    pub swarm: String,
+    /// Anyone on this network may join.
+    pub open: bool,
+    /// Multiaddrs it listens on.
+    pub addresses: Vec<String>,
+    /// Where it keeps its things.
+    pub data_dir: PathBuf,
+    /// It signals that letters are welcome.
+    pub available: bool,
+    /// It signals that letters may not be read soon.
+    pub inactive: bool,
+    /// The name this program was called by.
+    pub called: String,
+}
+
+impl std::fmt::Display for Banner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let open = if self.open { "open: anyone on this LAN may join" } else { "closed: only with its key" };
+        let name = escaped(&protocol::name::distinct(&self.name, &self.id));
+        writeln!(f, "swarm {}  {name}  swarm \"{}\" ({open})", self.version, escaped(&self.swarm))?;
+        let addresses: Vec<String> = self.addresses.iter().map(|address| escaped(&host_port(address))).collect();
+        writeln!(f, "  address  {}", addresses.join("  "))?;
+        writeln!(f, "  data     {}", escaped(&self.data_dir.display().to_string()))?;
+        let called = escaped(&self.called);
+        if !self.available {
+            writeln!(f, "  signals  not available: letters wait; end it with: {called} available yes")?;
+        }
+        if self.inactive {
+            writeln!(f, "  signals  inactive: letters may not be read soon; end it with: {called} inactive no")?;
+        }
+        writeln!(f, "  next     {called} peers | {called} send NAME -m Hello | {called} chat NAME   (other terminal)")
+    }
+}
+
+/// One line for what happened, without its end; none if nobody needs to know. What letters say is for terminals only: a
+/// log is kept by others.
+#[must_use]
+pub fn line(notice: &Notice, now: Timestamp, terminal: bool) -> Option<String> {
+    let what = match notice {
+        Notice::PeerHere { name, address, .. } => {
+            let place = host_port(address);
+            let host = place.rsplit_once(':').map_or(place.as_str(), |(host, _)| host).trim_matches(['[', ']']);
+            format!("{} is here ({})", escaped(name.as_str()), escaped(host))
+        }
+        Notice::PeerGone { name, in_order: true, .. } => format!("{} has left", escaped(name.as_str())),
+        Notice::PeerGone { name, in_order: false, .. } => format!("{} is away: nothing is heard of it", escaped(name.as_str())),
+        Notice::LetterShown { n, name, letter, preview, missing_before, .. } => {
+            let missing = if *missing_before > 0 { format!(", {missing_before} before it missing") } else { String::new() };
+            let id: String = letter.to_string().chars().take(8).collect();
+            let preview = if terminal { format!(": {}", escaped(preview)) } else { String::new() };
+            format!("letter {n} from {} ({id}{missing}){preview}", escaped(name.as_str()))
+        }
+        Notice::Receipted { .. } => return None,
+        Notice::Warning(text) => format!("warning: {}", escaped(text)),
+    };
+    Some(format!("{}  {what}", for_people(now, now)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use protocol::LetterId;
+
+    fn id() -> PeerId {
+        "12D3KooWPjceQrSwdWXPyLLeABRXmuqt69Rg3sBYbU1Nft9HyQ6X".parse().expect("an id")
+    }
+
+    fn name(text: &str) -> PeerName {
+        text.parse().expect("a name")
+    }
+
+    fn which(name: Option<&str>) -> Which {
+        Which { data_dir: Some("/d".into()), name: name.map(str::to_owned), json: false }
+    }
+
+    #[test]
+    fn flags_are_stronger_than_the_environment() {
+        let variable = |name: &str| match name {
+            "SWARM_SWARM" => Some("office".to_owned()),
+            "SWARM_PEER" => Some("nikki, 10.0.0.1:7".to_owned()),
+            "SWARM_NO_MDNS" => Some("yes".to_owned()),
+            _ => None,
+        };
+        let from_environment = options(RunArgs::default(), &which(None), &Environment::default(), variable).expect("good");
+        assert_eq!(from_environment.swarm.as_deref(), Some("office"));
+        assert_eq!(from_environment.peers, ["/dns/nikki/tcp/6174", "/ip4/10.0.0.1/tcp/7"]);
+        assert!(!from_environment.mdns && !from_environment.named);
+        let args = RunArgs { swarm: Some("lab".to_owned()), peer: vec!["ada".to_owned()], ..RunArgs::default() };
+        let typed = options(args, &which(Some("a")), &Environment::default(), variable).expect("good");
+        assert_eq!((typed.swarm.as_deref(), typed.name.as_str(), typed.named), (Some("lab"), "a", true));
+        assert_eq!(typed.peers, ["/dns/ada/tcp/6174"]);
+    }
+
+    #[test]
+    fn what_cannot_be_meant_is_refused_before_anything_starts() {
+        let none = |_: &str| None;
+        let check = |args: RunArgs, name: Option<&str>| {
+            let failure = options(args, &which(name), &Environment::default(), none).expect_err("it cannot be meant");
+            assert_eq!(failure.exit(), 2);
+        };
+        check(RunArgs::default(), Some("a b"));
+        check(RunArgs::default(), Some("me"));
+        check(RunArgs { listen: vec!["10.0.0.1".to_owned()], ..RunArgs::default() }, None);
+        check(RunArgs { peer: vec!["a b".to_owned()], ..RunArgs::default() }, None);
+        check(RunArgs { swarm: Some("a/b".to_owned()), ..RunArgs::default() }, None);
+        assert!(
+            options(RunArgs::default(), &which(None), &Environment::default(), |name| {
+                (name == "SWARM_NO_MDNS").then(|| "perhaps".to_owned())
+            })
+            .is_err()
+        );
+    }
+
+    #[test]
+    fn the_banner_says_who_and_where_and_what_next() {
+        let banner = Banner {
+            version: "0.1.0".to_owned(),
+            name: name("markus"),
+            id: id(),
+            swarm: "lan".to_owned(),
+            open: true,
+            addresses: vec!["/ip4/192.168.1.17/tcp/6174".to_owned()],
+            data_dir: "/d".into(),
+            available: true,
+            inactive: false,
+            called: "node".to_owned(),
+        };
+        assert_eq!(
+            banner.to_string(),
+            "swarm 0.1.0  markus@Nft9HyQ6X  swarm \"lan\" (open: anyone on this LAN may join)\n  \
+             address  192.168.1.17:6174\n  \
+             data     /d\n  \
+             next     node peers | node send NAME -m Hello | node chat NAME   (other terminal)\n"
+                .replace("@Nft9HyQ6X", "@ft9HyQ6X")
+        );
+        assert!(Banner { available: false, ..banner }.to_string().contains("available yes"));
+    }
+
+    #[test]
+    fn events_are_told_in_a_line_and_letters_are_private_in_a_log() {
+        let now = Timestamp(0);
+        let check = |notice: Notice, terminal, expected: &str| {
+            let line = line(&notice, now, terminal).unwrap_or_default();
+            assert_eq!(line.split_once("  ").map_or("", |(_, what)| what), expected);
+        };
+        let here = Notice::PeerHere { peer: id(), name: name("nikki-pi"), address: "/ip4/192.168.1.23/tcp/6174".to_owned() };
+        check(here, true, "nikki-pi is here (192.168.1.23)");
+        check(Notice::PeerGone { peer: id(), name: name("nikki-pi"), in_order: true }, true, "nikki-pi has left");
+        let letter = Notice::LetterShown {
+            n: 7,
+            author: id(),
+            name: name("nikki-pi"),
+            letter: LetterId::new([0; 16]),
+            preview: "Hello\n\u{1b}[31m".to_owned(),
+            missing_before: 0,
+        };
+        check(letter.clone(), true, "letter 7 from nikki-pi (00000000): Hello⏎\\u{1b}[31m");
+        check(letter, false, "letter 7 from nikki-pi (00000000)");
+        check(Notice::Warning("a\u{202e}b".to_owned()), false, "warning: a\\u{202e}b");
+        assert_eq!(line(&Notice::Receipted { by: id() }, now, true), None);
+    }
+}

@@ -1,0 +1,220 @@
+//! `sent [ID]`: the letters of this node, and how far each got.
+//! Knows nothing of why a rung is missing but what the node says. Nothing is ever shown higher than it was confirmed.
+
+use std::collections::BTreeMap;
+
+use clap::Args;
+
+use super::Context;
+use super::failure::{DONE, Failure};
+use super::send::short;
+use super::terminal::{block, line, print};
+use crate::control::api::{Letter, Peer, State, Why};
+use crate::control::client::quoted;
+use crate::control::time::{for_people, now, parse};
+
+/// Letters shown to a person who asks for no number.
+const SCREEN: usize = 50;
+
+#[derive(Debug, Args)]
+pub(super) struct SentArgs {
+    /// One letter in full: its id, or the first characters of it
+    #[arg(value_name = "ID")]
+    id: Option<String>,
+    /// The newest N
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1000), conflicts_with = "id")]
+    limit: Option<u16>,
+}
+
+pub(super) async fn execute(args: SentArgs, context: &Context) -> Result<u8, Failure> {
+    if let Some(id) = args.id {
+        let letter: Letter = context.client.get(&format!("/v1/sent/{}", quoted(&id))).await?;
+        if context.json {
+            context.document(&letter)?;
+        } else {
+            let since = away(context, std::slice::from_ref(&letter)).await?;
+            print(&full(&letter, &since))?;
+        }
+        return Ok(DONE);
+    }
+    let newest = args.limit.map(usize::from).or(context.terminal.is.then_some(SCREEN));
+    let letters: Vec<Letter> = match newest {
+        Some(limit) => {
+            let mut letters: Vec<Letter> = context.client.get(&format!("/v1/sent?newest=true&limit={limit}")).await?;
+            letters.reverse();
+            letters
+        }
+        None => context.client.all("/v1/sent?limit=1000").await?,
+    };
+    if context.json {
+        context.document(&letters)?;
+    } else if letters.is_empty() {
+        if context.terminal.is {
+            print("no letters sent yet; write one: node send NAME -m Hello\n")?;
+        }
+    } else {
+        let rows: Vec<[String; 5]> = letters.iter().map(row).collect();
+        let mut text = context.terminal.table(["ID", "TO", "WRITTEN", "STATE", "TEXT"], &rows);
+        if context.terminal.is && args.limit.is_none() && letters.len() == SCREEN {
+            text += &format!("the newest {SCREEN}; more: --limit N\n");
+        }
+        print(&text)?;
+    }
+    Ok(DONE)
+}
+
+/// Since when those are away to whom something waits, by id.
+pub(super) type Away = BTreeMap<String, String>;
+
+/// Asked only if somebody is.
+pub(super) async fn away(context: &Context, letters: &[Letter]) -> Result<Away, Failure> {
+    if !letters.iter().flat_map(|letter| &letter.deliveries).any(|copy| copy.why == Some(Why::Away)) {
+        return Ok(Away::new());
+    }
+    let peers: Vec<Peer> = context.client.all("/v1/peers?all=true&limit=1000").await?;
+    Ok(peers.into_iter().map(|peer| (peer.id, peer.last_seen_at)).collect())
+}
+
+/// `nikki-pi is away since 15:13:40`.
+pub(super) fn why(to: &str, to_id: Option<&str>, why: Why, since: &Away) -> String {
+    let to = line(to);
+    match why {
+        Why::Away => match to_id.and_then(|id| since.get(id)).and_then(|at| parse(at)) {
+            Some(at) => format!("{to} is away since {}", for_people(at, now())),
+            None => format!("{to} is away"),
+        },
+        Why::NeverMet => format!("{to} was never met; its letter waits until it comes"),
+        Why::NotAvailable => format!("{to} signals that it takes no letters now"),
+        Why::NameNotKnown => format!("{to} is not known yet; waits for the first peer of that name"),
+        Why::AwaitingReceipt => format!("{to} is here; waiting for its receipt"),
+    }
+}
+
+fn state(state: State) -> &'static str {
+    match state {
+        State::Parked => "parked",
+        State::Accepted => "accepted",
+        State::Held => "held",
+        State::Delivered => "delivered",
+        State::Read => "read",
+    }
+}
+
+fn row(letter: &Letter) -> [String; 5] {
+    let to = match letter.deliveries.as_slice() {
+        [one] => line(&one.to),
+        [first, rest @ ..] => format!("{} and {} more", line(&first.to), rest.len()),
+        [] => String::new(),
+    };
+    let lowest = letter.deliveries.iter().map(|copy| copy.state).min().unwrap_or(State::Accepted);
+    let there = letter.deliveries.iter().filter(|copy| copy.state >= State::Delivered).count();
+    let rung = if lowest < State::Delivered && there > 0 {
+        format!("delivered {there}/{}", letter.deliveries.len())
+    } else {
+        state(lowest).to_owned()
+    };
+    [short(&letter.envelope.id).to_owned(), to, time(&letter.envelope.timestamp), rung, line(&text(&letter.envelope.payload))]
+}
+
+fn full(letter: &Letter, since: &Away) -> String {
+    let body = text(&letter.envelope.payload);
+    let mut out = if body.contains('\n') {
+        format!("{}  {}\n{}", letter.envelope.id, time(&letter.envelope.timestamp), block(&body, "    "))
+    } else {
+        format!("{}  \"{}\"  {}\n", letter.envelope.id, line(&body), time(&letter.envelope.timestamp))
+    };
+    if let Some(id) = &letter.envelope.in_reply_to {
+        out += &format!("  in reply to {id}\n");
+    }
+    let width = letter.deliveries.iter().map(|copy| line(&copy.to).chars().count()).max().unwrap_or(0);
+    for copy in &letter.deliveries {
+        let to = line(&copy.to);
+        let at = copy.confirmed_at.as_deref().map(time).map(|at| format!("  {at}")).unwrap_or_default();
+        let pad = " ".repeat(width - to.chars().count());
+        match copy.why {
+            None => out += &format!("  {to}{pad}  {}{at}\n", state(copy.state)),
+            Some(reason) => {
+                out += &format!("  {to}{pad}  {}: held here only, keep this machine on\n", state(copy.state));
+                let indent = " ".repeat(width + 4);
+                out += &format!("{indent}why not delivered: {}\n", why(&copy.to, copy.to_id.as_deref(), reason, since));
+            }
+        }
+    }
+    out
+}
+
+/// An instant of the API, for people.
+pub(super) fn time(at: &str) -> String {
+    parse(at).map_or_else(|| line(at), |at| for_people(at, now()))
+}
+
+/// A payload for people: a text as it is, anything else as JSON.
+pub(super) fn text(payload: &serde_json::Value) -> String {
+    payload.as_str().map_or_else(|| payload.to_string(), str::to_owned)
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::control::api::{Delivery, Envelope};
+
+    pub(in crate::cli) fn copy(to: &str, state: State, why: Option<Why>) -> Delivery {
+        Delivery {
+            to: to.to_owned(),
+            to_id: Some(format!("id-of-{to}")),
+            state,
+            held_by: 0,
+            of: 0,
+            confirmed_at: None,
+            why,
+            done: why.is_none(),
+        }
+    }
+
+    pub(in crate::cli) fn letter(deliveries: Vec<Delivery>) -> Letter {
+        Letter {
+            envelope: Envelope {
+                id: "4kq7t2mx000000000000000000".to_owned(),
+                kind: "message".to_owned(),
+                author: "markus".to_owned(),
+                author_id: "12D3Koo".to_owned(),
+                recipients: deliveries.iter().map(|copy| copy.to.clone()).collect(),
+                recipient_ids: deliveries.iter().map(|copy| copy.to_id.clone()).collect(),
+                payload: "Back soon?".into(),
+                timestamp: "1970-01-01T00:00:00.000Z".to_owned(),
+                in_reply_to: None,
+            },
+            delivered: deliveries.iter().all(|copy| copy.state >= State::Delivered),
+            deliveries,
+        }
+    }
+
+    #[test]
+    fn one_letter_says_for_each_recipient_how_far_and_why_not_farther() {
+        let letter = letter(vec![copy("nikki-pi", State::Accepted, Some(Why::Away)), copy("ada", State::Delivered, None)]);
+        assert_eq!(
+            full(&letter, &Away::new()),
+            "4kq7t2mx000000000000000000  \"Back soon?\"  1970-01-01\n  \
+             nikki-pi  accepted: held here only, keep this machine on\n            \
+             why not delivered: nikki-pi is away\n  \
+             ada       delivered\n"
+        );
+    }
+
+    #[test]
+    fn a_row_shows_the_lowest_rung_of_all() {
+        let check = |copies: Vec<Delivery>, expected: &str| assert_eq!(row(&letter(copies))[3], expected);
+        check(vec![copy("a", State::Read, None)], "read");
+        check(vec![copy("a", State::Read, None), copy("b", State::Delivered, None)], "delivered");
+        check(vec![copy("a", State::Read, None), copy("b", State::Accepted, Some(Why::Away))], "delivered 1/2");
+        check(vec![copy("b", State::Accepted, Some(Why::Away))], "accepted");
+    }
+
+    #[test]
+    fn a_text_of_several_lines_is_indented_and_escaped() {
+        let mut letter = letter(vec![copy("a", State::Read, None)]);
+        letter.envelope.payload = "one\n\u{1b}[2Jtwo".into();
+        assert_eq!(full(&letter, &Away::new()), "4kq7t2mx000000000000000000  1970-01-01\n    one\n    \\u{1b}[2Jtwo\n  a  read\n");
+        assert_eq!(row(&letter)[4], "one⏎\\u{1b}[2Jtwo");
+    }
+}

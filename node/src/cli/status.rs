@@ -1,0 +1,124 @@
+//! `status`: what the node is and sees, and a way to wait until it sees enough.
+//! Changes nothing. With `--until-peers` it answers when so many are available, or when patience ends.
+
+use std::time::Duration;
+
+use clap::Args;
+
+use super::Context;
+use super::failure::{DONE, Failure, PENDING};
+use super::peers::host_port;
+use super::sent::time;
+use super::terminal::{line, print};
+use super::words::duration;
+use crate::control::api::Status;
+
+/// Between two looks (guess: less than anyone notices, and nothing to the node).
+const LOOK: Duration = Duration::from_millis(50);
+
+#[derive(Debug, Args)]
+pub(super) struct StatusArgs {
+    /// Wait until so many others are available
+    #[arg(long, value_name = "N")]
+    until_peers: Option<usize>,
+    /// How long to wait: 30s, 5m, 2h, 1d
+    #[arg(long, value_name = "D", value_parser = duration, requires = "until_peers")]
+    timeout: Option<Duration>,
+}
+
+pub(super) async fn execute(args: StatusArgs, context: &Context) -> Result<u8, Failure> {
+    let began = tokio::time::Instant::now();
+    let (status, enough) = loop {
+        let status: Status = context.client.get("/v1/status").await?;
+        let enough = args.until_peers.is_none_or(|wanted| status.peers.available >= wanted);
+        if enough || args.timeout.is_some_and(|patience| began.elapsed() >= patience) {
+            break (status, enough);
+        }
+        tokio::time::sleep(LOOK).await;
+    };
+    if context.json {
+        context.document(&status)?;
+    } else {
+        print(&shown(&status))?;
+    }
+    if enough {
+        return Ok(DONE);
+    }
+    let wanted = args.until_peers.unwrap_or_default();
+    Err(Failure::new(PENDING, format!("{} of {wanted} peers are available", status.peers.available))
+        .next("to reach a node that is not found by itself: node connect HOST"))
+}
+
+fn shown(status: &Status) -> String {
+    let tail = status.peer.id.get(status.peer.id.len().saturating_sub(8)..).unwrap_or_default();
+    let open = if status.open { "open: anyone on this LAN may join" } else { "closed: only with its key" };
+    let mut text = format!("{}@{tail}  swarm \"{}\" ({open})\n", line(&status.peer.name), line(&status.swarm));
+    for address in &status.addresses {
+        text += &format!("  address  {}\n", line(&host_port(address)));
+    }
+    let unread = if status.letters.unread > 0 { format!(" ({} not read)", status.letters.unread) } else { String::new() };
+    let waiting = if status.letters.waiting > 0 { format!(" ({} not delivered yet)", status.letters.waiting) } else { String::new() };
+    text += &format!("  peers    {} available, {} known\n", status.peers.available, status.peers.known);
+    text += &format!("  letters  {} received{unread}, {} sent{waiting}\n", status.letters.inbox, status.letters.sent);
+    if !status.available {
+        text += "  signals  not available: letters wait with their authors; end it with: node available yes\n";
+    }
+    if status.inactive {
+        text += "  signals  inactive: letters may not be read soon; end it with: node inactive no\n";
+    }
+    let low = if status.disk.low { ": too little, nothing new is accepted" } else { "" };
+    text += &format!("  disk     {} used, {} free{low}\n", size(status.disk.database_bytes), size(status.disk.free_bytes));
+    text += &format!("  data     {}\n", line(&status.data_dir));
+    text + &format!("  running  {} since {}\n", status.version, time(&status.started_at))
+}
+
+fn size(bytes: u64) -> String {
+    match bytes {
+        0..1_024 => format!("{bytes} B"),
+        1_024..1_048_576 => format!("{} KiB", bytes / 1_024),
+        1_048_576..1_073_741_824 => format!("{} MiB", bytes / 1_048_576),
+        _ => format!("{:.1} GiB", bytes as f64 / 1_073_741_824.0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::api::{Disk, LetterCounts, Me, PeerCounts};
+
+    #[test]
+    fn a_status_says_what_is_out_of_the_ordinary() {
+        let mut status = Status {
+            peer: Me { id: "12D3KooWKx9Ta7f3".to_owned(), name: "markus".to_owned() },
+            swarm: "lan".to_owned(),
+            open: true,
+            addresses: vec!["/ip4/192.168.1.17/tcp/6174".to_owned()],
+            peers: PeerCounts { available: 1, known: 2 },
+            dispatcher: None,
+            epoch: "1".to_owned(),
+            version: "0.1.0".to_owned(),
+            available: true,
+            inactive: false,
+            letters: LetterCounts { inbox: 3, unread: 0, sent: 4, waiting: 0, waiting_bytes: 0 },
+            disk: Disk { low: false, database_bytes: 2 << 20, free_bytes: 3 << 30 },
+            data_dir: "/d".to_owned(),
+            started_at: "1970-01-01T00:00:00.000Z".to_owned(),
+            boot: 1,
+        };
+        assert_eq!(
+            shown(&status),
+            "markus@Kx9Ta7f3  swarm \"lan\" (open: anyone on this LAN may join)\n  \
+             address  192.168.1.17:6174\n  \
+             peers    1 available, 2 known\n  \
+             letters  3 received, 4 sent\n  \
+             disk     2 MiB used, 3.0 GiB free\n  \
+             data     /d\n  \
+             running  0.1.0 since 1970-01-01\n"
+        );
+        status.available = false;
+        status.disk.low = true;
+        status.letters.waiting = 2;
+        let text = shown(&status);
+        assert!(text.contains("not available:") && text.contains("too little") && text.contains("(2 not delivered yet)"), "{text}");
+    }
+}

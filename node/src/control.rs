@@ -1,0 +1,21 @@
+//! The HTTP API on the node's unix socket, and the client that speaks to it.
+//! Knows nothing of redb or libp2p: the node is reached through one [`desk::Desk`]. Only the node's own user gets an answer.
+
+pub mod address;
+pub mod api;
+mod batch;
+pub mod client;
+pub mod desk;
+mod events;
+mod extract;
+mod json;
+mod names;
+pub mod problem;
+mod read;
+pub mod server;
+pub mod socket;
+pub mod time;
+mod write;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,342 @@
+//! What the API says and hears, as types (DESIGN 10.2).
+//! Knows nothing of redb or libp2p. Listed fields are always there, unknown is null, and every word is from a closed set.
+
+use serde::{Deserialize, Serialize};
+
+pub use super::json::{Content, NewLetter};
+
+/// Letters or peers of a page if nothing else is asked for …
+pub const PAGE: usize = 100;
+/// … and at most.
+pub const PAGE_MAX: usize = 1_000;
+
+/// What this node is and sees.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// The node itself.
+    pub peer: Me,
+    /// The swarm's name.
+    pub swarm: String,
+    /// Anyone on this network may join.
+    pub open: bool,
+    /// Multiaddrs by which it is reached.
+    pub addresses: Vec<String>,
+    /// How many others there are.
+    pub peers: PeerCounts,
+    /// The elected dispatcher; none yet.
+    pub dispatcher: Option<serde_json::Value>,
+    /// The node's unbroken memory.
+    pub epoch: String,
+    /// Of the program.
+    pub version: String,
+    /// Signals that letters and tasks are welcome.
+    pub available: bool,
+    /// Signals that letters may not be read soon.
+    pub inactive: bool,
+    /// Letters here.
+    pub letters: LetterCounts,
+    /// Room.
+    pub disk: Disk,
+    /// Where the node keeps its things.
+    pub data_dir: String,
+    /// When the node started.
+    pub started_at: String,
+    /// How often it was started.
+    pub boot: u64,
+}
+
+/// A node itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Me {
+    /// Its key.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+}
+
+/// How many other peers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeerCounts {
+    /// Here, and they take letters.
+    pub available: usize,
+    /// Ever heard of.
+    pub known: usize,
+}
+
+/// How many letters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LetterCounts {
+    /// To this node.
+    pub inbox: u64,
+    /// Of these, not read.
+    pub unread: u64,
+    /// Of this node.
+    pub sent: u64,
+    /// Of these, not yet receipted by all.
+    pub waiting: u64,
+    /// Bytes that wait for receipts.
+    pub waiting_bytes: u64,
+}
+
+/// Room on the disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Disk {
+    /// Below the reserve: nothing new is accepted.
+    pub low: bool,
+    /// Size of the database.
+    pub database_bytes: u64,
+    /// Free where it is.
+    pub free_bytes: u64,
+}
+
+/// Another peer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Peer {
+    /// Its key.
+    pub id: String,
+    /// As it is called.
+    pub name: String,
+    /// Here, and it takes letters.
+    pub available: bool,
+    /// It signals that it may not read soon.
+    pub inactive: bool,
+    /// A connection is up and it was heard lately.
+    pub connected: bool,
+    /// Multiaddrs of it.
+    pub addresses: Vec<String>,
+    /// When anyone in reach first heard of it.
+    pub first_seen_at: String,
+    /// When anyone in reach last heard it.
+    pub last_seen_at: String,
+    /// What it offers; nothing yet.
+    pub services: Vec<String>,
+}
+
+/// An envelope as people and programs see it (DESIGN 3.1).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Envelope {
+    /// Names the letter.
+    pub id: String,
+    /// What the payload is.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// Who wrote it.
+    pub author: String,
+    /// The author's key.
+    pub author_id: String,
+    /// To whom.
+    pub recipients: Vec<String>,
+    /// Their keys; null while nobody of that name is known.
+    pub recipient_ids: Vec<Option<String>>,
+    /// The content.
+    pub payload: serde_json::Value,
+    /// When it was written, by its author's clock.
+    pub timestamp: String,
+    /// The letter it answers.
+    pub in_reply_to: Option<String>,
+}
+
+/// A letter of this node.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Letter {
+    /// What was written.
+    #[serde(flatten)]
+    pub envelope: Envelope,
+    /// Every recipient's node has signed for it.
+    pub delivered: bool,
+    /// How far each copy got.
+    pub deliveries: Vec<Delivery>,
+}
+
+/// How far one copy got.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Delivery {
+    /// The recipient.
+    pub to: String,
+    /// Its key; null while nobody of that name is known.
+    pub to_id: Option<String>,
+    /// The rung.
+    pub state: State,
+    /// Other machines that have acknowledged a flushed copy …
+    pub held_by: u32,
+    /// … of so many that were asked for one.
+    pub of: u32,
+    /// When the rung was learned.
+    pub confirmed_at: Option<String>,
+    /// Why it is not delivered; null if it is.
+    pub why: Option<Why>,
+    /// Nothing is left to be done for it: it was signed for, or given up.
+    #[serde(rename = "final")]
+    pub done: bool,
+}
+
+/// The rungs, lowest first; `parked` is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// It waits for its author to decide.
+    Parked,
+    /// On this machine's disk.
+    Accepted,
+    /// On other machines' disks too.
+    Held,
+    /// The recipient's node has signed for it.
+    Delivered,
+    /// And it was read.
+    Read,
+}
+
+/// Why a copy is not delivered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Why {
+    /// The recipient was here before and is not now.
+    Away,
+    /// The recipient's key is known, and nothing else of it.
+    NeverMet,
+    /// The recipient signals that it takes no letters now.
+    NotAvailable,
+    /// Nobody of that name is known: it waits for the first.
+    NameNotKnown,
+    /// The recipient is here; its receipt is awaited.
+    AwaitingReceipt,
+}
+
+/// A letter to this node.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct InboxEntry {
+    /// What was written.
+    #[serde(flatten)]
+    pub envelope: Envelope,
+    /// Its number here.
+    pub n: u64,
+    /// Letters of its author missing before it.
+    pub missing_before: u64,
+    /// When it was committed here.
+    pub received_at: String,
+    /// When it was read.
+    pub read_at: Option<String>,
+}
+
+/// Letters that were read, by id or by number.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MarkRead {
+    /// Ids, or unique beginnings of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ids: Vec<String>,
+    /// Numbers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub n: Vec<u64>,
+}
+
+/// Someone to reach.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Connect {
+    /// `HOST`, `HOST:PORT` or a multiaddr.
+    pub address: String,
+}
+
+/// Someone reached.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Connected {
+    /// The address that was tried.
+    pub address: String,
+    /// Who is there.
+    pub reached: String,
+}
+
+/// What this node signals; what is left out stays.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Presence {
+    /// Letters and tasks are welcome.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub available: Option<bool>,
+    /// Letters may not be read soon.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inactive: Option<bool>,
+}
+
+/// What this node is called from now on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rename {
+    /// The name.
+    pub name: String,
+}
+
+/// The node stops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stopping {
+    /// Always true.
+    pub stopping: bool,
+}
+
+/// A line of the answer to a batch: the letter's id.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BatchAccepted {
+    /// Names the letter.
+    pub id: String,
+}
+
+/// One entry of the node's own record, as `/v1/events` tells it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Event {
+    /// Its sequence; the id of the event.
+    pub seq: u64,
+    /// The chain it stands in.
+    pub chain: String,
+    /// When, by the node's clock.
+    pub time: String,
+    /// What happened.
+    #[serde(flatten)]
+    pub what: What,
+}
+
+/// What happens; the name of the event is the value of `what`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "what", rename_all = "snake_case")]
+#[allow(missing_docs)] // The fields say what they are; a letter's numbers are those between two peers.
+pub enum What {
+    Started { boot: u64, epoch: String },
+    Stopped,
+    EpochMinted { old: String, new: String },
+    PeerCame { peer: String, peer_id: String },
+    PeerLeft { peer: String, peer_id: String },
+    PeerRenamed { peer: String, peer_id: String, old: String },
+    NameOnNewKey { name: String, old_id: String, new_id: String },
+    Signalled { available: bool, inactive: bool },
+    LetterAccepted { letter: String, to_ids: Vec<String> },
+    LettersDelivered { to: String, to_id: String, epoch: String, first: u64, last: u64, letters: Vec<String>, more: bool },
+    LettersRead { by: String, by_id: String, epoch: String, first: u64, last: u64, letters: Vec<String>, more: bool },
+    LettersTaken { author: String, author_id: String, epoch: String, first: u64, last: u64 },
+    LettersShown { first_n: u64, last_n: u64 },
+    Refused { cause: String, count: u64 },
+    Gap { after: u64, next: u64 },
+}
+
+impl What {
+    /// The name of the event.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            What::Started { .. } => "started",
+            What::Stopped => "stopped",
+            What::EpochMinted { .. } => "epoch_minted",
+            What::PeerCame { .. } => "peer_came",
+            What::PeerLeft { .. } => "peer_left",
+            What::PeerRenamed { .. } => "peer_renamed",
+            What::NameOnNewKey { .. } => "name_on_new_key",
+            What::Signalled { .. } => "signalled",
+            What::LetterAccepted { .. } => "letter_accepted",
+            What::LettersDelivered { .. } => "letters_delivered",
+            What::LettersRead { .. } => "letters_read",
+            What::LettersTaken { .. } => "letters_taken",
+            What::LettersShown { .. } => "letters_shown",
+            What::Refused { .. } => "refused",
+            What::Gap { .. } => "gap",
+        }
+    }
+}

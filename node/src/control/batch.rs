@@ -1,0 +1,203 @@
+//! Many letters in one request: a line in, a line out, in order, for as long as it takes.
+//! Knows nothing of what a letter is for. At most [`IN_FLIGHT`] letters wait for their answer; one bad line harms no other.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::io::Write as _;
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::http::{HeaderValue, header};
+use axum::response::Response;
+use bytes::{Bytes, BytesMut};
+use futures::stream;
+use http_body_util::BodyExt;
+use protocol::{Answer, Command};
+use tokio::sync::{mpsc, oneshot};
+
+use super::api::NewLetter;
+use super::desk::{Ask, Desk};
+use super::extract::{self, BODY_MAX, Params};
+use super::problem::{Code, Problem};
+use super::read::Nothing;
+
+/// Letters that wait for their answer at once (guess: several commits' worth).
+pub(super) const IN_FLIGHT: usize = 1024;
+/// Bytes of a piece of the answer.
+const PIECE: usize = 64 * 1024;
+/// Pieces that wait for a client that writes all before it reads: 8 MiB, or 250,000 ids.
+const PIECES: usize = 128;
+
+pub(super) async fn letters(State(desk): State<Arc<Desk>>, _: Params<Nothing>, request: Request) -> Result<Response, Problem> {
+    extract::demand_type(request.headers(), &["application/x-ndjson", "application/jsonl"])?;
+    let (out, pieces) = mpsc::channel::<Bytes>(PIECES);
+    tokio::spawn(Batch { desk, out, waiting: VecDeque::new(), answer: BytesMut::new(), line: 0 }.run(request.into_body()));
+    let pieces = stream::unfold(pieces, |mut pieces| async move { pieces.recv().await.map(|piece| (Ok::<_, Infallible>(piece), pieces)) });
+    let mut response = Response::new(axum::body::Body::from_stream(pieces));
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson"));
+    Ok(response)
+}
+
+struct Batch {
+    desk: Arc<Desk>,
+    out: mpsc::Sender<Bytes>,
+    waiting: VecDeque<Waiting>,
+    answer: BytesMut,
+    line: u64,
+}
+
+/// What one line comes to.
+enum Waiting {
+    Asked(u64, oneshot::Receiver<Answer>),
+    Known(Box<Problem>),
+}
+
+/// The client has gone. What was accepted stays accepted.
+struct Gone;
+
+impl Batch {
+    async fn run(mut self, mut body: axum::body::Body) {
+        let mut unread = BytesMut::new();
+        let mut open = true;
+        while open || !self.waiting.is_empty() {
+            let done = tokio::select! {
+                biased;
+                answer = next(&mut self.waiting), if !self.waiting.is_empty() => {
+                    self.note(answer);
+                    self.settle().await
+                }
+                frame = body.frame(), if open && self.waiting.len() < IN_FLIGHT => match frame {
+                    Some(Ok(frame)) => match frame.into_data() {
+                        Ok(data) => {
+                            unread.extend_from_slice(&data);
+                            self.lines(&mut unread).await
+                        }
+                        Err(_) => Ok(()),
+                    },
+                    // A client that breaks off in the middle of a line has not said that line.
+                    Some(Err(_)) => {
+                        open = false;
+                        Ok(())
+                    }
+                    None => {
+                        open = false;
+                        let last = unread.split();
+                        self.line(&last).await
+                    }
+                }
+            };
+            if done.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Takes all whole lines.
+    async fn lines(&mut self, unread: &mut BytesMut) -> Result<(), Gone> {
+        while let Some(end) = unread.iter().position(|byte| *byte == b'\n') {
+            let line = unread.split_to(end + 1);
+            self.line(line.trim_ascii_end()).await?;
+        }
+        if unread.len() > BODY_MAX {
+            let problem = Problem::new(Code::TooLarge, format!("a line has at most {BODY_MAX} bytes")).line(self.line + 1);
+            self.waiting.push_back(Waiting::Known(Box::new(problem.hint("this line and what follows it was not sent"))));
+            while !self.waiting.is_empty() {
+                let answer = next(&mut self.waiting).await;
+                self.note(answer);
+            }
+            self.flush().await?;
+            return Err(Gone);
+        }
+        Ok(())
+    }
+
+    async fn line(&mut self, text: &[u8]) -> Result<(), Gone> {
+        self.line += 1;
+        if text.trim_ascii().is_empty() {
+            return Ok(());
+        }
+        // One frame holds many lines: their answers are taken here, or none would be until it is read to its end.
+        while self.waiting.len() >= IN_FLIGHT {
+            let answer = next(&mut self.waiting).await;
+            self.note(answer);
+            self.settle().await?;
+        }
+        let command = serde_json::from_slice::<NewLetter<'_>>(text)
+            .map_err(|error| Problem::malformed(error.to_string()))
+            .and_then(|letter| letter.command(None).map_err(|error| Problem::new(Code::BadName, error.to_string())));
+        match command {
+            Ok(letter) => {
+                let (reply, answer) = oneshot::channel();
+                let sent = self.desk.asks.send(Ask::Command { command: Command::Send(letter), reply }).await;
+                self.waiting.push_back(match sent {
+                    Ok(()) => Waiting::Asked(self.line, answer),
+                    Err(_) => Waiting::Known(Box::new(Problem::stopping().line(self.line))),
+                });
+            }
+            Err(problem) => self.waiting.push_back(Waiting::Known(Box::new(problem.line(self.line)))),
+        }
+        Ok(())
+    }
+
+    /// Takes what else is answered already, then lets it go: many answers of one commit leave in one piece.
+    async fn settle(&mut self) -> Result<(), Gone> {
+        loop {
+            if self.answer.len() >= PIECE {
+                self.flush().await?;
+            }
+            let answer = match self.waiting.front_mut() {
+                None => break,
+                Some(Waiting::Known(_)) => None,
+                Some(Waiting::Asked(_, receiver)) => match receiver.try_recv() {
+                    Ok(answer) => Some(Ok(answer)),
+                    Err(oneshot::error::TryRecvError::Empty) => break,
+                    Err(oneshot::error::TryRecvError::Closed) => Some(Err(())),
+                },
+            };
+            let first = self.waiting.pop_front();
+            self.note(match (first, answer) {
+                (Some(Waiting::Asked(line, _)), Some(answer)) => outcome(line, answer),
+                (Some(Waiting::Known(problem)), _) => Err(problem),
+                _ => break,
+            });
+        }
+        self.flush().await
+    }
+
+    fn note(&mut self, answer: Result<protocol::LetterId, Box<Problem>>) {
+        use bytes::BufMut as _;
+        let mut out = (&mut self.answer).writer();
+        // Writing into memory does not fail.
+        let _ = match answer {
+            Ok(letter) => writeln!(out, "{{\"id\":\"{letter}\"}}"),
+            Err(problem) => serde_json::to_writer(&mut out, &problem).map_err(Into::into).and_then(|()| writeln!(out)),
+        };
+    }
+
+    async fn flush(&mut self) -> Result<(), Gone> {
+        if self.answer.is_empty() {
+            return Ok(());
+        }
+        self.out.send(self.answer.split().freeze()).await.map_err(|_| Gone)
+    }
+}
+
+/// The outcome of the oldest line. Cancel-safe: it is taken off only when it is known.
+async fn next(waiting: &mut VecDeque<Waiting>) -> Result<protocol::LetterId, Box<Problem>> {
+    let outcome = match waiting.front_mut() {
+        Some(Waiting::Asked(line, answer)) => outcome(*line, answer.await.map_err(|_| ())),
+        Some(Waiting::Known(problem)) => Err(problem.clone()),
+        None => Err(Box::new(Problem::stopping())),
+    };
+    waiting.pop_front();
+    outcome
+}
+
+fn outcome(line: u64, answer: Result<Answer, ()>) -> Result<protocol::LetterId, Box<Problem>> {
+    match answer {
+        Ok(Answer::Accepted { letter, .. }) => Ok(letter),
+        Ok(Answer::Refused(refusal)) => Err(Box::new(Problem::from(refusal).line(line))),
+        Ok(Answer::Done) => Err(Box::new(Problem::new(Code::Internal, "the letter was not answered as one").line(line))),
+        Err(()) => Err(Box::new(Problem::stopping().line(line))),
+    }
+}

@@ -1,0 +1,182 @@
+//! What the doors may ask of the node, and what they are shown.
+//! Knows nothing of HTTP. Everything here is a question or a view; nothing can change the node but a [`Command`].
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use protocol::segment::Entry;
+use protocol::{Answer, Command, Epoch, LetterId, Notice, PeerId, Status, Timestamp};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
+
+pub use crate::store::{Delivery, InboxLetter, InboxQuery, SentView, State};
+use crate::store::{ReadError, Reader};
+
+/// What the doors may ask of the node.
+#[derive(Clone)]
+pub struct Desk {
+    /// To the driver, which waits for nobody but the disk.
+    pub asks: mpsc::Sender<Ask>,
+    /// Reads from the disk.
+    pub shelf: Arc<dyn Shelf>,
+    /// The sequence of the next entry of the record; changes with each commit.
+    pub watch: watch::Receiver<u64>,
+    /// News that is not durable.
+    pub notices: broadcast::Sender<Notice>,
+    /// What does not change while the node runs.
+    pub about: About,
+}
+
+/// What does not change while the node runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct About {
+    /// Of this program.
+    pub version: String,
+    /// The swarm's name.
+    pub swarm: String,
+    /// Anyone on this network may join.
+    pub open: bool,
+    /// Where the node keeps its things.
+    pub data_dir: PathBuf,
+    /// When it started.
+    pub started: Timestamp,
+}
+
+/// One question to the node.
+#[derive(Debug)]
+pub enum Ask {
+    /// For the peer itself.
+    Command {
+        /// What.
+        command: Command,
+        /// Takes the answer, once it is durable.
+        reply: oneshot::Sender<Answer>,
+    },
+    /// What the peer knows.
+    Status(oneshot::Sender<Status>),
+    /// Try to reach somebody.
+    Connect {
+        /// A multiaddr.
+        address: String,
+        /// Who was reached there, or why nobody was.
+        reply: oneshot::Sender<Result<String, String>>,
+    },
+    /// Stop in order.
+    Stop,
+}
+
+/// Reads from the disk; each call blocks. A trait only so that the doors are tested without a database.
+pub trait Shelf: Send + Sync {
+    /// Letters of the inbox: ascending by `n`, or descending if the newest are asked for.
+    ///
+    /// # Errors
+    /// The disk cannot be read; in words.
+    fn inbox(&self, query: &InboxQuery) -> Result<Vec<InboxLetter>, String>;
+    /// Letters of the inbox whose id begins so.
+    ///
+    /// # Errors
+    /// The disk cannot be read; in words.
+    fn inbox_by_id(&self, prefix: &str) -> Result<Vec<InboxLetter>, String>;
+    /// The letter with this number in the inbox.
+    ///
+    /// # Errors
+    /// The disk cannot be read; in words.
+    fn inbox_n(&self, n: u64) -> Result<Option<InboxLetter>, String>;
+    /// Letters of this node with a greater `k`, ascending; or the newest, descending.
+    ///
+    /// # Errors
+    /// The disk cannot be read; in words.
+    fn sent(&self, after_k: u64, limit: usize, newest: bool) -> Result<Vec<SentView>, String>;
+    /// Letters of this node whose id begins so.
+    ///
+    /// # Errors
+    /// The disk cannot be read; in words.
+    fn sent_by_id(&self, prefix: &str) -> Result<Vec<SentView>, String>;
+    /// The letter of this node with this number.
+    ///
+    /// # Errors
+    /// The disk cannot be read; in words.
+    fn sent_k(&self, k: u64) -> Result<Option<SentView>, String>;
+    /// Entries of this node's record with a greater sequence: (sequence, chain, entry), ascending.
+    ///
+    /// # Errors
+    /// The disk cannot be read; in words.
+    fn entries(&self, after_seq: u64, limit: usize) -> Result<Vec<(u64, u64, Entry)>, String>;
+    /// How much there is.
+    ///
+    /// # Errors
+    /// The disk cannot be read; in words.
+    fn counts(&self) -> Result<Counts, String>;
+    /// Ids of the letters to this peer with these numbers, in order.
+    ///
+    /// # Errors
+    /// The disk cannot be read; in words.
+    fn delivered_ids(&self, peer: &PeerId, epoch: Epoch, first: u64, last: u64, limit: usize) -> Result<Vec<LetterId>, String>;
+}
+
+/// How much there is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Letters of the inbox …
+    pub inbox: u64,
+    /// … and how many of them are not read.
+    pub unread: u64,
+    /// Letters of this node.
+    pub sent: u64,
+    /// Size of the database file.
+    pub database_bytes: u64,
+    /// Bytes free where it is.
+    pub free_bytes: u64,
+}
+
+/// The disk itself. Pages of the newest are turned round: the disk tells them ascending, the doors show them descending.
+impl Shelf for Reader {
+    fn inbox(&self, query: &InboxQuery) -> Result<Vec<InboxLetter>, String> {
+        let mut found = words(Reader::inbox(self, query))?;
+        if query.newest {
+            found.reverse();
+        }
+        Ok(found)
+    }
+
+    fn inbox_by_id(&self, prefix: &str) -> Result<Vec<InboxLetter>, String> {
+        words(Reader::inbox_by_id(self, prefix))
+    }
+
+    fn inbox_n(&self, n: u64) -> Result<Option<InboxLetter>, String> {
+        words(Reader::inbox_n(self, n))
+    }
+
+    fn sent(&self, after_k: u64, limit: usize, newest: bool) -> Result<Vec<SentView>, String> {
+        let mut found = words(Reader::sent(self, after_k, limit, newest))?;
+        if newest {
+            found.reverse();
+        }
+        Ok(found)
+    }
+
+    fn sent_by_id(&self, prefix: &str) -> Result<Vec<SentView>, String> {
+        words(Reader::sent_by_id(self, prefix))
+    }
+
+    fn sent_k(&self, k: u64) -> Result<Option<SentView>, String> {
+        words(Reader::sent_k(self, k))
+    }
+
+    fn entries(&self, after_seq: u64, limit: usize) -> Result<Vec<(u64, u64, Entry)>, String> {
+        words(Reader::entries(self, after_seq, limit))
+    }
+
+    fn counts(&self) -> Result<Counts, String> {
+        let counts = words(Reader::counts(self))?;
+        let free_bytes = counts.room.map_or(0, |room| room.free);
+        Ok(Counts { inbox: counts.inbox, unread: counts.unread, sent: counts.sent, database_bytes: counts.database_bytes, free_bytes })
+    }
+
+    fn delivered_ids(&self, peer: &PeerId, epoch: Epoch, first: u64, last: u64, limit: usize) -> Result<Vec<LetterId>, String> {
+        words(Reader::delivered_ids(self, *peer, epoch, first, last, limit))
+    }
+}
+
+fn words<T>(result: Result<T, ReadError>) -> Result<T, String> {
+    result.map_err(|error| error.to_string())
+}

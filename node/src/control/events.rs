@@ -1,0 +1,177 @@
+//! The record of this node as it grows: server-sent events.
+//! Buffers nothing: it reads by cursor from the disk, as fast as its reader. Sequences increase; what is gone is said as `gap`.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::http::HeaderMap;
+use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::{IntoResponse, Response};
+use futures::stream;
+use protocol::segment::{self, Entry};
+use protocol::{Epoch, PeerId};
+use serde::Deserialize;
+use tokio::sync::watch;
+
+use super::api;
+use super::desk::{Desk, Shelf};
+use super::extract::{self, Params};
+use super::names::Names;
+use super::problem::Problem;
+use super::time::rfc3339;
+
+/// Entries read from the disk at once.
+const READ: usize = 256;
+/// Ids named with an event; more are said by its numbers.
+const IDS: usize = 1_000;
+/// Silence after which a comment is sent, so that either side learns of a dead other (DESIGN 10.2).
+const ALIVE: Duration = Duration::from_secs(15);
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct EventsParams {
+    after: Option<u64>,
+}
+
+pub(super) async fn events(
+    State(desk): State<Arc<Desk>>,
+    headers: HeaderMap,
+    Params(params): Params<EventsParams>,
+) -> Result<Response, Problem> {
+    let last = headers.get("last-event-id").map(|id| id.to_str().ok().and_then(|id| id.trim().parse().ok()));
+    let after = match last {
+        Some(None) => return Err(Problem::malformed("Last-Event-ID is the id of an event")),
+        Some(last) => last,
+        None => params.after,
+    };
+    let mut watch = desk.watch.clone();
+    let now = watch.borrow_and_update().saturating_sub(1);
+    let reader = Reader { after: after.unwrap_or(now), watch, desk, ready: VecDeque::new() };
+    let events = stream::unfold(reader, |mut reader| async move { reader.next().await.map(|event| (Ok::<_, Infallible>(event), reader)) });
+    Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(ALIVE)).into_response())
+}
+
+struct Reader {
+    desk: Arc<Desk>,
+    watch: watch::Receiver<u64>,
+    /// The last sequence read.
+    after: u64,
+    ready: VecDeque<Event>,
+}
+
+impl Reader {
+    /// None ends the stream: the node stops, or its disk cannot be read. The reader may resume.
+    async fn next(&mut self) -> Option<Event> {
+        loop {
+            if let Some(event) = self.ready.pop_front() {
+                return Some(event);
+            }
+            let next = *self.watch.borrow_and_update();
+            if self.after >= next.max(1) {
+                // The record is shorter than its reader remembers: another one, from a backup.
+                self.gap(next.saturating_sub(1), next);
+            } else if self.after + 1 < next {
+                self.read().await.ok()?;
+            } else {
+                self.watch.changed().await.ok()?;
+            }
+        }
+    }
+
+    async fn read(&mut self) -> Result<(), Problem> {
+        let after = self.after;
+        let entries = extract::shelf(&self.desk, move |shelf| {
+            let entries = shelf.entries(after, READ)?;
+            entries.into_iter().map(|(seq, chain, entry)| Ok((seq, chain, ids(shelf, &entry)?, entry))).collect::<Result<Vec<_>, String>>()
+        });
+        let entries = entries.await?;
+        if entries.is_empty() {
+            // The commit was told before it can be read: the next one will bring it along.
+            return self.watch.changed().await.map_err(|_| Problem::stopping());
+        }
+        let status = extract::status(&self.desk).await?;
+        let names = Names::new(&status);
+        for (seq, chain, letters, entry) in entries {
+            if seq > self.after + 1 {
+                self.gap(seq - 1, seq);
+            }
+            self.after = seq;
+            let event = api::Event { seq, chain: chain.to_string(), time: rfc3339(entry.time), what: shown(&names, &entry, letters) };
+            self.push(&event);
+        }
+        Ok(())
+    }
+
+    fn gap(&mut self, after: u64, next: u64) {
+        let what = api::What::Gap { after: self.after, next };
+        self.after = after;
+        self.push(&api::Event { seq: after, chain: String::new(), time: rfc3339(super::time::now()), what });
+    }
+
+    fn push(&mut self, event: &api::Event) {
+        let data = serde_json::to_string(event).expect("an event is texts and numbers");
+        self.ready.push_back(Event::default().id(event.seq.to_string()).event(event.what.name()).data(data));
+    }
+}
+
+/// The letters an entry is about, if they are this node's own.
+fn ids(shelf: &dyn Shelf, entry: &Entry) -> Result<Vec<String>, String> {
+    let (peer, epoch, first, last): (&PeerId, Epoch, u64, u64) = match &entry.what {
+        segment::What::LettersDelivered { to, epoch, first, last } => (to, *epoch, *first, *last),
+        segment::What::LettersRead { by, epoch, first, last } => (by, *epoch, *first, *last),
+        _ => return Ok(Vec::new()),
+    };
+    Ok(shelf.delivered_ids(peer, epoch, first, last, IDS)?.iter().map(ToString::to_string).collect())
+}
+
+fn shown(names: &Names<'_>, entry: &Entry, letters: Vec<String>) -> api::What {
+    use segment::What;
+    let more = |first: u64, last: u64, letters: &[String]| last.saturating_sub(first) >= letters.len() as u64;
+    match &entry.what {
+        What::Started { boot, epoch } => api::What::Started { boot: *boot, epoch: epoch.to_string() },
+        What::Stopped => api::What::Stopped,
+        What::EpochMinted { old, new } => api::What::EpochMinted { old: old.to_string(), new: new.to_string() },
+        What::PeerCame { peer, name } => api::What::PeerCame { peer: name.to_string(), peer_id: peer.to_string() },
+        What::PeerLeft { peer } => api::What::PeerLeft { peer: names.of(peer), peer_id: peer.to_string() },
+        What::PeerRenamed { peer, old, new } => {
+            api::What::PeerRenamed { peer: new.to_string(), peer_id: peer.to_string(), old: old.to_string() }
+        }
+        What::NameOnNewKey { name, old, new } => {
+            api::What::NameOnNewKey { name: name.to_string(), old_id: old.to_string(), new_id: new.to_string() }
+        }
+        What::Signalled { available, inactive } => api::What::Signalled { available: *available, inactive: *inactive },
+        What::LetterAccepted { letter, to } => {
+            api::What::LetterAccepted { letter: letter.to_string(), to_ids: to.iter().map(|(peer, _)| peer.to_string()).collect() }
+        }
+        What::LettersDelivered { to, epoch, first, last } => api::What::LettersDelivered {
+            to: names.of(to),
+            to_id: to.to_string(),
+            epoch: epoch.to_string(),
+            first: *first,
+            last: *last,
+            more: more(*first, *last, &letters),
+            letters,
+        },
+        What::LettersRead { by, epoch, first, last } => api::What::LettersRead {
+            by: names.of(by),
+            by_id: by.to_string(),
+            epoch: epoch.to_string(),
+            first: *first,
+            last: *last,
+            more: more(*first, *last, &letters),
+            letters,
+        },
+        What::LettersTaken { author, epoch, first, last } => api::What::LettersTaken {
+            author: names.of(author),
+            author_id: author.to_string(),
+            epoch: epoch.to_string(),
+            first: *first,
+            last: *last,
+        },
+        What::LettersShown { first, last } => api::What::LettersShown { first_n: *first, last_n: *last },
+        What::Refused { cause, count } => api::What::Refused { cause: cause.clone(), count: *count },
+    }
+}

@@ -1,0 +1,249 @@
+//! Errors as the API says them: `application/problem+json` (RFC 9457).
+//! Knows nothing of routes. Every problem says what happened, that nothing was kept where that is so, and what to do next.
+
+use axum::body::Body;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use protocol::Refusal;
+use serde::{Deserialize, Serialize};
+
+/// What went wrong, for a reader of any kind.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "Document", from = "Document")]
+pub struct Problem {
+    /// The kind, for programs.
+    pub code: Code,
+    /// What happened this time.
+    pub detail: String,
+    /// What to do next.
+    pub hint: Option<String>,
+    /// What may have been meant.
+    pub candidates: Vec<String>,
+    /// The line of a batch, from 1.
+    pub line: Option<u64>,
+}
+
+/// As RFC 9457 has it: type, title and status follow from the code.
+#[derive(Serialize, Deserialize)]
+struct Document {
+    #[serde(rename = "type")]
+    kind: String,
+    title: String,
+    status: u16,
+    detail: String,
+    code: Code,
+    hint: Option<String>,
+    candidates: Vec<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    line: Option<u64>,
+}
+
+impl From<Problem> for Document {
+    fn from(problem: Problem) -> Document {
+        let Problem { code, detail, hint, candidates, line } = problem;
+        let kind = format!("urn:swarm:problem:{}", code.word());
+        Document { kind, title: code.title().to_owned(), status: code.status(), detail, code, hint, candidates, line }
+    }
+}
+
+impl From<Document> for Problem {
+    fn from(document: Document) -> Problem {
+        let Document { code, detail, hint, candidates, line, .. } = document;
+        Problem { code, detail, hint, candidates, line }
+    }
+}
+
+macro_rules! codes {
+    ($($(#[doc = $doc:literal])+ $code:ident = $word:literal, $status:literal, $title:literal;)+) => {
+        /// The kinds of problem.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+        pub enum Code { $($(#[doc = $doc])+ #[serde(rename = $word)] $code,)+ }
+
+        impl Code {
+            /// All of them.
+            pub const ALL: &'static [Code] = &[$(Code::$code),+];
+
+            /// The word in the API.
+            #[must_use]
+            pub fn word(self) -> &'static str {
+                match self { $(Code::$code => $word,)+ }
+            }
+
+            /// The HTTP status.
+            #[must_use]
+            pub fn status(self) -> u16 {
+                match self { $(Code::$code => $status,)+ }
+            }
+
+            fn title(self) -> &'static str {
+                match self { $(Code::$code => $title,)+ }
+            }
+        }
+    };
+}
+
+codes! {
+    /// Not JSON, an unknown or doubled field, a value of another kind.
+    Malformed = "malformed", 400, "the request is not understood";
+    /// An address that is none.
+    BadAddress = "bad_address", 400, "not an address";
+    /// A name that nobody can have.
+    BadName = "bad_name", 400, "not a name";
+    /// Nothing is there.
+    NoSuchRoute = "no_such_route", 404, "nothing is there";
+    /// Something is there, but not for this method.
+    MethodNotAllowed = "method_not_allowed", 405, "this method is not for that";
+    /// The body is not of the type the route takes.
+    UnsupportedMediaType = "unsupported_media_type", 415, "the body is of another type than expected";
+    /// The body took too long.
+    TooSlow = "too_slow", 408, "the request took too long";
+    /// Too many connections at once.
+    Busy = "busy", 503, "too many connections";
+    /// A letter to nobody.
+    NoRecipient = "no_recipient", 422, "no recipient";
+    /// A letter without content.
+    Empty = "empty", 422, "empty letter";
+    /// More recipients than allowed.
+    TooManyRecipients = "too_many_recipients", 422, "too many recipients";
+    /// More bytes than allowed.
+    TooLarge = "too_large", 413, "too large";
+    /// A type of envelope that is not for users.
+    KindNotWritable = "kind_not_writable", 422, "letters of this type cannot be written";
+    /// Nobody of that name is known.
+    UnknownPeer = "unknown_peer", 404, "unknown name";
+    /// Several of that name are known.
+    AmbiguousPeer = "ambiguous_peer", 409, "ambiguous name";
+    /// The only recipient is the node itself.
+    Yourself = "yourself", 422, "a letter to oneself";
+    /// No letter of that id or number.
+    UnknownLetter = "unknown_letter", 404, "unknown letter";
+    /// Several letters begin so.
+    AmbiguousLetter = "ambiguous_letter", 409, "ambiguous id";
+    /// Too much waits for receipts.
+    OutboxFull = "outbox_full", 503, "the outbox is full";
+    /// The disk is below its reserve.
+    DiskLow = "disk_low", 507, "the disk is almost full";
+    /// The idempotency key is empty or too long, or given twice.
+    BadKey = "bad_key", 400, "not an idempotency key";
+    /// The idempotency key belongs to another letter.
+    KeyReused = "key_reused", 409, "the key was used for another letter";
+    /// Nobody was reached there.
+    NotReached = "not_reached", 502, "nobody was reached";
+    /// The node is stopping.
+    Stopping = "stopping", 503, "the node is stopping";
+    /// The disk cannot be read.
+    Disk = "disk", 500, "the disk cannot be read";
+    /// The node is at fault.
+    Internal = "internal", 500, "the node is at fault";
+}
+
+impl Problem {
+    /// A problem of this kind.
+    #[must_use]
+    pub fn new(code: Code, detail: impl Into<String>) -> Problem {
+        Problem { code, detail: detail.into(), hint: None, candidates: Vec::new(), line: None }
+    }
+
+    /// What to do next.
+    #[must_use]
+    pub fn hint(self, hint: impl Into<String>) -> Problem {
+        Problem { hint: Some(hint.into()), ..self }
+    }
+
+    /// What may have been meant.
+    #[must_use]
+    pub fn candidates(self, candidates: Vec<String>) -> Problem {
+        Problem { candidates, ..self }
+    }
+
+    /// Which line of a batch it is about.
+    #[must_use]
+    pub fn line(self, line: u64) -> Problem {
+        Problem { line: Some(line), ..self }
+    }
+
+    /// A request that is not understood.
+    #[must_use]
+    pub fn malformed(detail: impl Into<String>) -> Problem {
+        Problem::new(Code::Malformed, detail)
+    }
+
+    /// The disk cannot be read.
+    #[must_use]
+    pub fn disk(error: impl Into<String>) -> Problem {
+        Problem::new(Code::Disk, error).hint("look at what the node itself says; if the disk is at fault, stop it and restore a backup")
+    }
+
+    /// The node does not answer any more.
+    #[must_use]
+    pub fn stopping() -> Problem {
+        Refusal::Leaving.into()
+    }
+}
+
+impl From<Refusal> for Problem {
+    fn from(refusal: Refusal) -> Problem {
+        let detail = refusal.to_string();
+        let new = |code| Problem::new(code, detail);
+        match refusal {
+            Refusal::NoRecipient => new(Code::NoRecipient).hint("name at least one peer in `to`"),
+            Refusal::Empty => new(Code::Empty).hint("nothing was sent; give the letter a text"),
+            Refusal::TooManyRecipients { .. } => new(Code::TooManyRecipients).hint("nothing was sent; send several letters"),
+            Refusal::TooLarge { .. } => new(Code::TooLarge).hint("nothing was sent; send it in parts"),
+            Refusal::TooLargeTogether { .. } => new(Code::TooLarge).hint("nothing was sent; send it to fewer peers at a time"),
+            Refusal::Kind(_) => new(Code::KindNotWritable).hint("nothing was sent; letters are of type \"message\""),
+            Refusal::Unknown { nearest, .. } => new(Code::UnknownPeer)
+                .hint("nothing was sent; to wait for the first peer of that name say \"later\": true")
+                .candidates(nearest),
+            Refusal::Ambiguous { candidates, .. } => {
+                new(Code::AmbiguousPeer).hint("nothing was sent; name one of the candidates").candidates(candidates)
+            }
+            Refusal::Yourself { .. } => new(Code::Yourself).hint("nothing was sent"),
+            Refusal::OutboxFull { .. } | Refusal::OutboxBytesFull { .. } => {
+                new(Code::OutboxFull).hint("nothing was sent; try again when some of those that wait are delivered")
+            }
+            Refusal::DiskLow { .. } => new(Code::DiskLow).hint("nothing was sent; make room on the disk and try again"),
+            Refusal::Key { .. } => new(Code::BadKey).hint("nothing was sent"),
+            Refusal::KeyReused { letter } => {
+                new(Code::KeyReused).hint("nothing was sent; use another key for another letter").candidates(vec![letter.to_string()])
+            }
+            Refusal::KeyInUse => new(Code::KeyReused).hint("nothing was sent; use another key for another letter"),
+            Refusal::Leaving => new(Code::Stopping).hint("start it again and repeat the request"),
+        }
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let body = serde_json::to_vec(&self).expect("a problem is texts and numbers");
+        let mut response = Response::new(Body::from(body));
+        *response.status_mut() = status;
+        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_has_one_word_and_reads_back() {
+        for code in Code::ALL {
+            let problem = Problem::new(*code, "x");
+            let text = serde_json::to_string(&problem).expect("a problem is texts and numbers");
+            assert!(text.contains(&format!("\"code\":\"{}\"", code.word())), "{text}");
+            assert_eq!(serde_json::from_str::<Problem>(&text).expect("as written"), problem);
+        }
+    }
+
+    #[test]
+    fn a_refusal_says_what_to_do_and_what_may_have_been_meant() {
+        let problem = Problem::from(Refusal::Unknown { name: "niki-pi".to_owned(), nearest: vec!["nikki-pi".to_owned()] });
+        assert_eq!((problem.code, problem.code.status()), (Code::UnknownPeer, 404));
+        assert_eq!(problem.detail, "nobody called niki-pi is known");
+        assert_eq!(problem.candidates, ["nikki-pi"]);
+        assert!(problem.hint.is_some_and(|hint| hint.contains("later")));
+    }
+}

@@ -1,0 +1,167 @@
+//! The routes that only look: status, peers, inbox, sent.
+//! Changes nothing, not even what counts as read. A page ends with a link to the next one if there may be more.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::{HeaderValue, header};
+use axum::response::{IntoResponse, Response};
+use protocol::input::Disk;
+use serde::Deserialize;
+
+use super::api;
+use super::desk::{Desk, InboxQuery};
+use super::extract::{self, Params};
+use super::names::{self, Names};
+use super::problem::Problem;
+use super::time::rfc3339;
+
+/// No parameters.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Nothing {}
+
+pub(super) async fn status(State(desk): State<Arc<Desk>>, _: Params<Nothing>) -> Result<Json<api::Status>, Problem> {
+    let status = extract::status(&desk).await?;
+    let counts = extract::shelf(&desk, |shelf| shelf.counts()).await?;
+    let (low, free_bytes) = match status.disk {
+        Disk::Enough => (false, counts.free_bytes),
+        Disk::Low { free } => (true, free),
+    };
+    Ok(Json(api::Status {
+        peer: api::Me { id: status.id.to_string(), name: status.name.to_string() },
+        swarm: desk.about.swarm.clone(),
+        open: desk.about.open,
+        peers: api::PeerCounts { available: status.peers.iter().filter(|peer| peer.available).count(), known: status.peers.len() },
+        addresses: status.addresses,
+        dispatcher: None,
+        epoch: status.epoch.to_string(),
+        version: desk.about.version.clone(),
+        available: status.available,
+        inactive: status.inactive,
+        letters: api::LetterCounts {
+            inbox: counts.inbox,
+            unread: counts.unread,
+            sent: counts.sent,
+            waiting: status.outbox_letters,
+            waiting_bytes: status.outbox_bytes,
+        },
+        disk: api::Disk { low, database_bytes: counts.database_bytes, free_bytes },
+        data_dir: desk.about.data_dir.display().to_string(),
+        started_at: rfc3339(desk.about.started),
+        boot: status.boot,
+    }))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PeersParams {
+    #[serde(default)]
+    all: bool,
+    after: Option<String>,
+    limit: Option<usize>,
+}
+
+/// By id, so that pages do not shift.
+pub(super) async fn peers(State(desk): State<Arc<Desk>>, Params(params): Params<PeersParams>) -> Result<Response, Problem> {
+    let limit = extract::limit(params.limit)?;
+    let status = extract::status(&desk).await?;
+    let mut peers: Vec<api::Peer> =
+        status.peers.iter().filter(|peer| params.all || (peer.connected && peer.reachable)).map(names::peer).collect();
+    peers.sort_by(|a, b| a.id.cmp(&b.id));
+    if let Some(after) = &params.after {
+        peers.retain(|peer| peer.id > *after);
+    }
+    let more = peers.len() > limit;
+    peers.truncate(limit);
+    let next = peers.last().filter(|_| more).map(|last| format!("/v1/peers?all={}&limit={limit}&after={}", params.all, last.id));
+    Ok(page(Json(peers), next))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct InboxParams {
+    #[serde(default)]
+    after: u64,
+    before: Option<u64>,
+    limit: Option<usize>,
+    #[serde(default)]
+    unread: bool,
+    from: Option<String>,
+    #[serde(default)]
+    newest: bool,
+}
+
+pub(super) async fn inbox(State(desk): State<Arc<Desk>>, Params(params): Params<InboxParams>) -> Result<Response, Problem> {
+    let limit = extract::limit(params.limit)?;
+    let status = extract::status(&desk).await?;
+    let names = Names::new(&status);
+    let from = params.from.as_deref().map(|from| names.resolve(from)).transpose()?;
+    let query = InboxQuery { after: params.after, before: params.before, unread: params.unread, from, limit, newest: params.newest };
+    let found = extract::shelf(&desk, move |shelf| shelf.inbox(&query)).await?;
+    let next = found.last().filter(|_| found.len() == limit).map(|last| {
+        let mut link = format!("/v1/inbox?limit={limit}");
+        if params.newest {
+            link += &format!("&newest=true&after={}&before={}", params.after, last.n);
+        } else {
+            link += &format!("&after={}", last.n);
+            link += &params.before.map(|before| format!("&before={before}")).unwrap_or_default();
+        }
+        if params.unread {
+            link += "&unread=true";
+        }
+        link + &from.map(|from| format!("&from={from}")).unwrap_or_default()
+    });
+    let entries: Vec<api::InboxEntry> = found.iter().map(|letter| names.inbox(letter)).collect();
+    Ok(page(Json(entries), next))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SentParams {
+    after: Option<String>,
+    limit: Option<usize>,
+    #[serde(default)]
+    newest: bool,
+}
+
+/// `after` is a letter's number among this node's, as the link says it.
+pub(super) async fn sent(State(desk): State<Arc<Desk>>, Params(params): Params<SentParams>) -> Result<Response, Problem> {
+    let limit = extract::limit(params.limit)?;
+    let after = match (&params.after, params.newest) {
+        (None, _) => 0,
+        (Some(after), false) => after.parse().map_err(|_| Problem::malformed("after is a number from a link to the next page"))?,
+        (Some(_), true) => return Err(Problem::malformed("newest and after do not go together")),
+    };
+    let status = extract::status(&desk).await?;
+    let names = Names::new(&status);
+    let newest = params.newest;
+    let found = extract::shelf(&desk, move |shelf| shelf.sent(after, limit, newest)).await?;
+    let more = !newest && found.len() == limit;
+    let next = found.last().filter(|_| more).map(|last| format!("/v1/sent?limit={limit}&after={}", last.letter.k));
+    let letters: Vec<api::Letter> = found.iter().map(|view| names.sent(view)).collect();
+    Ok(page(Json(letters), next))
+}
+
+pub(super) async fn sent_one(
+    State(desk): State<Arc<Desk>>,
+    Path(id): Path<String>,
+    _: Params<Nothing>,
+) -> Result<Json<api::Letter>, Problem> {
+    let prefix = extract::id_prefix(&id)?;
+    let wanted = prefix.clone();
+    let found = extract::shelf(&desk, move |shelf| shelf.sent_by_id(&wanted)).await?;
+    let view = extract::one(found, &prefix, |view| view.letter.id.to_string())
+        .map_err(|problem| if problem.hint.is_some() { problem } else { problem.hint("letters of this node: node sent") })?;
+    let status = extract::status(&desk).await?;
+    Ok(Json(Names::new(&status).sent(&view)))
+}
+
+fn page(body: impl IntoResponse, next: Option<String>) -> Response {
+    let mut response = body.into_response();
+    if let Some(link) = next.and_then(|next| HeaderValue::try_from(format!("<{next}>; rel=\"next\"")).ok()) {
+        response.headers_mut().insert(header::LINK, link);
+    }
+    response
+}

@@ -1,0 +1,738 @@
+//! The doors from end to end: a real socket, a made-up node behind it.
+//! The shelf is a few lists; the driver answers each ask at once. All waits are bounded.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::{Arc, LazyLock, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::stream;
+use http_body_util::StreamBody;
+use hyper::body::Frame;
+use protocol::effect::SentLetter;
+use protocol::envelope::{Envelope, Payload};
+use protocol::input::{Disk, Place};
+use protocol::name::Addressee;
+use protocol::segment::{Entry, What};
+use protocol::{Answer, Command, Epoch, LetterId, PeerId, PeerStatus, Refusal, Status, Timestamp};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
+use tokio::sync::{broadcast, mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::api;
+use super::client::{Client, Error};
+use super::desk::{About, Ask, Counts, Delivery, Desk, InboxLetter, InboxQuery, SentView, Shelf, State};
+use super::problem::{Code, Problem};
+use super::server::{CONNECTIONS, Door, serve};
+
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Whatever happens, a test ends.
+async fn soon<T>(what: impl Future<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, what).await.expect("it should have happened by now")
+}
+
+fn peer_id(n: u8) -> PeerId {
+    static IDS: LazyLock<Vec<PeerId>> = LazyLock::new(|| {
+        let id = |n| libp2p::identity::Keypair::ed25519_from_bytes([n; 32]).expect("32 bytes").public().to_peer_id();
+        (0..10).map(id).collect()
+    });
+    IDS[usize::from(n)]
+}
+
+fn letter_id(n: u64) -> LetterId {
+    LetterId::new((u128::from(n) << 64 | u128::from(n)).to_be_bytes())
+}
+
+fn peer_status(n: u8, name: &str, here: bool) -> PeerStatus {
+    PeerStatus {
+        id: peer_id(n),
+        name: name.parse().expect("a name"),
+        available: here,
+        reachable: here,
+        connected: here,
+        welcomes: true,
+        inactive: false,
+        machine: protocol::id::MachineId::new([n; 16]),
+        addresses: vec![format!("/ip4/10.0.0.{n}/tcp/6174")],
+        first_seen: Timestamp(1_000),
+        last_seen: Timestamp(2_000),
+        waiting: 0,
+    }
+}
+
+/// What the made-up node remembers.
+#[derive(Default)]
+struct World {
+    inbox: Vec<InboxLetter>,
+    sent: Vec<SentView>,
+    entries: Vec<(u64, u64, Entry)>,
+    keys: BTreeMap<String, u64>,
+    available: bool,
+    commands: Vec<Command>,
+    stopped: bool,
+}
+
+struct FakeShelf(Arc<Mutex<World>>);
+
+impl FakeShelf {
+    fn world(&self) -> std::sync::MutexGuard<'_, World> {
+        self.0.lock().expect("no test panics while it holds the world")
+    }
+}
+
+impl Shelf for FakeShelf {
+    fn inbox(&self, query: &InboxQuery) -> Result<Vec<InboxLetter>, String> {
+        let world = self.world();
+        let fits = |letter: &&InboxLetter| {
+            letter.n > query.after
+                && query.before.is_none_or(|before| letter.n < before)
+                && (!query.unread || letter.read.is_none())
+                && query.from.is_none_or(|from| letter.envelope.author == from)
+        };
+        let mut found: Vec<InboxLetter> = world.inbox.iter().filter(fits).cloned().collect();
+        if query.newest {
+            found.reverse();
+        }
+        found.truncate(query.limit);
+        Ok(found)
+    }
+
+    fn inbox_by_id(&self, prefix: &str) -> Result<Vec<InboxLetter>, String> {
+        Ok(self.world().inbox.iter().filter(|letter| letter.envelope.id.to_string().starts_with(prefix)).cloned().collect())
+    }
+
+    fn inbox_n(&self, n: u64) -> Result<Option<InboxLetter>, String> {
+        Ok(self.world().inbox.iter().find(|letter| letter.n == n).cloned())
+    }
+
+    fn sent(&self, after_k: u64, limit: usize, newest: bool) -> Result<Vec<SentView>, String> {
+        let mut found: Vec<SentView> = self.world().sent.iter().filter(|view| view.letter.k > after_k).cloned().collect();
+        if newest {
+            found.reverse();
+        }
+        found.truncate(limit);
+        Ok(found)
+    }
+
+    fn sent_by_id(&self, prefix: &str) -> Result<Vec<SentView>, String> {
+        Ok(self.world().sent.iter().filter(|view| view.letter.id.to_string().starts_with(prefix)).cloned().collect())
+    }
+
+    fn sent_k(&self, k: u64) -> Result<Option<SentView>, String> {
+        Ok(self.world().sent.iter().find(|view| view.letter.k == k).cloned())
+    }
+
+    fn entries(&self, after_seq: u64, limit: usize) -> Result<Vec<(u64, u64, Entry)>, String> {
+        Ok(self.world().entries.iter().filter(|(seq, ..)| *seq > after_seq).take(limit).cloned().collect())
+    }
+
+    fn counts(&self) -> Result<Counts, String> {
+        let world = self.world();
+        Ok(Counts { inbox: world.inbox.len() as u64, unread: 1, sent: world.sent.len() as u64, database_bytes: 5, free_bytes: 6 })
+    }
+
+    fn delivered_ids(&self, _: &PeerId, _: Epoch, first: u64, last: u64, limit: usize) -> Result<Vec<LetterId>, String> {
+        Ok((first..=last).take(limit).map(letter_id).collect())
+    }
+}
+
+/// A made-up node and its door.
+struct Node {
+    world: Arc<Mutex<World>>,
+    next: watch::Sender<u64>,
+    client: Client,
+    dir: tempfile::TempDir,
+    stop: CancellationToken,
+}
+
+impl Node {
+    async fn start() -> Node {
+        let dir = tempfile::tempdir().expect("a directory for the test");
+        let world = Arc::new(Mutex::new(World { available: true, ..World::default() }));
+        let (asks, inbox) = mpsc::channel(256);
+        let (next, watch) = watch::channel(1);
+        tokio::spawn(drive(inbox, Arc::clone(&world)));
+        let desk = Desk {
+            asks,
+            shelf: Arc::new(FakeShelf(Arc::clone(&world))),
+            watch,
+            notices: broadcast::channel(16).0,
+            about: About {
+                version: "0.1.0".to_owned(),
+                swarm: "lan".to_owned(),
+                open: true,
+                data_dir: dir.path().to_owned(),
+                started: Timestamp(3_000),
+            },
+        };
+        let stop = CancellationToken::new();
+        tokio::spawn(serve(desk, Door::open(dir.path()).expect("nothing is in the way"), stop.clone()));
+        Node { world, next, client: Client::new(dir.path()), dir, stop }
+    }
+
+    fn world(&self) -> std::sync::MutexGuard<'_, World> {
+        self.world.lock().expect("no test panics while it holds the world")
+    }
+
+    fn receive(&self, n: u64, from: u8, text: &str) {
+        let envelope = Envelope {
+            kind: "message".to_owned(),
+            author: peer_id(from),
+            recipients: vec![peer_id(1)],
+            payload: Payload::Text(text.to_owned()),
+            timestamp: Timestamp(n),
+            id: letter_id(n << 40),
+            seq: Some(n),
+            in_reply_to: None,
+        };
+        let place = Place { stream: u32::from(from), seq: n, twin: 0, n };
+        self.world().inbox.push(InboxLetter { n, place, missing_before: 0, received: Timestamp(n), read: None, envelope });
+    }
+
+    fn happen(&self, seq: u64, what: What) {
+        self.world().entries.push((seq, u64::MAX, Entry { time: Timestamp(seq), what }));
+        self.next.send_replace(seq + 1);
+    }
+
+    /// Speaks HTTP by hand: what our own client would never say.
+    async fn raw(&self, text: &str) -> String {
+        let mut stream = soon(UnixStream::connect(self.path())).await.expect("the door is open");
+        soon(stream.write_all(text.as_bytes())).await.expect("the door listens");
+        let mut answer = String::new();
+        soon(stream.read_to_string(&mut answer)).await.expect("the door answers");
+        answer
+    }
+
+    fn path(&self) -> std::path::PathBuf {
+        super::socket::path(self.dir.path())
+    }
+
+    async fn problem(&self, method: &str, path: &str, body: &str) -> Problem {
+        self.problem_of(method, path, "content-type: application/json\r\n", body).await
+    }
+
+    async fn problem_of(&self, method: &str, path: &str, headers: &str, body: &str) -> Problem {
+        let request =
+            format!("{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{headers}content-length: {}\r\n\r\n{body}", body.len());
+        let answer = self.raw(&request).await;
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
+        assert!(head.to_ascii_lowercase().contains("application/problem+json"), "{path} {body}: {answer}");
+        let problem: Problem = serde_json::from_str(body).unwrap_or_else(|error| panic!("{error}: {answer}"));
+        assert!(head.starts_with(&format!("HTTP/1.1 {}", problem.code.status())), "{head}");
+        problem
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+async fn drive(mut asks: mpsc::Receiver<Ask>, world: Arc<Mutex<World>>) {
+    while let Some(ask) = asks.recv().await {
+        let mut world = world.lock().expect("no test panics while it holds the world");
+        match ask {
+            Ask::Status(reply) => {
+                let _ = reply.send(Status {
+                    id: peer_id(1),
+                    name: "markus".parse().expect("a name"),
+                    epoch: Epoch(u64::MAX),
+                    boot: 1,
+                    available: world.available,
+                    inactive: false,
+                    addresses: vec!["/ip4/10.0.0.1/tcp/6174".to_owned()],
+                    peers: vec![
+                        peer_status(2, "nikki-pi", true),
+                        peer_status(3, "ada", false),
+                        peer_status(4, "bob", true),
+                        peer_status(5, "bob", false),
+                    ],
+                    outbox_letters: 0,
+                    outbox_bytes: 0,
+                    next_entry: 1,
+                    next_n: 1,
+                    disk: Disk::Enough,
+                    refused: BTreeMap::new(),
+                });
+            }
+            Ask::Connect { address, reply } => {
+                let _ = reply.send(if address.contains("10.0.0.2") { Ok("nikki-pi".to_owned()) } else { Err("no answer".to_owned()) });
+            }
+            Ask::Stop => world.stopped = true,
+            Ask::Command { command, reply } => {
+                let answer = answer(&mut world, &command);
+                world.commands.push(command);
+                let _ = reply.send(answer);
+            }
+        }
+    }
+}
+
+fn answer(world: &mut World, command: &Command) -> Answer {
+    match command {
+        Command::Send(new) => {
+            if new.payload == Payload::Text(String::new()) {
+                return Answer::Refused(Refusal::Empty);
+            }
+            if let Some(Addressee::Name(name)) = new.to.first()
+                && name.as_str() == "niki-pi"
+                && !new.later
+            {
+                return Answer::Refused(Refusal::Unknown { name: name.to_string(), nearest: vec!["nikki-pi".to_owned()] });
+            }
+            if let Some(k) = new.key.as_ref().and_then(|key| world.keys.get(key)) {
+                return Answer::Accepted { letter: letter_id(*k), k: *k, repeated: true };
+            }
+            let k = world.sent.len() as u64 + 1;
+            if let Some(key) = &new.key {
+                world.keys.insert(key.clone(), k);
+            }
+            let delivery = |to: &Addressee| {
+                let (name, peer) = match to {
+                    Addressee::Name(name) if name.as_str() == "niki-pi" => (name.clone(), None),
+                    Addressee::Name(name) if name.as_str() == "ada" => (name.clone(), Some(peer_id(3))),
+                    Addressee::Name(name) | Addressee::Ending(name, _) => (name.clone(), Some(peer_id(2))),
+                    Addressee::Id(id) => ("x".parse().expect("a name"), Some(*id)),
+                };
+                Delivery { name, peer, state: State::Accepted, at: None }
+            };
+            let letter = SentLetter {
+                k,
+                id: letter_id(k),
+                kind: new.kind.clone(),
+                payload: new.payload.clone(),
+                timestamp: Timestamp(k),
+                in_reply_to: new.in_reply_to,
+                to: Vec::new(),
+            };
+            world.sent.push(SentView { letter, deliveries: new.to.iter().map(delivery).collect() });
+            Answer::Accepted { letter: letter_id(k), k, repeated: false }
+        }
+        Command::MarkRead { letters } => {
+            for letter in &mut world.inbox {
+                if letters.contains(&letter.place) {
+                    letter.read = Some(Timestamp(9_000));
+                }
+            }
+            Answer::Done
+        }
+        Command::SetAvailable(yes) => {
+            world.available = *yes;
+            Answer::Done
+        }
+        _ => Answer::Done,
+    }
+}
+
+fn hello(to: &str) -> serde_json::Value {
+    serde_json::json!({"to": [to], "payload": "Hello"})
+}
+
+#[tokio::test]
+async fn a_letter_is_accepted_and_shown_as_far_as_it_got() {
+    let node = Node::start().await;
+    let letter: api::Letter = soon(node.client.post("/v1/letters", &hello("nikki-pi"))).await.expect("accepted");
+    assert_eq!((letter.envelope.author.as_str(), letter.envelope.kind.as_str(), letter.delivered), ("markus", "message", false));
+    assert_eq!(letter.deliveries[0].why, Some(api::Why::AwaitingReceipt));
+    let why = async |to: &str, later: bool| {
+        let new = serde_json::json!({"to": [to], "payload": "Hello", "later": later});
+        let letter: api::Letter = soon(node.client.post("/v1/letters", &new)).await.expect("accepted");
+        letter.deliveries[0].why
+    };
+    assert_eq!(why("ada", false).await, Some(api::Why::Away));
+    assert_eq!(why("niki-pi", true).await, Some(api::Why::NameNotKnown));
+    assert_eq!(why(&peer_id(9).to_string(), false).await, Some(api::Why::NeverMet));
+}
+
+#[tokio::test]
+async fn a_receipt_ends_the_wait() {
+    let node = Node::start().await;
+    let letter: api::Letter = soon(node.client.post("/v1/letters", &hello("nikki-pi"))).await.expect("accepted");
+    {
+        let mut world = node.world();
+        world.sent[0].deliveries[0].state = State::Delivered;
+        world.sent[0].deliveries[0].at = Some(Timestamp(7));
+    }
+    let letter: api::Letter = soon(node.client.get(&format!("/v1/sent/{}", letter.envelope.id))).await.expect("it is there");
+    assert!(letter.delivered && letter.deliveries[0].done && letter.deliveries[0].why.is_none());
+    assert_eq!(letter.deliveries[0].confirmed_at.as_deref(), Some("1970-01-01T00:00:00.007Z"));
+}
+
+#[tokio::test]
+async fn a_key_makes_a_letter_one() {
+    let node = Node::start().await;
+    let request = |key: &str| {
+        let body = r#"{"to":["ada"],"payload":"x"}"#;
+        format!(
+            "POST /v1/letters HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type: application/json\r\nidempotency-key: {key}\r\n\
+             content-length: {}\r\n\r\n{body}",
+            body.len()
+        )
+    };
+    assert!(node.raw(&request("k")).await.starts_with("HTTP/1.1 201"));
+    assert!(node.raw(&request("k")).await.starts_with("HTTP/1.1 200"));
+    assert_eq!(node.world().sent.len(), 1);
+    let twice = node.problem_of(
+        "POST",
+        "/v1/letters",
+        "content-type: application/json\r\nidempotency-key: a\r\n",
+        r#"{"to":["ada"],"payload":"x","key":"b"}"#,
+    );
+    assert_eq!(twice.await.code, Code::BadKey);
+}
+
+#[tokio::test]
+async fn everything_that_is_not_understood_is_refused_and_nothing_is_kept() {
+    let node = Node::start().await;
+    let large = format!(r#"{{"to":["ada"],"payload":"{}"}}"#, "x".repeat(2 * 1024 * 1024));
+    for (method, path, body, code) in [
+        ("POST", "/v1/letters", r#"{"to":["ada"],"payload":"x","untill":"read"}"#, Code::Malformed),
+        ("POST", "/v1/letters", r#"{"to":["ada"],"to":["bob"],"payload":"x"}"#, Code::Malformed),
+        ("POST", "/v1/letters", r#"{"to":["ada"],"payload":{"a":1,"a":2}}"#, Code::Malformed),
+        ("POST", "/v1/letters", "{", Code::Malformed),
+        ("POST", "/v1/letters", "", Code::Malformed),
+        ("POST", "/v1/letters", "\u{0}", Code::Malformed),
+        ("POST", "/v1/letters", r#"{"to":["a b"],"payload":"x"}"#, Code::BadName),
+        ("POST", "/v1/letters", r#"{"to":["-a"],"payload":"x"}"#, Code::BadName),
+        ("POST", "/v1/letters", r#"{"to":["ada"],"payload":"x","in_reply_to":"zzz"}"#, Code::Malformed),
+        ("POST", "/v1/letters", r#"{"to":["ada"],"payload":"x","in_reply_to":"zzzz"}"#, Code::UnknownLetter),
+        ("POST", "/v1/letters", r#"{"to":["ada"],"payload":""}"#, Code::Empty),
+        ("POST", "/v1/letters", r#"{"to":["niki-pi"],"payload":"x"}"#, Code::UnknownPeer),
+        ("POST", "/v1/letters", &large, Code::TooLarge),
+        ("POST", "/v1/letters?dry=1", r#"{"to":["ada"],"payload":"x"}"#, Code::Malformed),
+        ("GET", "/v1/letters", "", Code::MethodNotAllowed),
+        ("DELETE", "/v1/status", "", Code::MethodNotAllowed),
+        ("GET", "/v1/statuss", "", Code::NoSuchRoute),
+        ("GET", "/", "", Code::NoSuchRoute),
+        ("GET", "/v1/status?x=1", "", Code::Malformed),
+        ("GET", "/v1/inbox?limit=0", "", Code::Malformed),
+        ("GET", "/v1/inbox?limit=1001", "", Code::Malformed),
+        ("GET", "/v1/inbox?limit=-1", "", Code::Malformed),
+        ("GET", "/v1/inbox?limit=5&limit=6", "", Code::Malformed),
+        ("GET", "/v1/inbox?untread=true", "", Code::Malformed),
+        ("GET", "/v1/inbox?from=niki-pi", "", Code::UnknownPeer),
+        ("GET", "/v1/inbox?from=a%20b", "", Code::BadName),
+        ("GET", "/v1/inbox?from=bob", "", Code::AmbiguousPeer),
+        ("GET", "/v1/sent/zzz", "", Code::Malformed),
+        ("GET", "/v1/sent/ilou", "", Code::Malformed),
+        ("GET", "/v1/sent/zzzz", "", Code::UnknownLetter),
+        ("GET", "/v1/sent?newest=true&after=1", "", Code::Malformed),
+        ("GET", "/v1/events?after=x", "", Code::Malformed),
+        ("POST", "/v1/inbox/read", r#"{"n":[7]}"#, Code::UnknownLetter),
+        ("POST", "/v1/inbox/read", r#"{"n":["7"]}"#, Code::Malformed),
+        ("POST", "/v1/inbox/read", r#"{"number":[7]}"#, Code::Malformed),
+        ("PUT", "/v1/presence", r#"{"available":"no"}"#, Code::Malformed),
+        ("PUT", "/v1/presence", r#"{"availible":false}"#, Code::Malformed),
+        ("PUT", "/v1/name", r#"{"name":"a b"}"#, Code::BadName),
+        ("PUT", "/v1/name", r#"{"name":"all"}"#, Code::BadName),
+        ("POST", "/v1/connect", r#"{"address":"a b"}"#, Code::BadAddress),
+        ("POST", "/v1/connect", r#"{"address":"10.0.0.9"}"#, Code::NotReached),
+    ] {
+        let problem = node.problem(method, path, body).await;
+        assert_eq!(problem.code, code, "{method} {path} {}: {problem:?}", &body[..body.len().min(80)]);
+    }
+    for kind in ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data"] {
+        let header = format!("content-type: {kind}\r\n");
+        assert_eq!(node.problem_of("POST", "/v1/letters", &header, "{}").await.code, Code::UnsupportedMediaType);
+        assert_eq!(node.problem_of("POST", "/v1/letters/batch", &header, "{}").await.code, Code::UnsupportedMediaType);
+    }
+    assert_eq!(node.problem_of("POST", "/v1/letters", "", "{}").await.code, Code::UnsupportedMediaType);
+    let world = node.world();
+    assert!(world.sent.is_empty() && !world.stopped, "nothing was kept");
+    assert!(world.commands.iter().all(|command| matches!(command, Command::Send(_))), "only the node itself refuses letters");
+}
+
+#[tokio::test]
+async fn bytes_that_are_not_http_do_no_harm() {
+    let node = Node::start().await;
+    for text in ["\u{0}\u{1}\u{2}\r\n\r\n", "GET / HTTP/9.9\r\n\r\n", &format!("GET /{} HTTP/1.1\r\n\r\n", "x".repeat(100_000))] {
+        let _ = node.raw(text).await;
+    }
+    let headers = "a: b\r\n".repeat(1_000);
+    assert!(node.raw(&format!("GET /v1/status HTTP/1.1\r\n{headers}\r\n")).await.starts_with("HTTP/1.1 4"));
+    let _: api::Status = soon(node.client.get("/v1/status")).await.expect("it still answers");
+}
+
+#[tokio::test]
+async fn names_that_fit_several_or_nobody_come_with_candidates() {
+    let node = Node::start().await;
+    let ambiguous = node.problem("GET", "/v1/inbox?from=bob", "").await;
+    let expected: Vec<String> = [4, 5].map(|n| protocol::name::distinct(&"bob".parse().expect("a name"), &peer_id(n))).to_vec();
+    assert_eq!(ambiguous.candidates, expected);
+    let unknown = node.problem("GET", "/v1/inbox?from=nikki-pie", "").await;
+    assert_eq!(unknown.candidates, ["nikki-pi"]);
+    let _: Vec<api::InboxEntry> = soon(node.client.get(&format!("/v1/inbox?from={}", expected[0]))).await.expect("that is one of them");
+}
+
+#[tokio::test]
+async fn beginnings_of_ids_must_be_of_one_letter() {
+    let node = Node::start().await;
+    for _ in 0..2 {
+        let _: api::Letter = soon(node.client.post("/v1/letters", &hello("ada"))).await.expect("accepted");
+    }
+    let ids = [letter_id(1).to_string(), letter_id(2).to_string()];
+    let problem = node.problem("GET", &format!("/v1/sent/{}", &ids[0][..4]), "").await;
+    assert_eq!((problem.code, problem.candidates), (Code::AmbiguousLetter, ids.to_vec()));
+    let found: api::Letter = soon(node.client.get(&format!("/v1/sent/{}", ids[1].to_ascii_uppercase()))).await.expect("the whole id");
+    assert_eq!(found.envelope.id, ids[1]);
+}
+
+#[tokio::test]
+async fn pages_follow_one_another_to_the_end() {
+    let node = Node::start().await;
+    for n in 1..=250 {
+        node.receive(n, if n % 2 == 0 { 2 } else { 3 }, "Hello");
+    }
+    let (first, next) = soon(node.client.page::<Vec<api::InboxEntry>>("/v1/inbox")).await.expect("a page");
+    assert_eq!((first.len(), next.as_deref()), (100, Some("/v1/inbox?limit=100&after=100")));
+    let numbers = async |path: &str| -> Vec<u64> {
+        soon(node.client.all::<api::InboxEntry>(path)).await.expect("pages").iter().map(|entry| entry.n).collect()
+    };
+    assert_eq!(numbers("/v1/inbox").await, (1..=250).collect::<Vec<_>>());
+    assert_eq!(numbers("/v1/inbox?limit=7&after=200").await, (201..=250).collect::<Vec<_>>());
+    assert_eq!(numbers("/v1/inbox?limit=50&newest=true").await, (1..=250).rev().collect::<Vec<_>>());
+    assert_eq!(numbers("/v1/inbox?limit=9&from=nikki-pi&unread=true").await, (1..=125).map(|n| n * 2).collect::<Vec<_>>());
+    let (peers, next) = soon(node.client.page::<Vec<api::Peer>>("/v1/peers?all=true&limit=3")).await.expect("a page");
+    assert!(peers.len() == 3 && next.is_some());
+    assert_eq!(soon(node.client.all::<api::Peer>("/v1/peers?all=true&limit=1")).await.expect("pages").len(), 4);
+    assert_eq!(soon(node.client.all::<api::Peer>("/v1/peers")).await.expect("pages").len(), 2);
+    for _ in 0..5 {
+        let _: api::Letter = soon(node.client.post("/v1/letters", &hello("ada"))).await.expect("accepted");
+    }
+    assert_eq!(soon(node.client.all::<api::Letter>("/v1/sent?limit=2")).await.expect("pages").len(), 5);
+}
+
+#[tokio::test]
+async fn reading_marks_all_or_none() {
+    let node = Node::start().await;
+    node.receive(1, 2, "Hello");
+    node.receive(2, 2, "again");
+    let some = serde_json::json!({"n": [1, 7]});
+    let refused = soon(node.client.post::<Vec<api::InboxEntry>>("/v1/inbox/read", &some)).await;
+    assert!(matches!(refused, Err(Error::Refused(problem)) if problem.code == Code::UnknownLetter));
+    assert!(node.world().inbox.iter().all(|letter| letter.read.is_none()));
+    let both = serde_json::json!({"ids": [letter_id(1 << 40).to_string()], "n": [2]});
+    let read: Vec<api::InboxEntry> = soon(node.client.post("/v1/inbox/read", &both)).await.expect("marked");
+    assert_eq!(read.iter().map(|entry| entry.read_at.is_some()).collect::<Vec<_>>(), [true, true]);
+    assert_eq!(node.world().commands.len(), 1);
+    let _: Vec<api::InboxEntry> = soon(node.client.post("/v1/inbox/read", &both)).await.expect("they are read");
+    assert_eq!(node.world().commands.len(), 1, "nothing was left to be marked");
+}
+
+#[tokio::test]
+async fn a_batch_is_answered_line_by_line_in_order() {
+    let node = Node::start().await;
+    let mut text = String::new();
+    for n in 0..5_000 {
+        text += match n {
+            17 => "{\"to\":[\"niki-pi\"],\"payload\":\"x\"}\r\n",
+            18 => "nonsense\n",
+            19 => "\n",
+            20 => "{\"to\":[\"a b\"],\"payload\":\"x\"}\n",
+            _ => "{\"to\":[\"ada\"],\"payload\":\"x\"}\n",
+        };
+    }
+    text += "{\"to\":[\"ada\"],\"payload\":\"the last has no line end\"}";
+    // In odd pieces, so that lines are cut everywhere.
+    let pieces: Vec<_> = text.into_bytes().chunks(1_013).map(Bytes::copy_from_slice).collect();
+    let body = StreamBody::new(stream::iter(pieces.into_iter().map(|piece| Ok(Frame::data(piece)))));
+    let mut lines = soon(node.client.batch(body)).await.expect("it begins");
+    let mut answers = Vec::new();
+    while let Some(line) = soon(lines.next()).await.expect("it goes on") {
+        answers.push(line);
+    }
+    assert_eq!(answers.len(), 5_000, "one for each line but the empty one");
+    let problems: Vec<Problem> = answers[17..20].iter().map(|line| serde_json::from_slice(line).expect("a problem")).collect();
+    assert_eq!(
+        problems.iter().map(|problem| (problem.line, problem.code)).collect::<Vec<_>>(),
+        [(Some(18), Code::UnknownPeer), (Some(19), Code::Malformed), (Some(21), Code::BadName)]
+    );
+    let accepted = answers.iter().filter_map(|line| serde_json::from_slice::<api::BatchAccepted>(line).ok());
+    let expected: Vec<String> = (1..=4_997).map(|k| letter_id(k).to_string()).collect();
+    assert_eq!(accepted.map(|accepted| accepted.id).collect::<Vec<_>>(), expected);
+    assert_eq!(node.world().sent.len(), 4_997);
+}
+
+#[tokio::test]
+async fn a_client_that_writes_all_before_it_reads_is_served() {
+    let node = Node::start().await;
+    let body = "{\"to\":[\"ada\"],\"payload\":\"x\"}\n".repeat(20_000);
+    let head = format!(
+        "POST /v1/letters/batch HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type: application/x-ndjson\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
+    let answer = node.raw(&(head + &body)).await;
+    assert_eq!(answer.matches("{\"id\":\"").count(), 20_000);
+}
+
+#[tokio::test]
+async fn a_line_without_end_is_cut_off() {
+    let node = Node::start().await;
+    let pieces = stream::iter((0..40).map(|_| Ok(Frame::data(Bytes::from(vec![b'x'; 64 * 1024])))));
+    let mut lines = soon(node.client.batch(StreamBody::new(pieces))).await.expect("it begins");
+    let line = soon(lines.next()).await.expect("it answers").expect("with a line");
+    assert_eq!(serde_json::from_slice::<Problem>(&line).expect("a problem").code, Code::TooLarge);
+}
+
+#[tokio::test]
+async fn events_are_told_as_they_happen_and_again_from_any_of_them() {
+    let node = Node::start().await;
+    let name: protocol::name::PeerName = "nikki-pi".parse().expect("a name");
+    node.happen(1, What::Started { boot: 1, epoch: Epoch(u64::MAX) });
+    let mut events = soon(node.client.events(None)).await.expect("it begins");
+    node.happen(2, What::PeerCame { peer: peer_id(2), name });
+    node.happen(3, What::LettersDelivered { to: peer_id(2), epoch: Epoch(1), first: 5, last: 6 });
+    let second = soon(events.next()).await.expect("it goes on").expect("an event");
+    assert_eq!((second.seq, second.what.name(), second.chain.as_str()), (2, "peer_came", "18446744073709551615"));
+    let third = soon(events.next()).await.expect("it goes on").expect("an event");
+    let api::What::LettersDelivered { to, letters, more, .. } = third.what else { panic!("{third:?}") };
+    assert_eq!((to.as_str(), letters, more), ("nikki-pi", vec![letter_id(5).to_string(), letter_id(6).to_string()], false));
+    let mut again = soon(node.client.events(Some(0))).await.expect("it begins");
+    let mut seen = Vec::new();
+    for _ in 0..3 {
+        seen.push(soon(again.next()).await.expect("it goes on").expect("an event").seq);
+    }
+    assert_eq!(seen, [1, 2, 3]);
+}
+
+#[tokio::test]
+async fn last_event_id_resumes_and_names_each_event() {
+    let node = Node::start().await;
+    node.happen(1, What::Stopped);
+    node.happen(2, What::Refused { cause: "x".to_owned(), count: 1 });
+    let mut stream = soon(UnixStream::connect(node.path())).await.expect("the door is open");
+    let request = "GET /v1/events HTTP/1.1\r\nhost: x\r\nlast-event-id: 1\r\n\r\n";
+    soon(stream.write_all(request.as_bytes())).await.expect("the door listens");
+    let mut text = String::new();
+    while !text.contains("\"count\":1") {
+        let mut some = [0; 1024];
+        let read = soon(stream.read(&mut some)).await.expect("the door answers");
+        assert!(read > 0, "{text}");
+        text += &String::from_utf8_lossy(&some[..read]);
+    }
+    assert!(text.contains("text/event-stream") && text.contains("id: 2\n") && text.contains("event: refused\n"), "{text}");
+    assert!(!text.contains("stopped"), "{text}");
+}
+
+#[tokio::test]
+async fn what_is_gone_from_the_record_is_said_as_a_gap() {
+    let node = Node::start().await;
+    node.happen(5, What::Stopped);
+    let mut events = soon(node.client.events(Some(2))).await.expect("it begins");
+    let gap = soon(events.next()).await.expect("it goes on").expect("an event");
+    assert_eq!((gap.seq, gap.what), (4, api::What::Gap { after: 2, next: 5 }));
+    assert_eq!(soon(events.next()).await.expect("it goes on").expect("an event").seq, 5);
+    // Another record than the reader remembers: shorter.
+    let mut events = soon(node.client.events(Some(77))).await.expect("it begins");
+    let gap = soon(events.next()).await.expect("it goes on").expect("an event");
+    assert_eq!((gap.seq, gap.what), (5, api::What::Gap { after: 77, next: 6 }));
+    node.happen(6, What::Stopped);
+    assert_eq!(soon(events.next()).await.expect("it goes on").expect("an event").seq, 6);
+}
+
+#[tokio::test]
+async fn signals_connections_and_the_end_reach_the_node() {
+    let node = Node::start().await;
+    let now: api::Presence = soon(node.client.put("/v1/presence", &serde_json::json!({"available": false}))).await.expect("signalled");
+    assert_eq!((now.available, now.inactive), (Some(false), Some(false)));
+    let reached: api::Connected =
+        soon(node.client.post("/v1/connect", &serde_json::json!({"address": "10.0.0.2"}))).await.expect("reached");
+    assert_eq!((reached.address.as_str(), reached.reached.as_str()), ("/ip4/10.0.0.2/tcp/6174", "nikki-pi"));
+    let status: api::Status = soon(node.client.get("/v1/status")).await.expect("it answers");
+    assert_eq!((status.peers.available, status.peers.known, status.epoch.as_str()), (2, 4, "18446744073709551615"));
+    let _: api::Stopping = soon(node.client.post("/v1/stop", &serde_json::json!({}))).await.expect("told");
+    assert!(node.world().stopped);
+}
+
+#[tokio::test]
+async fn one_connection_too_many_is_turned_away_with_a_reason() {
+    let node = Node::start().await;
+    let mut open = Vec::new();
+    for _ in 0..CONNECTIONS {
+        open.push(soon(UnixStream::connect(node.path())).await.expect("the door is open"));
+    }
+    let refused = soon(node.client.get::<api::Status>("/v1/status")).await;
+    assert!(matches!(&refused, Err(Error::Refused(problem)) if problem.code == Code::Busy), "{refused:?}");
+    drop(open);
+    soon(async {
+        while node.client.get::<api::Status>("/v1/status").await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_node_that_stops_leaves_no_socket_and_ends_its_streams() {
+    let node = Node::start().await;
+    let mut events = soon(node.client.events(None)).await.expect("it begins");
+    node.stop.cancel();
+    while let Ok(Some(_)) = soon(events.next()).await {}
+    soon(async {
+        while node.path().exists() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    assert!(
+        matches!(soon(node.client.get::<api::Status>("/v1/status")).await, Err(Error::NoNode(dir)) if dir == Path::new(node.dir.path()))
+    );
+}
+
+#[tokio::test]
+#[ignore]
+async fn stand_for_smoke() {
+    let node = Node::start().await;
+    for n in 1..=3 {
+        node.receive(n, 2, &format!("Hello {n}\nline two \u{1b}[31m"));
+    }
+    println!("DIR {}", node.dir.path().display());
+    std::fs::write("/tmp/doors-smoke-dir", node.dir.path().display().to_string()).expect("x");
+    let mut seq = 1;
+    let mut seen = 0;
+    loop {
+        tokio::time::sleep(Duration::from_millis(3)).await;
+        let (n, stopped) = {
+            let w = node.world();
+            (w.sent.len(), w.stopped)
+        };
+        if stopped {
+            node.stop.cancel();
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            return;
+        }
+        while seen < n {
+            let id = {
+                let mut w = node.world();
+                for d in &mut w.sent[seen].deliveries {
+                    if d.peer == Some(peer_id(2)) {
+                        d.state = State::Delivered;
+                        d.at = Some(Timestamp(5));
+                    }
+                }
+                seen as u64 + 1
+            };
+            seen += 1;
+            if n - seen < 10 {
+                node.happen(seq, What::LettersDelivered { to: peer_id(2), epoch: Epoch(1), first: id, last: id });
+                seq += 1;
+                let text = {
+                    let w = node.world();
+                    w.sent[seen - 1].letter.payload.clone()
+                };
+                if let Payload::Text(t) = text
+                    && t.contains("echo")
+                {
+                    let k = node.world().inbox.len() as u64 + 1;
+                    node.receive(k, 2, &format!("you said {t}"));
+                    node.happen(seq, What::LettersShown { first: k, last: k });
+                    seq += 1;
+                }
+            }
+        }
+    }
+}

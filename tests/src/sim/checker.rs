@@ -1,0 +1,291 @@
+//! What the swarm promises its users, watched over all nodes at every commit.
+//! Knows nothing of machines: it looks at disks and at what users were told. It remembers more than any disk does.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use protocol::effect::{Change, SentLetter};
+use protocol::envelope::Payload;
+use protocol::{Epoch, LetterId, PeerId, Ranges};
+
+use super::disk::Disk;
+
+/// What is wrong.
+pub(crate) type Verdict = Result<(), String>;
+
+/// A letter that was ever on its author's disk.
+#[derive(Clone, Debug)]
+pub(crate) struct Authored {
+    pub(crate) author: usize,
+    pub(crate) payload: Payload,
+    pub(crate) recipients: BTreeSet<usize>,
+    /// Its author's user was told.
+    accepted: bool,
+    /// It was on a disk that was then put back to before it: its author does not have it any more.
+    forgotten: bool,
+}
+
+/// What a recipient has shown of one author's epoch.
+#[derive(Clone, Debug, Default)]
+struct Line {
+    shown: Ranges,
+    announced: Ranges,
+    high: u64,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(crate) struct Checker {
+    nodes: BTreeMap<PeerId, usize>,
+    authored: BTreeMap<LetterId, Authored>,
+    /// One text, one letter: by author and text, as every text of the workload is unique.
+    texts: BTreeMap<(usize, String), LetterId>,
+    /// What each node's disk holds of letters to it.
+    inbox: BTreeSet<(usize, LetterId)>,
+    /// What it ever held, also before it was put back to a backup.
+    ever: BTreeSet<(usize, LetterId)>,
+    /// Copies that are not yet both taken and delivered.
+    open: BTreeSet<(LetterId, usize)>,
+    lines: BTreeMap<(usize, PeerId, Epoch), Line>,
+    keys: BTreeMap<(usize, String), LetterId>,
+    /// Letters shown for the first time since the beginning, for reports.
+    pub(crate) taken: u64,
+    /// Some disk was put back to a backup.
+    restored: bool,
+}
+
+macro_rules! demand {
+    ($holds:expr, $($why:tt)+) => {
+        if !$holds {
+            return Err(format!($($why)+));
+        }
+    };
+}
+
+impl Checker {
+    pub(crate) fn introduce(&mut self, peer: PeerId, node: usize) {
+        self.nodes.insert(peer, node);
+    }
+
+    pub(crate) fn node(&self, peer: PeerId) -> Option<usize> {
+        self.nodes.get(&peer).copied()
+    }
+
+    /// A node has committed `changes`, and this is its disk now.
+    pub(crate) fn on_commit(&mut self, node: usize, disk: &Disk, changes: &[Change]) -> Verdict {
+        for change in changes {
+            match change {
+                Change::Letter(letter) => self.on_letter(node, letter)?,
+                Change::Taken(taken) => self.on_taken(node, &taken.envelope)?,
+                Change::Delivered { stream, first, last, .. } => self.on_delivered(node, disk, *stream, *first, *last)?,
+                Change::ReadBy { stream, first, last, .. } => self.on_read_by(disk, *stream, *first, *last)?,
+                Change::Shown { place, missing_before } => {
+                    self.on_shown(node, disk, (place.stream, place.seq, place.twin), *missing_before)?;
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn on_letter(&mut self, node: usize, letter: &SentLetter) -> Verdict {
+        let mut recipients = BTreeSet::new();
+        for place in letter.to.iter().filter_map(|copy| copy.place) {
+            let Some(to) = self.node(place.peer) else { return Err(format!("letter {} to nobody: {}", letter.id, place.peer)) };
+            recipients.insert(to);
+        }
+        if let Payload::Text(text) = &letter.payload {
+            let before = self.texts.insert((node, text.clone()), letter.id);
+            demand!(before.is_none_or(|id| id == letter.id), "one request made two letters, {before:?} and {}", letter.id);
+        }
+        let fresh = |to: &usize| !self.ever.contains(&(*to, letter.id));
+        let open: Vec<_> = recipients.iter().copied().filter(fresh).map(|to| (letter.id, to)).collect();
+        let (payload, forgotten) = (letter.payload.clone(), false);
+        let known = self.authored.entry(letter.id).or_insert_with(|| {
+            let recipients = BTreeSet::new();
+            Authored { author: node, payload, recipients, accepted: false, forgotten }
+        });
+        demand!(known.author == node && known.payload == letter.payload, "{} is the name of two letters", letter.id);
+        let added = recipients.difference(&known.recipients).copied().collect::<BTreeSet<_>>();
+        known.recipients = recipients;
+        self.open.extend(open.into_iter().filter(|(_, to)| added.contains(to)));
+        Ok(())
+    }
+
+    fn on_taken(&mut self, node: usize, envelope: &protocol::envelope::Envelope) -> Verdict {
+        let id = envelope.id;
+        let Some(authored) = self.authored.get(&id) else { return Err(format!("letter {id} was taken and nobody wrote it")) };
+        demand!(authored.recipients.contains(&node), "letter {id} was taken by node {node}, to whom it was not written");
+        demand!(self.node(envelope.author) == Some(authored.author), "letter {id} was taken as somebody else's");
+        demand!(authored.payload == envelope.payload, "letter {id} was taken with another content");
+        let to: BTreeSet<usize> = envelope.recipients.iter().filter_map(|peer| self.node(*peer)).collect();
+        demand!(to.is_subset(&authored.recipients), "letter {id} names recipients it was not written to");
+        demand!(self.inbox.insert((node, id)), "letter {id} was taken twice by node {node}");
+        if self.ever.insert((node, id)) {
+            self.taken += 1;
+        }
+        Ok(())
+    }
+
+    fn on_delivered(&mut self, node: usize, disk: &Disk, stream: u32, first: u64, last: u64) -> Verdict {
+        let Some(to) = disk.out_streams.get(&stream).and_then(|stream| self.node(stream.peer)) else {
+            return Err(format!("letters delivered on {stream}, which is to nobody"));
+        };
+        for seq in first..=last {
+            let Some(id) = disk.numbered.get(&(stream, seq)) else { return Err(format!("{stream}/{seq} is delivered and no letter")) };
+            demand!(self.ever.contains(&(to, *id)), "node {node} says that {id} ({stream}/{seq}) is delivered; node {to} never had it");
+            self.open.remove(&(*id, to));
+        }
+        Ok(())
+    }
+
+    /// Nothing is called read that its recipient did not take.
+    fn on_read_by(&self, disk: &Disk, stream: u32, first: u64, last: u64) -> Verdict {
+        let to = disk.out_streams.get(&stream).and_then(|stream| self.node(stream.peer));
+        for seq in first..=last {
+            let id = disk.numbered.get(&(stream, seq));
+            let had = id.zip(to).is_some_and(|(id, to)| self.ever.contains(&(to, *id)));
+            demand!(had || self.restored, "{stream}/{seq} is called read and its recipient never had it");
+        }
+        Ok(())
+    }
+
+    fn on_shown(&mut self, node: usize, disk: &Disk, (no, seq, twin): (u32, u64, u8), missing_before: u64) -> Verdict {
+        if twin > 0 {
+            return Ok(());
+        }
+        let stream = &disk.in_streams[&no];
+        let line = self.lines.entry((node, stream.author, stream.epoch)).or_default();
+        demand!(line.shown.insert(seq), "{no}/{seq} is shown again");
+        if seq > line.high {
+            // Below the floor nothing is waited for, and nothing is missing.
+            let from = (line.high + 1).max(stream.floor);
+            let missing = seq.saturating_sub(from);
+            demand!(missing_before == missing, "{no}/{seq} shown as after {missing_before} missing ones, after {} are {missing}", line.high);
+            if line.high + 1 < seq {
+                line.announced.insert_range(line.high + 1, seq - 1);
+            }
+            line.high = seq;
+        } else {
+            demand!(line.announced.contains(seq), "{no}/{seq} is shown after {}, and was not announced as missing", line.high);
+        }
+        Ok(())
+    }
+
+    /// A node's user was told that its letter is accepted.
+    pub(crate) fn on_accepted(&mut self, node: usize, disk: &Disk, letter: LetterId, text: &str, to: &BTreeSet<usize>, key: Option<&str>) -> Verdict {
+        let Some(row) = disk.by_id.get(&letter).map(|k| &disk.letters[k]) else {
+            return Err(format!("{letter} was accepted and is not on the disk"));
+        };
+        demand!(row.payload == Payload::Text(text.to_owned()), "{letter} was accepted with another text");
+        let named: BTreeSet<usize> = row.to.iter().filter_map(|copy| copy.place).filter_map(|place| self.node(place.peer)).collect();
+        demand!(named.is_subset(to), "{letter} was written to {to:?} and accepted for {named:?}");
+        demand!(row.to.len() == to.len(), "{letter} was written to {} and accepted for {}", to.len(), row.to.len());
+        if let Some(key) = key {
+            let before = self.keys.insert((node, key.to_owned()), letter);
+            demand!(before.is_none_or(|before| before == letter), "key {key} stood for {before:?} and stands for {letter} now");
+        }
+        let Some(authored) = self.authored.get_mut(&letter) else { return Err(format!("{letter} was accepted before its commit")) };
+        authored.accepted = true;
+        Ok(())
+    }
+
+    /// A node's disk was put back to `disk`: what it forgot is nobody's fault, and what its users were told holds no more.
+    pub(crate) fn on_restored(&mut self, node: usize, disk: &Disk) {
+        self.restored = true;
+        for (id, authored) in self.authored.iter_mut().filter(|(_, authored)| authored.author == node) {
+            if !disk.by_id.contains_key(id) {
+                authored.forgotten = true;
+                let gone: Vec<_> = authored.recipients.iter().map(|to| (*id, *to)).collect();
+                for copy in gone {
+                    self.open.remove(&copy);
+                }
+            }
+        }
+        self.texts.retain(|(author, _), id| *author != node || disk.by_id.contains_key(id));
+        self.keys.retain(|(author, key), _| *author != node || disk.keys.contains_key(key));
+        self.inbox.retain(|(owner, _)| *owner != node);
+        self.inbox.extend(disk.taken.values().map(|taken| (node, taken.envelope.id)));
+        self.lines.retain(|(owner, _, _), _| *owner != node);
+        for (place, _) in disk.inbox.values().filter(|(place, _)| place.twin == 0) {
+            let stream = &disk.in_streams[&place.stream];
+            let line = self.lines.entry((node, stream.author, stream.epoch)).or_default();
+            line.shown.insert(place.seq);
+            line.high = line.high.max(place.seq);
+        }
+        for line in self.lines.iter_mut().filter(|((owner, _, _), _)| *owner == node).map(|(_, line)| line) {
+            if line.high > 0 {
+                line.announced = Ranges::of(1, line.high).minus(&line.shown);
+            }
+        }
+    }
+
+    /// A node is about to start from this disk: all that its users were told is on it.
+    pub(crate) fn on_start(&self, node: usize, disk: &Disk) -> Verdict {
+        let mine = |authored: &Authored| authored.author == node && authored.accepted && !authored.forgotten;
+        for (id, _) in self.authored.iter().filter(|(_, authored)| mine(authored)) {
+            demand!(disk.by_id.contains_key(id), "accepted letter {id} is not on the disk any more");
+        }
+        for (_, id) in self.inbox.range((node, LetterId::new([0; 16]))..=(node, LetterId::new([255; 16]))) {
+            demand!(self.authored.contains_key(id), "letter {id} in the inbox was never written");
+        }
+        Ok(())
+    }
+
+    /// Nothing accepted is lost: each copy is in the inbox of its recipient, or waits at its author.
+    pub(crate) fn nothing_is_lost(&self, disks: &[&Disk]) -> Verdict {
+        for (id, authored) in self.authored.iter().filter(|(_, authored)| !authored.forgotten) {
+            let disk = disks[authored.author];
+            let Some(k) = disk.by_id.get(id) else { return Err(format!("letter {id} is not on its author's disk")) };
+            for place in disk.letters[k].to.iter().filter_map(|copy| copy.place) {
+                let to = self.node(place.peer);
+                let there = to.is_some_and(|to| self.ever.contains(&(to, *id)));
+                let before = disk.bundles.range((place.stream, 0)..=(place.stream, place.seq)).next_back();
+                let waits = before.is_some_and(|((_, first), kept)| (first + kept.ids.len() as u64) > place.seq);
+                demand!(there || waits, "letter {id} to node {to:?} is neither in its inbox nor waits at its author");
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether everything written is taken and its author knows.
+    pub(crate) fn all_delivered(&self) -> bool {
+        self.open.is_empty()
+    }
+
+    /// A few copies that are not, in words.
+    pub(crate) fn undelivered(&self) -> String {
+        let few: Vec<String> = self.open.iter().take(5).map(|(id, to)| format!("{id} from {} to {to}", self.authored[id].author)).collect();
+        format!("{} copies are not delivered: {}", self.open.len(), few.join(", "))
+    }
+
+    /// At the end: each letter is in the inbox of each of its recipients, has a place there, and its author knows.
+    pub(crate) fn end(&self, disks: &[&Disk]) -> Verdict {
+        self.nothing_is_lost(disks)?;
+        for (id, authored) in self.authored.iter().filter(|(_, authored)| !authored.forgotten) {
+            for to in &authored.recipients {
+                demand!(self.ever.contains(&(*to, *id)), "letter {id} never reached node {to}");
+                let peer = self.nodes.iter().find(|(_, node)| *node == to).map(|(peer, _)| *peer);
+                let delivered = peer.and_then(|peer| disks[authored.author].is_delivered(*id, peer));
+                demand!(delivered == Some(true), "the author of {id} does not know that node {to} has it");
+            }
+        }
+        let names: BTreeSet<&str> = disks.iter().filter_map(|disk| disk.me.as_ref()).map(|me| me.name.as_str()).collect();
+        for (node, disk) in disks.iter().enumerate() {
+            demand!(disk.unshown.is_empty(), "node {node} does not show {:?}", disk.unshown);
+            demand!(disk.bundles.is_empty(), "node {node} still has bundles in its outbox: {:?}", disk.bundles.keys());
+            let named = |k: &&u64| disk.letters[k].to.iter().any(|copy| copy.place.is_none() && names.contains(copy.name.as_str()));
+            let waits = disk.waiting.iter().find(named);
+            demand!(waits.is_none(), "node {node} still has a letter that waits for a name which somebody bears: {:?}", waits.map(|k| &disk.letters[k].to));
+        }
+        Ok(())
+    }
+
+    /// No gap holds the display of later letters for longer than it may.
+    pub(crate) fn display_is_not_held(&self, node: usize, since: Duration, held: impl Iterator<Item = Duration>, limit: Duration) -> Verdict {
+        for taken in held {
+            demand!(taken.max(since) > limit, "node {node} has held a letter back since {taken:?}");
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,173 @@
+//! The edge of a simulated node: with real keys and frames, or with values that are passed as they are.
+//! Knows nothing of machines. Either way nothing reaches a machine that its own edge would have refused.
+
+use std::rc::Rc;
+
+use protocol::beacon::Beacon;
+use protocol::bundle::{self, Bundle, Draft, Header};
+use protocol::codec;
+use protocol::config::limits;
+use protocol::edge::{Cause, Edge};
+use protocol::effect::Say;
+use protocol::input::{Heard, Input, Said};
+use protocol::message::Message;
+use protocol::sign::{Signed, Statement};
+use protocol::{Epoch, PeerId};
+use serde_bytes::{ByteArray, ByteBuf};
+
+/// What one peer hands to the network for another.
+#[derive(Clone, Debug)]
+pub(crate) enum Frame {
+    /// A value, taken as authenticated.
+    Say(Say),
+    /// Bundles whose seal is a mere wrapping.
+    Letters(Vec<Bundle>),
+    /// What would go over a real wire.
+    Bytes { bytes: Vec<u8>, what: &'static str },
+}
+
+/// What goes to everyone.
+#[derive(Clone, Debug)]
+pub(crate) struct Gossip {
+    /// What makes it the same gossip for whoever hears it again.
+    pub(crate) name: (PeerId, Epoch, u64, u64, u64),
+    beacon: Beacon,
+    bytes: Option<Vec<u8>>,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Desk {
+    me: PeerId,
+    edge: Option<Edge>,
+}
+
+/// A pretended signature.
+fn heard<T: Statement>(value: T) -> Heard<T> {
+    Heard { signed: Signed::unchecked(&value), value }
+}
+
+fn trusted<T: Statement>(signed: Signed<T>) -> Heard<T> {
+    Heard { value: signed.trusted().expect("peers pass on what was signed"), signed }
+}
+
+impl Desk {
+    pub(crate) fn new(me: PeerId, edge: Option<Edge>) -> Desk {
+        Desk { me, edge }
+    }
+
+    pub(crate) fn utter(&self, say: Say) -> Frame {
+        match &self.edge {
+            None => Frame::Say(say),
+            Some(edge) => {
+                let what = name(&say);
+                Frame::Bytes { bytes: edge.utter(say).to_frame(), what }
+            }
+        }
+    }
+
+    pub(crate) fn letters(&self, bundles: Vec<Bundle>) -> Frame {
+        match &self.edge {
+            None => Frame::Letters(bundles),
+            Some(_) => Frame::Bytes { bytes: Message::Letters(bundles).to_frame(), what: "Letters" },
+        }
+    }
+
+    /// What follows from a frame.
+    pub(crate) fn admit(&self, from: PeerId, frame: &Frame) -> Vec<Input> {
+        match (frame, &self.edge) {
+            (Frame::Bytes { bytes, .. }, Some(edge)) => edge.admit(from, bytes),
+            (Frame::Bytes { .. }, None) => unreachable!("all desks of a run are of one kind"),
+            (Frame::Letters(bundles), _) => bundles.iter().map(|bundle| self.open(from, bundle)).collect(),
+            (Frame::Say(say), _) => vec![self.said(from, say.clone())],
+        }
+    }
+
+    fn open(&self, from: PeerId, bundle: &Bundle) -> Input {
+        let contents: bundle::Contents = codec::decode(&bundle.sealed).expect("sealed by a desk");
+        if bundle.read_header().expect("sealed by a desk").recipient != self.me {
+            return Input::Refused { from, cause: Cause::NotForMe };
+        }
+        if bundle::consistent(&contents, self.me).is_err() {
+            return Input::Refused { from, cause: Cause::Inconsistent };
+        }
+        let contact = trusted(contents.contact.clone());
+        Input::Arrived { from, said: Said::Letters { bundle: bundle.id(), contents, contact } }
+    }
+
+    fn said(&self, from: PeerId, say: Say) -> Input {
+        let refused = |cause| Input::Refused { from, cause };
+        let said = match say {
+            Say::Hello { contact, beacon, yours, answer } => {
+                let yours = yours.map(|signed| trusted(signed).value).filter(|mine| mine.peer == self.me);
+                Said::Hello { contact: heard(contact), beacon: heard(beacon), yours, answer }
+            }
+            Say::Beacon(beacon) => Said::Beacon(heard(beacon)),
+            Say::Receipt(receipt) if receipt.author != self.me => return refused(Cause::NotForMe),
+            Say::Receipt(receipt) => Said::Receipt(receipt),
+            Say::AskIds { numbers, .. } if numbers.pieces() > limits::PAGE => return refused(Cause::Malformed),
+            Say::AskIds { epoch, numbers } => Said::AskIds { epoch, numbers },
+            Say::Ids { ids, .. } if ids.len().div_ceil(limits::IDS_PER_ITEM) > limits::PAGE => return refused(Cause::Malformed),
+            Say::Ids { epoch, ids } => Said::Ids { epoch, ids },
+            Say::AskPeers { after } => Said::AskPeers { after },
+            Say::Peers { peers, .. } if peers.len() > limits::PAGE => return refused(Cause::Malformed),
+            Say::Peers { peers, more } => {
+                let peers = peers.into_iter().map(|listing| (trusted(listing.contact.clone()).value, listing)).collect();
+                Said::Peers { peers, more }
+            }
+            Say::Leaving => Said::Leaving,
+            Say::Unsupported { what } => Said::Unsupported { what },
+        };
+        Input::Arrived { from, said }
+    }
+
+    pub(crate) fn seal(&self, draft: &Draft) -> Option<Bundle> {
+        match &self.edge {
+            Some(edge) => edge.seal(draft),
+            None => {
+                let withdrawal = ByteArray::new(draft.withdrawal);
+                let header = Header { suite: bundle::SUITE, recipient: draft.to.id, key: draft.to.key, withdrawal };
+                let contents = bundle::contents(self.me, draft, Signed::unchecked(&draft.contact));
+                Some(Bundle { header: ByteBuf::from(codec::encode(&header)), sealed: ByteBuf::from(codec::encode(&contents)) })
+            }
+        }
+    }
+
+    pub(crate) fn gossip(&self, beacon: Beacon) -> Rc<Gossip> {
+        let name = (beacon.peer, beacon.epoch, beacon.boot, beacon.nonce, beacon.counter);
+        let bytes = self.edge.as_ref().map(|edge| edge.gossip(&beacon));
+        Rc::new(Gossip { name, beacon, bytes })
+    }
+
+    pub(crate) fn hear(&self, gossip: &Gossip) -> Result<Heard<Beacon>, Cause> {
+        match (&self.edge, &gossip.bytes) {
+            (Some(edge), Some(bytes)) => edge.hear(bytes),
+            _ => Ok(heard(gossip.beacon.clone())),
+        }
+    }
+}
+
+fn name(say: &Say) -> &'static str {
+    match say {
+        Say::Hello { .. } => "Hello",
+        Say::Beacon(_) => "Beacon",
+        Say::Receipt(_) => "Receipt",
+        Say::AskIds { .. } => "AskIds",
+        Say::Ids { .. } => "Ids",
+        Say::AskPeers { .. } => "AskPeers",
+        Say::Peers { .. } => "Peers",
+        Say::Leaving => "Leaving",
+        Say::Unsupported { .. } => "Unsupported",
+    }
+}
+
+impl Frame {
+    /// One word for traces.
+    pub(crate) fn what(&self) -> &'static str {
+        match self {
+            Frame::Say(say) => name(say),
+            Frame::Letters(_) => "Letters",
+            Frame::Bytes { what, .. } => what,
+        }
+    }
+}
