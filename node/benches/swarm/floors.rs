@@ -20,9 +20,8 @@ use redb::{Database, Durability, TableDefinition};
 use serde_bytes::ByteArray;
 use tokio::sync::mpsc;
 
-use crate::child::{Kind, Ready, bare};
+use crate::child::{Echo, NETWORK, TCP, bare};
 use crate::machine::{self, median, quantile};
-use crate::nodes::Process;
 use crate::rows::Bench;
 use crate::table::Figure;
 
@@ -194,9 +193,8 @@ pub(crate) fn net(bench: &mut Bench) -> Vec<Figure> {
 }
 
 fn tcp_trips() -> Vec<f64> {
-    let mut echo = Process::start(&Kind::Tcp);
-    let ready: Ready = echo.hear();
-    let mut stream = TcpStream::connect(ready.address).expect("it listens");
+    let echo = Echo::start(TCP);
+    let mut stream = TcpStream::connect(&echo.address).expect("it listens");
     stream.set_nodelay(true).expect("a TCP socket");
     let mut buffer = [9; TEXT];
     each(TRIPS, || {
@@ -215,11 +213,10 @@ struct Bare {
 }
 
 fn network() -> Bare {
-    let mut echo = Process::start(&Kind::Network);
-    let ready: Ready = echo.hear();
+    let echo = Echo::start(NETWORK);
     let (events, mut receiver) = mpsc::channel(256);
     let net = bare(events);
-    let address: Multiaddr = ready.address.parse().expect("its own");
+    let address: Multiaddr = echo.address.parse().expect("its own");
     let begin = Instant::now();
     net.try_send(net::Command::Dial { peer: None, addresses: vec![address], urgent: true }).expect("room for one command");
     let mut until = |wanted: &dyn Fn(&net::Event) -> Option<PeerId>| loop {
@@ -241,7 +238,7 @@ fn network() -> Bare {
         trip: median(&trips),
         trip_p99: quantile(&trips, 0.99),
         dial,
-        start: (ready.at - echo.began) as f64 / 1e6,
+        start: (echo.ready - echo.began) as f64 / 1e6,
         private: memory.private,
         rss: memory.rss,
     }

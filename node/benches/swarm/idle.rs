@@ -3,9 +3,8 @@
 
 use std::time::Duration;
 
-use crate::child::Ask;
 use crate::machine;
-use crate::nodes::{self, Node};
+use crate::nodes::{Node, wait};
 use crate::rows::Bench;
 use crate::table::Figure;
 
@@ -16,14 +15,14 @@ const SETTLE: Duration = Duration::from_secs(3);
 pub(crate) fn start(bench: &mut Bench) -> Vec<Figure> {
     let floor = bench.floor("net", "network alone: process start to listening");
     let runs = bench.repeat(|place| {
-        let took = |node: &Node| (node.ready.at - node.process.began) as f64 / 1e6;
+        let took = |node: &Node| (node.ready - node.began) as f64 / 1e6;
         let (first, again): (Vec<f64>, Vec<f64>) = (0..5)
             .map(|number| {
                 let name = format!("ann-{number}");
                 let begin = || {
-                    let node = nodes::node(place, &name, &[]);
+                    let node = Node::start(place, &name, &[]);
                     let took = took(&node);
-                    node.process.stop();
+                    node.stop();
                     took
                 };
                 (begin(), begin())
@@ -42,15 +41,15 @@ pub(crate) fn idle(bench: &mut Bench) -> Vec<Figure> {
     let mut figures = Vec::new();
     for peers in [0, 10] {
         let runs = bench.repeat(|place| {
-            let mut ann = nodes::node(place, "ann", &[]);
+            let ann = Node::start(place, "ann", &[]);
             let others: Vec<Node> =
-                (0..peers).map(|number| nodes::node(place, &format!("bea-{number}"), std::slice::from_ref(&ann.ready.address))).collect();
-            let _: u64 = ann.process.ask(&Ask::Peers { available: peers });
+                (0..peers).map(|number| Node::start(place, &format!("bea-{number}"), std::slice::from_ref(&ann.address))).collect();
+            wait(ann.peers(peers, Duration::from_millis(20)));
             std::thread::sleep(SETTLE);
-            let before = machine::cpu(ann.process.pid());
+            let before = machine::cpu(ann.pid());
             std::thread::sleep(watch);
-            let busy = (machine::cpu(ann.process.pid()) - before).as_secs_f64() / watch.as_secs_f64();
-            let memory = machine::memory(ann.process.pid());
+            let busy = (machine::cpu(ann.pid()) - before).as_secs_f64() / watch.as_secs_f64();
+            let memory = machine::memory(ann.pid());
             drop(others);
             (memory, busy * 100.0)
         });

@@ -1,8 +1,8 @@
 //! What this machine makes of the promises: figures of real nodes beside the floors of the machine, from one run.
 //! Knows nothing of what is good: targets are printed beside what was measured. Nodes are processes of their own.
 //!
-//! Reading order: [`rows`] (what there is), [`letters`], [`idle`], [`swarms`], [`floors`]; then [`child`] (a node that is
-//! measured), [`nodes`] (the other end of it), [`machine`], [`table`].
+//! Reading order: [`rows`] (what there is), [`letters`], [`idle`], [`swarms`], [`floors`]; then [`nodes`] (what is
+//! measured), [`child`] (what the floors need), [`machine`], [`table`].
 
 mod child;
 mod floors;

@@ -1,39 +1,95 @@
-//! Processes under measurement: started, asked line by line, and ended by their own id however a row ends.
-//! Knows nothing of what they do with what they are asked. One question is under way to each at a time.
+//! The nodes under measurement: real ones, each a process, spoken to as everyone does, through the API on its socket.
+//! Knows nothing of rows. A node is ended by its own id however a row ends, and what it says is thrown away.
 
-use std::io::{BufRead as _, BufReader, Write as _};
-use std::path::Path;
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::LazyLock;
+use std::time::Duration;
 
-use serde::de::DeserializeOwned;
+use bytes::Bytes;
+use futures::stream;
+use http_body_util::StreamBody;
+use hyper::body::Frame;
+use node::control::api::{self, BatchAccepted, What};
+use node::control::client::{Client, Events};
+use serde_json::{Value, json};
 
-use crate::child::{Ask, FLAG, Kind, Ready};
-use crate::machine;
+use crate::machine::nanos;
 
-/// One process.
-pub(crate) struct Process {
-    child: Child,
-    input: ChildStdin,
-    output: BufReader<ChildStdout>,
-    /// When it was started, in nanoseconds.
-    pub(crate) began: u64,
+/// Bytes of a piece of a batch.
+const PIECE: usize = 64 * 1024;
+/// Time between two looks at something that has no event.
+const LOOK: Duration = Duration::from_millis(2);
+/// How long anything may take: beyond it the benchmark ends rather than hang.
+const BOUND: Duration = Duration::from_secs(300);
+
+static RUNTIME: LazyLock<tokio::runtime::Runtime> = LazyLock::new(|| {
+    // One thread: what asks should take as little as can be from those who are asked.
+    tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime")
+});
+
+/// Waits for something, but not for ever.
+pub(crate) fn wait<T>(what: impl Future<Output = T>) -> T {
+    RUNTIME.block_on(async { tokio::time::timeout(BOUND, what).await.expect("within five minutes") })
 }
 
-impl Process {
-    /// Starts this very program as something else.
-    pub(crate) fn start(kind: &Kind) -> Process {
-        let program = std::env::current_exe().expect("a running program has a file");
-        let kind = serde_json::to_string(kind).expect("plain");
-        let began = machine::nanos();
-        let mut child = Command::new(program)
-            .args([FLAG, &kind])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("the system starts another process");
-        let input = child.stdin.take().expect("asked for");
-        let output = BufReader::new(child.stdout.take().expect("asked for"));
-        Process { child, input, output, began }
+/// One node.
+pub(crate) struct Node {
+    child: Child,
+    client: Client,
+    /// When it was started, in nanoseconds.
+    pub(crate) began: u64,
+    /// When it first answered.
+    pub(crate) ready: u64,
+    /// Where it listens, once it is ready.
+    pub(crate) address: String,
+}
+
+/// What became of one letter, in milliseconds after it was asked for.
+pub(crate) struct Single {
+    /// The author's API said that it is on the disk.
+    pub(crate) accepted: f64,
+    /// The recipient's API said that it is there.
+    pub(crate) shown: f64,
+    /// The author's API said that it was signed for.
+    pub(crate) receipted: f64,
+}
+
+impl Node {
+    /// Starts a node in a directory of its own below `place`; it is not ready yet.
+    pub(crate) fn begin(place: &Path, name: &str, peers: &[String]) -> Node {
+        let dir: PathBuf = place.join(name);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_node"));
+        command.arg("--data-dir").arg(&dir).args(["--name", name, "run", "--swarm", "bench", "--no-mdns"]);
+        command.args(["--listen", "/ip4/127.0.0.1/tcp/0"]);
+        command.args(peers.iter().flat_map(|peer| ["--peer", peer]));
+        command.env_remove("SWARM_DATA_DIR").env_remove("SWARM_NODE");
+        let began = nanos();
+        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().expect("the system starts a process");
+        Node { child, client: Client::new(&dir), began, ready: 0, address: String::new() }
+    }
+
+    /// Starts a node and waits until it answers.
+    pub(crate) fn start(place: &Path, name: &str, peers: &[String]) -> Node {
+        let mut node = Node::begin(place, name, peers);
+        wait(node.until_ready());
+        node
+    }
+
+    /// Waits until it answers, and listens.
+    pub(crate) async fn until_ready(&mut self) {
+        loop {
+            if let Ok(status) = self.client.get::<api::Status>("/v1/status").await {
+                if self.ready == 0 {
+                    self.ready = nanos();
+                }
+                if let Some(address) = status.addresses.into_iter().next() {
+                    self.address = address;
+                    return;
+                }
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
     }
 
     /// Its number.
@@ -41,34 +97,81 @@ impl Process {
         self.child.id()
     }
 
-    /// Asks without waiting for the answer.
-    pub(crate) fn tell(&mut self, ask: &Ask) {
-        let mut line = serde_json::to_string(ask).expect("plain");
-        line.push('\n');
-        self.input.write_all(line.as_bytes()).expect("the process lives");
+    async fn status(&self) -> api::Status {
+        self.client.get("/v1/status").await.expect("the node runs")
     }
 
-    /// Waits for the answer.
-    pub(crate) fn hear<T: DeserializeOwned>(&mut self) -> T {
-        let mut line = String::new();
-        self.output.read_line(&mut line).expect("the process lives");
-        serde_json::from_str(&line).unwrap_or_else(|error| panic!("process {} ended or failed: {error}: {line:?}", self.pid()))
+    /// When it lists this many others as available; it is asked this often.
+    pub(crate) async fn peers(&self, available: usize, every: Duration) -> u64 {
+        while self.status().await.peers.available != available {
+            tokio::time::sleep(every).await;
+        }
+        nanos()
     }
 
-    /// Asks and waits.
-    pub(crate) fn ask<T: DeserializeOwned>(&mut self, ask: &Ask) -> T {
-        self.tell(ask);
-        self.hear()
+    /// When everything it wrote is receipted.
+    pub(crate) async fn receipted(&self) -> u64 {
+        while self.status().await.letters.waiting > 0 {
+            tokio::time::sleep(LOOK).await;
+        }
+        nanos()
+    }
+
+    /// Writes letters in one batch; when all are accepted.
+    pub(crate) async fn write(&self, to: &[String], letters: u64, bytes: usize) -> u64 {
+        let to = to.to_vec();
+        let pieces = stream::unfold(0, move |mut number| {
+            let mut piece = Vec::with_capacity(PIECE + 1024);
+            while number < letters && piece.len() < PIECE {
+                serde_json::to_writer(&mut piece, &letter(&to, number, bytes)).expect("plain");
+                piece.push(b'\n');
+                number += 1;
+            }
+            let piece = (!piece.is_empty()).then(|| (Ok(Frame::data(Bytes::from(piece))), number));
+            async { piece }
+        });
+        let mut answers = self.client.batch(StreamBody::new(pieces)).await.expect("the node runs");
+        for number in 0..letters {
+            let line = answers.next().await.expect("the node runs").expect("as many answers as lines");
+            assert!(serde_json::from_slice::<BatchAccepted>(&line).is_ok(), "letter {number}: {}", String::from_utf8_lossy(&line));
+        }
+        nanos()
+    }
+
+    /// Writes letters, each after the last was receipted.
+    pub(crate) async fn one_by_one(&self, to: &Node, name: &str, letters: u64, bytes: usize) -> Vec<Single> {
+        let (mut mine, mut theirs) = (self.client.events(None).await.expect("it runs"), to.client.events(None).await.expect("it runs"));
+        let (name, mut singles) = (vec![name.to_owned()], Vec::new());
+        for number in 0..letters {
+            let begin = nanos();
+            let since = || (nanos() - begin) as f64 / 1e6;
+            let accepted = async {
+                let letter = letter(&name, number, bytes);
+                let _: Value = self.client.post("/v1/letters", &letter).await.expect("the letter is accepted");
+                since()
+            };
+            let shown = async {
+                until(&mut theirs, |what| matches!(what, What::LettersShown { .. })).await;
+                since()
+            };
+            let receipted = async {
+                until(&mut mine, |what| matches!(what, What::LettersDelivered { .. })).await;
+                since()
+            };
+            let (accepted, shown, receipted) = tokio::join!(accepted, shown, receipted);
+            singles.push(Single { accepted, shown, receipted });
+        }
+        singles
     }
 
     /// Ends it as a user would, and waits.
     pub(crate) fn stop(mut self) {
-        let _: u64 = self.ask(&Ask::Stop);
+        let _: api::Stopping = wait(self.client.post("/v1/stop", &json!({}))).expect("the node runs");
         self.child.wait().expect("it is our child");
     }
 }
 
-impl Drop for Process {
+impl Drop for Node {
     fn drop(&mut self) {
         // Ended already, or not wanted any more.
         let _ = self.child.kill();
@@ -76,32 +179,20 @@ impl Drop for Process {
     }
 }
 
-/// A node and what it said of itself.
-pub(crate) struct Node {
-    /// Its process.
-    pub(crate) process: Process,
-    /// What it said when it was ready.
-    pub(crate) ready: Ready,
+fn letter(to: &[String], number: u64, bytes: usize) -> Value {
+    let mut text = format!("letter {number} ");
+    text.push_str(&"x".repeat(bytes.saturating_sub(text.len())));
+    json!({ "to": to, "payload": text })
 }
 
-/// Starts a node in a directory of its own below `place`, and waits until it is ready.
-pub(crate) fn node(place: &Path, name: &str, peers: &[String]) -> Node {
-    let mut process = begin(place, name, peers);
-    let ready = process.hear();
-    Node { process, ready }
-}
-
-/// Starts a node without waiting for it.
-pub(crate) fn begin(place: &Path, name: &str, peers: &[String]) -> Process {
-    Process::start(&Kind::Node { dir: place.join(name), name: name.to_owned(), peers: peers.to_vec() })
+async fn until(events: &mut Events, wanted: impl Fn(&What) -> bool) {
+    while !wanted(&events.next().await.expect("the node runs").expect("it does not end").what) {}
 }
 
 /// Two nodes that see each other.
 pub(crate) fn pair(place: &Path) -> (Node, Node) {
-    let mut ann = node(place, "ann", &[]);
-    let mut bea = node(place, "bea", std::slice::from_ref(&ann.ready.address));
-    for node in [&mut ann, &mut bea] {
-        let _: u64 = node.process.ask(&Ask::Peers { available: 1 });
-    }
+    let ann = Node::start(place, "ann", &[]);
+    let bea = Node::start(place, "bea", std::slice::from_ref(&ann.address));
+    wait(async { tokio::join!(ann.peers(1, LOOK), bea.peers(1, LOOK)) });
     (ann, bea)
 }

@@ -2,33 +2,37 @@
 //! Knows nothing of multicast: each node is told one other, as by `--peer`; multicast needs hosts of its own (`scripts/lab`).
 
 use std::path::Path;
+use std::time::Duration;
 
-use crate::child::{Ask, Ready};
+use futures::future::join_all;
+
+use crate::floors::TEXT;
 use crate::machine;
-use crate::nodes::{self, Node};
+use crate::nodes::{Node, wait};
 use crate::rows::Bench;
 use crate::table::Figure;
+
+/// Time between two looks.
+const LOOK: Duration = Duration::from_millis(2);
 
 /// A second node beside one that runs.
 pub(crate) fn second(bench: &mut Bench) -> Vec<Figure> {
     let floor = bench.floor("net", "dial to both streams open");
     let runs = bench.repeat(|place| {
-        let mut ann = nodes::node(place, "ann", &[]);
-        let begin = |ann: &mut Node, peers: &[String]| {
-            let bea = nodes::node(place, "bea", peers);
-            let listed: u64 = ann.process.ask(&Ask::Peers { available: 1 });
-            ann.process.tell(&Ask::Write { to: vec!["bea".to_owned()], letters: 1, bytes: 256, window: 1 });
-            let _: u64 = ann.process.hear();
-            let delivered: u64 = ann.process.ask(&Ask::Receipted);
-            let since = |at: u64| (at - bea.process.began) as f64 / 1e6;
+        let ann = Node::start(place, "ann", &[]);
+        let begin = |peers: &[String]| {
+            let bea = Node::begin(place, "bea", peers);
+            let listed = wait(ann.peers(1, LOOK));
+            wait(ann.write(&["bea".to_owned()], 1, TEXT));
+            let delivered = wait(ann.receipted());
+            let since = |at: u64| (at - bea.began) as f64 / 1e6;
             let took = (since(listed), since(delivered));
-            bea.process.stop();
-            let _: u64 = ann.process.ask(&Ask::Peers { available: 0 });
+            bea.stop();
+            wait(ann.peers(0, LOOK));
             took
         };
-        let address = ann.ready.address.clone();
-        let first = begin(&mut ann, &[address]);
-        let again = begin(&mut ann, &[]);
+        let first = begin(std::slice::from_ref(&ann.address));
+        let again = begin(&[]);
         (first, again)
     });
     let figure = |what: &str, runs| Figure::new("second", what, "ms", runs);
@@ -71,17 +75,19 @@ struct Run {
 
 /// The first is started alone, as somebody has to be; all others at once, each told the first.
 fn gather(place: &Path, count: usize) -> Run {
-    let first = nodes::node(place, "node-0", &[]);
-    let told = [first.ready.address.clone()];
-    let mut nodes = vec![first.process];
-    nodes.extend((1..count).map(|number| nodes::begin(place, &format!("node-{number}"), &told)));
+    let first = Node::start(place, "node-0", &[]);
+    let told = [first.address.clone()];
+    let mut nodes = vec![first];
+    nodes.extend((1..count).map(|number| Node::begin(place, &format!("node-{number}"), &told)));
     let (began, last) = (nodes[1].began, nodes[count - 1].began);
-    for node in &mut nodes[1..] {
-        let _: Ready = node.hear();
-    }
-    nodes.iter_mut().for_each(|node| node.tell(&Ask::Peers { available: count - 1 }));
-    let all = nodes.iter_mut().map(|node| node.hear::<u64>()).max().expect("there are some");
-    let pids: Vec<u32> = nodes.iter().map(nodes::Process::pid).collect();
+    // Each is asked a few times a second: all of them together must not be kept from their work by our questions.
+    let every = Duration::from_millis(4 * count as u64);
+    let all = wait(join_all(nodes.iter_mut().map(async |node| {
+        node.until_ready().await;
+        node.peers(count - 1, every).await
+    })));
+    let all = all.into_iter().max().expect("there are some");
+    let pids: Vec<u32> = nodes.iter().map(Node::pid).collect();
     let memory: Vec<f64> = pids.iter().map(|pid| machine::memory(*pid).private).collect();
     Run {
         after_first: (all - began) as f64 / 1e9,
