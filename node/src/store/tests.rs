@@ -3,7 +3,6 @@
 mod comes_back;
 mod damage;
 mod directory;
-mod speed;
 
 use protocol::bundle::Bundle;
 use protocol::effect::{Change, Copy, CopyPlace, InStream, KeptBundle, Me, OutStream, SentLetter, Taken};

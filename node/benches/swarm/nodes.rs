@@ -1,0 +1,198 @@
+//! The nodes under measurement: real ones, each a process, spoken to as everyone does, through the API on its socket.
+//! Knows nothing of rows. A node is ended by its own id however a row ends, and what it says is thrown away.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::stream;
+use http_body_util::StreamBody;
+use hyper::body::Frame;
+use node::control::api::{self, BatchAccepted, What};
+use node::control::client::{Client, Events};
+use serde_json::{Value, json};
+
+use crate::machine::nanos;
+
+/// Bytes of a piece of a batch.
+const PIECE: usize = 64 * 1024;
+/// Time between two looks at something that has no event.
+const LOOK: Duration = Duration::from_millis(2);
+/// How long anything may take: beyond it the benchmark ends rather than hang.
+const BOUND: Duration = Duration::from_secs(300);
+
+static RUNTIME: LazyLock<tokio::runtime::Runtime> = LazyLock::new(|| {
+    // One thread: what asks should take as little as can be from those who are asked.
+    tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime")
+});
+
+/// Waits for something, but not for ever.
+pub(crate) fn wait<T>(what: impl Future<Output = T>) -> T {
+    RUNTIME.block_on(async { tokio::time::timeout(BOUND, what).await.expect("within five minutes") })
+}
+
+/// One node.
+pub(crate) struct Node {
+    child: Child,
+    client: Client,
+    /// When it was started, in nanoseconds.
+    pub(crate) began: u64,
+    /// When it first answered.
+    pub(crate) ready: u64,
+    /// Where it listens, once it is ready.
+    pub(crate) address: String,
+}
+
+/// What became of one letter, in milliseconds after it was asked for.
+pub(crate) struct Single {
+    /// The author's API said that it is on the disk.
+    pub(crate) accepted: f64,
+    /// The recipient's API said that it is there.
+    pub(crate) shown: f64,
+    /// The author's API said that it was signed for.
+    pub(crate) receipted: f64,
+}
+
+impl Node {
+    /// Starts a node in a directory of its own below `place`; it is not ready yet.
+    pub(crate) fn begin(place: &Path, name: &str, peers: &[String]) -> Node {
+        let dir: PathBuf = place.join(name);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_node"));
+        command.arg("--data-dir").arg(&dir).args(["--name", name, "run", "--swarm", "bench", "--no-mdns"]);
+        command.args(["--listen", "/ip4/127.0.0.1/tcp/0"]);
+        command.args(peers.iter().flat_map(|peer| ["--peer", peer]));
+        command.env_remove("SWARM_DATA_DIR").env_remove("SWARM_NODE");
+        let began = nanos();
+        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().expect("the system starts a process");
+        Node { child, client: Client::new(&dir), began, ready: 0, address: String::new() }
+    }
+
+    /// Starts a node and waits until it answers.
+    pub(crate) fn start(place: &Path, name: &str, peers: &[String]) -> Node {
+        let mut node = Node::begin(place, name, peers);
+        wait(node.until_ready());
+        node
+    }
+
+    /// Waits until it answers, and listens.
+    pub(crate) async fn until_ready(&mut self) {
+        loop {
+            if let Ok(status) = self.client.get::<api::Status>("/v1/status").await {
+                if self.ready == 0 {
+                    self.ready = nanos();
+                }
+                if let Some(address) = status.addresses.into_iter().next() {
+                    self.address = address;
+                    return;
+                }
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    /// Its number.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    async fn status(&self) -> api::Status {
+        self.client.get("/v1/status").await.expect("the node runs")
+    }
+
+    /// When it lists this many others as available; it is asked this often.
+    pub(crate) async fn peers(&self, available: usize, every: Duration) -> u64 {
+        while self.status().await.peers.available != available {
+            tokio::time::sleep(every).await;
+        }
+        nanos()
+    }
+
+    /// When everything it wrote is receipted.
+    pub(crate) async fn receipted(&self) -> u64 {
+        while self.status().await.letters.waiting > 0 {
+            tokio::time::sleep(LOOK).await;
+        }
+        nanos()
+    }
+
+    /// Writes letters in one batch; when all are accepted.
+    pub(crate) async fn write(&self, to: &[String], letters: u64, bytes: usize) -> u64 {
+        let to = to.to_vec();
+        let pieces = stream::unfold(0, move |mut number| {
+            let mut piece = Vec::with_capacity(PIECE + 1024);
+            while number < letters && piece.len() < PIECE {
+                serde_json::to_writer(&mut piece, &letter(&to, number, bytes)).expect("plain");
+                piece.push(b'\n');
+                number += 1;
+            }
+            let piece = (!piece.is_empty()).then(|| (Ok(Frame::data(Bytes::from(piece))), number));
+            async { piece }
+        });
+        let mut answers = self.client.batch(StreamBody::new(pieces)).await.expect("the node runs");
+        for number in 0..letters {
+            let line = answers.next().await.expect("the node runs").expect("as many answers as lines");
+            assert!(serde_json::from_slice::<BatchAccepted>(&line).is_ok(), "letter {number}: {}", String::from_utf8_lossy(&line));
+        }
+        nanos()
+    }
+
+    /// Writes letters, each after the last was receipted.
+    pub(crate) async fn one_by_one(&self, to: &Node, name: &str, letters: u64, bytes: usize) -> Vec<Single> {
+        let (mut mine, mut theirs) = (self.client.events(None).await.expect("it runs"), to.client.events(None).await.expect("it runs"));
+        let (name, mut singles) = (vec![name.to_owned()], Vec::new());
+        for number in 0..letters {
+            let begin = nanos();
+            let since = || (nanos() - begin) as f64 / 1e6;
+            let accepted = async {
+                let letter = letter(&name, number, bytes);
+                let _: Value = self.client.post("/v1/letters", &letter).await.expect("the letter is accepted");
+                since()
+            };
+            let shown = async {
+                until(&mut theirs, |what| matches!(what, What::LettersShown { .. })).await;
+                since()
+            };
+            let receipted = async {
+                until(&mut mine, |what| matches!(what, What::LettersDelivered { .. })).await;
+                since()
+            };
+            let (accepted, shown, receipted) = tokio::join!(accepted, shown, receipted);
+            singles.push(Single { accepted, shown, receipted });
+        }
+        singles
+    }
+
+    /// Ends it as a user would, and waits.
+    pub(crate) fn stop(mut self) {
+        let _: api::Stopping = wait(self.client.post("/v1/stop", &json!({}))).expect("the node runs");
+        self.child.wait().expect("it is our child");
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        // Ended already, or not wanted any more.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn letter(to: &[String], number: u64, bytes: usize) -> Value {
+    let mut text = format!("letter {number} ");
+    text.push_str(&"x".repeat(bytes.saturating_sub(text.len())));
+    json!({ "to": to, "payload": text })
+}
+
+async fn until(events: &mut Events, wanted: impl Fn(&What) -> bool) {
+    while !wanted(&events.next().await.expect("the node runs").expect("it does not end").what) {}
+}
+
+/// Two nodes that see each other.
+pub(crate) fn pair(place: &Path) -> (Node, Node) {
+    let ann = Node::start(place, "ann", &[]);
+    let bea = Node::start(place, "bea", std::slice::from_ref(&ann.address));
+    wait(async { tokio::join!(ann.peers(1, LOOK), bea.peers(1, LOOK)) });
+    (ann, bea)
+}
