@@ -144,8 +144,8 @@ fn arrived(first: u64, letters: u64) -> Vec<Change> {
         taken: Ranges::of(1, first + letters - 1),
         read: Ranges::default(),
         shown: first + letters,
-        receipt: 0,
-        twins: Vec::new(),
+        receipt: (Epoch(0), 0),
+        twins: std::collections::BTreeSet::new(),
     }));
     changes
 }
