@@ -140,7 +140,7 @@ impl Sim {
             Event::Wake { node, life } => self.on_wake(node, life),
             Event::Timer { node, life, version } => self.on_timer(node, life, version),
             Event::Flushed { node, life } => self.on_flushed(node, life),
-            Event::Tell { node, life, input } => self.tell(node, life, input),
+            Event::Tell { node, life, input } => self.tell(node, life, *input),
             Event::Start { node } => self.on_start(node),
             Event::Gone { node, life } => {
                 if self.nodes[node].life == life && self.nodes[node].is_up() {
@@ -288,6 +288,7 @@ impl Sim {
     }
 
     fn pause(&mut self, node: usize, until: Duration) {
+        let until = until.max(self.nodes[node].paused_until);
         self.nodes[node].paused_until = until;
         self.nodes[node].steady_since = until;
     }

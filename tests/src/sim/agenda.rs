@@ -23,7 +23,7 @@ pub(crate) enum Event {
     /// A node's commit is flushed.
     Flushed { node: usize, life: u64 },
     /// A fact reaches a node's queue.
-    Tell { node: usize, life: u64, input: Input },
+    Tell { node: usize, life: u64, input: Box<Input> },
     /// A node starts, if it is down.
     Start { node: usize },
     /// A node that said goodbye is gone.

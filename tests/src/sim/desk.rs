@@ -19,7 +19,7 @@ use serde_bytes::{ByteArray, ByteBuf};
 #[derive(Clone, Debug)]
 pub(crate) enum Frame {
     /// A value, taken as authenticated.
-    Say(Say),
+    Say(Box<Say>),
     /// Bundles whose seal is a mere wrapping.
     Letters(Vec<Bundle>),
     /// What would go over a real wire.
@@ -58,7 +58,7 @@ impl Desk {
 
     pub(crate) fn utter(&self, say: Say) -> Frame {
         match &self.edge {
-            None => Frame::Say(say),
+            None => Frame::Say(Box::new(say)),
             Some(edge) => {
                 let what = name(&say);
                 Frame::Bytes { bytes: edge.utter(say).to_frame(), what }
@@ -79,7 +79,7 @@ impl Desk {
             (Frame::Bytes { bytes, .. }, Some(edge)) => edge.admit(from, bytes),
             (Frame::Bytes { .. }, None) => unreachable!("all desks of a run are of one kind"),
             (Frame::Letters(bundles), _) => bundles.iter().map(|bundle| self.open(from, bundle)).collect(),
-            (Frame::Say(say), _) => vec![self.said(from, say.clone())],
+            (Frame::Say(say), _) => vec![self.said(from, Say::clone(say))],
         }
     }
 

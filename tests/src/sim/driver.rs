@@ -185,7 +185,7 @@ impl Sim {
             Effect::Seal(draft) => {
                 let bundle = self.nodes[node].desk.seal(&draft);
                 let wait = self.chance.between(Duration::ZERO, self.options.sealing);
-                self.agenda.after(wait, Event::Tell { node, life, input: Input::Sealed { draft: draft.number, bundle } });
+                self.agenda.after(wait, Event::Tell { node, life, input: Box::new(Input::Sealed { draft: draft.number, bundle }) });
             }
             Effect::Send { to, say } => {
                 let lane = say.lane();
@@ -229,7 +229,7 @@ impl Sim {
             Effect::Recall(recall) => {
                 let found = self.nodes[node].disk.recall(&recall);
                 let wait = self.chance.between(Duration::ZERO, Duration::from_millis(1));
-                self.agenda.after(wait, Event::Tell { node, life, input: Input::Recalled(found) });
+                self.agenda.after(wait, Event::Tell { node, life, input: Box::new(Input::Recalled(found)) });
             }
             Effect::Reply { request, answer } => {
                 let verdict = self.on_reply(node, request, answer);
@@ -253,7 +253,7 @@ impl Sim {
         self.trace.line(self.agenda.now(), self.nodes[node].name(), "  =>", &(self.nodes[other].name(), frame.what()));
         if self.network.send(node, other, lane, frame, &mut self.agenda) == Fate::Refused {
             let wait = self.chance.between(Duration::ZERO, Duration::from_millis(2));
-            self.agenda.after(wait, Event::Tell { node, life: self.nodes[node].life, input: Input::SendFailed { to, lane } });
+            self.agenda.after(wait, Event::Tell { node, life: self.nodes[node].life, input: Box::new(Input::SendFailed { to, lane }) });
         }
     }
 }

@@ -85,7 +85,7 @@ impl Sim {
                 let lasts = self.faults.between(Duration::from_millis(100), Duration::from_secs(8));
                 self.measure(node, Room::Low { free: 1 });
                 let input = Input::Measured { statistics: Statistics::default(), disk: Room::Enough };
-                self.agenda.after(lasts, Event::Tell { node, life: self.nodes[node].life, input });
+                self.agenda.after(lasts, Event::Tell { node, life: self.nodes[node].life, input: Box::new(input) });
             }
         }
     }

@@ -118,7 +118,8 @@ impl Sim {
             self.nodes[node].plan = None;
             let now = self.now();
             if self.nodes[node].paused_until > now {
-                self.pause(node, now);
+                self.nodes[node].paused_until = now;
+                self.nodes[node].steady_since = now;
                 let (life, version) = (self.nodes[node].life, self.nodes[node].timer);
                 self.agenda.at(now, Event::Wake { node, life });
                 self.agenda.at(now, Event::Timer { node, life, version });
