@@ -172,9 +172,9 @@ impl Myself {
         true
     }
 
-    /// Somebody has a card of ours with this sequence: ours must be greater to win.
+    /// Somebody has another card of ours with this sequence: ours must be greater to win.
     pub(crate) fn on_own_card(&mut self, sequence: u64) {
-        if sequence > self.me.contact {
+        if sequence >= self.me.contact {
             self.me.contact = sequence;
             self.new_card();
         }
@@ -205,7 +205,7 @@ impl Myself {
         let (old, new) = (self.me.epoch, Epoch(rng.next_u64()));
         self.me.epoch = new;
         self.me.chain = rng.next_u64();
-        self.dirty = true;
+        self.new_card();
         out.note(What::EpochMinted { old, new });
         self.me.chain
     }

@@ -469,6 +469,10 @@ impl Outbox {
         let Some(stream) = self.streams.get_mut(&(peer, receipt.epoch)) else { return Err(Cause::Unexpected) };
         let number = (receipt.recipient_epoch, receipt.number);
         if stream.row.receipt.is_some_and(|(epoch, last)| epoch == number.0 && number.1 < last) {
+            // Overtaken; or its signer's memory jumped back without anybody's notice: then it would be ignored for ever.
+            let known = Ranges::of(1, stream.row.next - 1);
+            let new = receipt.taken.minus(&receipt.taken.minus(&known)).minus(&stream.row.delivered);
+            self.ask_ids((peer, receipt.epoch), new, now, out);
             return Ok(false);
         }
         // Signed for more than we remember writing under this epoch: we forgot.

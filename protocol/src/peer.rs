@@ -123,6 +123,8 @@ pub struct Peer {
     disk: Disk,
     started: bool,
     leaving: bool,
+    /// What was due when the last batch was closed.
+    due: Option<Duration>,
 }
 
 impl Peer {
@@ -143,6 +145,7 @@ impl Peer {
             disk: Disk::Enough,
             started: false,
             leaving: false,
+            due: None,
         }
     }
 
@@ -299,7 +302,7 @@ impl Peer {
             }
             Said::Peers { peers, more } => {
                 let me = self.myself.identity().id;
-                if let Some((mine, _)) = peers.iter().find(|(contact, _)| contact.id == me) {
+                if let Some((mine, _)) = peers.iter().find(|(contact, _)| contact.id == me && *contact != self.myself.contact()) {
                     self.myself.on_own_card(mine.sequence);
                 }
                 let facts = self.presence.on_peers(from, peers, more, now, out);
@@ -488,7 +491,7 @@ impl Peer {
     }
 
     fn greet(&mut self, peer: PeerId, answer: bool, out: &mut Out) {
-        let yours = self.presence.beacon(&peer).map(|beacon| beacon.signed.clone());
+        let yours = self.presence.evidence(&peer);
         let hello = Say::Hello { contact: self.myself.contact(), beacon: self.beacon(), yours, answer };
         out.send(peer, hello);
     }
@@ -518,7 +521,7 @@ impl Peer {
     // -- the end of a batch, in the order in which one thing needs another
 
     fn close(&mut self, now: Now, out: &mut Out) {
-        if self.deadline().is_some_and(|due| due.at + self.config.stalled_after < now.mono) {
+        if self.due.is_some_and(|due| due + self.config.stalled_after < now.mono) {
             self.presence.on_stalled(now);
         }
         let known = self.presence.known(&self.myself.contact());
@@ -547,6 +550,7 @@ impl Peer {
         self.myself.close(out);
         self.record.note(std::mem::take(&mut out.entries), now);
         self.record.close(now, out);
+        self.due = self.deadline().map(|deadline| deadline.at);
     }
 
     fn close_letters(&mut self, out: &mut Out) {

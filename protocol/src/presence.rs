@@ -67,6 +67,8 @@ struct Entry {
     first_seen: Timestamp,
     last_seen: Timestamp,
     beacon: Option<Heard<Beacon>>,
+    /// The last beacon of the start before: it says more of what the peer should remember than its newest.
+    evidence: Option<Signed<Beacon>>,
     written_at: Duration,
 }
 
@@ -120,11 +122,9 @@ const NEAREST: usize = 3;
 /// Least likeness (Jaro-Winkler) of a name that is shown (guess, tried with typing errors).
 const LIKENESS: f64 = 0.75;
 
-fn weigh(peer: &PeerId, sequence: u64) -> u64 {
-    let mut hash = Sha256::new();
-    hash.update(peer.to_bytes());
-    hash.update(sequence.to_be_bytes());
-    let hash: [u8; 32] = hash.finalize().into();
+/// By content: two cards may bear one sequence after a memory jumped back.
+fn weigh(contact: &Contact) -> u64 {
+    let hash: [u8; 32] = Sha256::digest(crate::codec::encode(contact)).into();
     let mut bytes = [0; 8];
     bytes.copy_from_slice(&hash[..8]);
     u64::from_be_bytes(bytes)
@@ -145,9 +145,16 @@ impl Presence {
         for row in known {
             let Ok(contact) = row.contact.trusted() else { continue };
             let beacon = row.beacon.and_then(|signed| signed.trusted().ok().map(|value| Heard { value, signed }));
-            presence.known = presence.known.wrapping_add(weigh(&contact.id, contact.sequence));
-            let entry =
-                Entry { contact, signed: row.contact, first_seen: row.first_seen, last_seen: row.last_seen, beacon, written_at: now.mono };
+            presence.known = presence.known.wrapping_add(weigh(&contact));
+            let entry = Entry {
+                contact,
+                signed: row.contact,
+                first_seen: row.first_seen,
+                last_seen: row.last_seen,
+                beacon,
+                evidence: None,
+                written_at: now.mono,
+            };
             presence.peers.insert(entry.contact.id, entry);
         }
         presence
@@ -333,7 +340,7 @@ impl Presence {
             None => return Err(Cause::Unexpected),
         }
         let beyond = after.map_or(Unbounded, Excluded);
-        let mut rest = self.peers.range((beyond, Unbounded)).filter(|(peer, _)| **peer != from).peekable();
+        let mut rest = self.peers.range((beyond, Unbounded)).peekable();
         let (mut peers, mut size) = (Vec::new(), 0);
         while let Some((peer, entry)) = rest.next_if(|_| peers.is_empty() || (peers.len() < limits::PAGE && size < limits::PAGE_BYTES)) {
             let last = if self.links.contains_key(peer) { now.wall } else { entry.last_seen };
@@ -371,7 +378,7 @@ impl Presence {
                     return Err(Cause::Full);
                 }
                 self.warn_of_shared_name(&contact, out);
-                self.known = self.known.wrapping_add(weigh(&peer, contact.sequence));
+                self.known = self.known.wrapping_add(weigh(&contact));
                 self.dial(&contact, out);
                 let entry = Entry {
                     contact,
@@ -379,6 +386,7 @@ impl Presence {
                     first_seen: told.first_seen.min(now.wall),
                     last_seen: told.last_seen.unwrap_or_default().min(now.wall),
                     beacon: None,
+                    evidence: None,
                     written_at: now.mono,
                 };
                 self.peers.insert(peer, entry);
@@ -388,7 +396,7 @@ impl Presence {
             Some(entry) => {
                 entry.last_seen = entry.last_seen.max(told.last_seen.unwrap_or_default().min(now.wall));
                 if contact.sequence > entry.contact.sequence {
-                    self.known = self.known.wrapping_sub(weigh(&peer, entry.contact.sequence)).wrapping_add(weigh(&peer, contact.sequence));
+                    self.known = self.known.wrapping_sub(weigh(&entry.contact)).wrapping_add(weigh(&contact));
                     let old = std::mem::replace(&mut entry.contact, contact.clone());
                     entry.signed = signed;
                     changed = true;
@@ -511,9 +519,15 @@ impl Presence {
         self.peers.get(peer).and_then(|entry| entry.beacon.as_ref())
     }
 
+    /// The beacon that tells most of what a peer should remember of itself.
+    pub(crate) fn evidence(&self, peer: &PeerId) -> Option<Signed<Beacon>> {
+        let entry = self.peers.get(peer)?;
+        entry.evidence.clone().or_else(|| entry.beacon.as_ref().map(|beacon| beacon.signed.clone()))
+    }
+
     /// The digest of all cards, with this node's own.
     pub(crate) fn known(&self, mine: &Contact) -> u64 {
-        self.known.wrapping_add(weigh(&mine.id, mine.sequence))
+        self.known.wrapping_add(weigh(mine))
     }
 
     /// The one peer that is meant.
@@ -605,11 +619,20 @@ impl Presence {
                 facts.push(Fact::Signalled(peer));
             }
             entry.last_seen = now.wall;
+            let mut restarted = false;
+            match &entry.beacon {
+                Some(last) if last.value.epoch != beacon.value.epoch => entry.evidence = None,
+                Some(last) if last.value.boot < beacon.value.boot => {
+                    entry.evidence = Some(last.signed.clone());
+                    restarted = true;
+                }
+                _ => {}
+            }
             let outdated = sequence > entry.contact.sequence;
             let epoch_changed = entry.beacon.as_ref().is_none_or(|last| last.value.epoch != beacon.value.epoch);
             entry.beacon = Some(beacon);
-            if outdated && self.links.get(&peer).is_some_and(|link| link.met) {
-                // Its card has changed: greeting it brings its new one.
+            if (outdated && self.links.get(&peer).is_some_and(|link| link.met)) || restarted {
+                // Its card has changed, and greeting it brings its new one; or it should see what it last said before.
                 facts.extend(self.greet(peer, true, now));
             }
             if epoch_changed {
@@ -713,10 +736,11 @@ impl Presence {
     }
 
     fn exchange(&mut self, mine: u64, now: Now, rng: &mut ChaCha8Rng, out: &mut Out) {
-        if let Some((with, since)) = self.exchange.with
+        if let Some((_, since)) = self.exchange.with
             && since + EXCHANGE_PATIENCE <= now.mono
         {
-            self.end_exchange(with, now);
+            // Not answered: that says nothing of what its list would teach.
+            self.exchange.with = None;
         }
         if self.exchange.with.is_some() || now.mono < self.exchange.next_at {
             return;
