@@ -219,11 +219,10 @@ impl Driver {
                 }
             };
             batch.changes.push(match change {
-                Change::Segment { chain, number, first, body } => {
+                Change::Segment { chain, number, first, entries, body } => {
                     last_entry = Some(first);
-                    let entries = protocol::effect::segment_of(&body).map_or(0, |segment| segment.entries.len());
                     let signed = codec::encode(&self.edge.sign_segment(body));
-                    Write::Segment { chain, number, first, signed, entries: u32::try_from(entries).unwrap_or(u32::MAX) }
+                    Write::Segment { chain, number, first, signed, entries }
                 }
                 Change::Bundle(kept) => {
                     if state.fresh_bytes > FRESH_BYTES {

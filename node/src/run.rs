@@ -34,6 +34,9 @@ const CONNECTING: Duration = Duration::from_secs(8);
 const GREETING: Duration = Duration::from_secs(2);
 /// Questions that may wait before those who ask wait too (guess: a batch of letters).
 const ASKS: usize = 2048;
+/// What is logged if nothing is said: what concerns this program. Its libraries' complaints about networks being as they are
+/// would only frighten.
+const TRACED: &str = "warn,libp2p_kad=error,libp2p_gossipsub=error,libp2p_mdns=off";
 /// The exit code for a disk that fails (DESIGN 10.1).
 const DISK: u8 = 74;
 
@@ -104,7 +107,7 @@ pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
 }
 
 fn trace(filter: Option<&str>) -> anyhow::Result<()> {
-    let filter = tracing_subscriber::EnvFilter::try_new(filter.unwrap_or("warn"))
+    let filter = tracing_subscriber::EnvFilter::try_new(filter.unwrap_or(TRACED))
         .map_err(|error| anyhow!("--log: {error}; like this: --log node=debug"))?;
     // Set once; a second node in one process, as in tests, shares the first one's.
     let _ = tracing_subscriber::fmt()

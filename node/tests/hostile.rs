@@ -303,6 +303,7 @@ fn beacon(n: u8, counter: u64) -> Beacon {
         inactive: false,
         services: 0,
         known: 0,
+        linked: 0,
         record: 1,
         statistics: Statistics::default(),
     }

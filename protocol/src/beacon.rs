@@ -43,6 +43,8 @@ pub struct Beacon {
     pub services: u64,
     /// Hash of the (id, card sequence) of all peers it knows: where it differs, lists are exchanged.
     pub known: u64,
+    /// Neighbours it is connected with: whoever is not much better connected need not pass its beacons on.
+    pub linked: u32,
     /// Its last record segment.
     pub record: u64,
     /// Load.

@@ -404,6 +404,8 @@ pub enum Change {
         number: u64,
         /// Sequence of its first entry.
         first: u64,
+        /// How many it has.
+        entries: u32,
         /// The bytes to sign and keep.
         body: Vec<u8>,
     },

@@ -19,7 +19,7 @@ use crate::ranges::Ranges;
 use crate::receipt::{Receipt, Sum, digest};
 use crate::segment::What;
 
-/// Characters of a letter that a notice shows.
+/// Bytes of a letter that a notice shows, at most.
 const PREVIEW: usize = 200;
 /// Lookups under way at most (guess: each holds at most one bundle of letters); more are dropped, and come again.
 const RECALLS: usize = 64;
@@ -481,7 +481,7 @@ impl Stream {
 
 fn preview(envelope: &Envelope) -> String {
     match &envelope.payload {
-        Payload::Text(text) => text.chars().take(PREVIEW).collect(),
+        Payload::Text(text) => text[..text.floor_char_boundary(PREVIEW)].to_owned(),
         _ => format!("({})", envelope.kind),
     }
 }

@@ -91,7 +91,7 @@ impl Myself {
     }
 
     /// The next beacon.
-    pub(crate) fn beacon(&mut self, known: u64, record: u64) -> Beacon {
+    pub(crate) fn beacon(&mut self, known: u64, linked: usize, record: u64) -> Beacon {
         self.counter += 1;
         Beacon {
             peer: self.identity.id,
@@ -104,6 +104,7 @@ impl Myself {
             inactive: self.me.inactive,
             services: 0,
             known,
+            linked: u32::try_from(linked).unwrap_or(u32::MAX),
             record,
             statistics: self.statistics,
         }

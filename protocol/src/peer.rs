@@ -498,7 +498,7 @@ impl Peer {
 
     fn beacon(&mut self) -> Beacon {
         let known = self.presence.known(&self.myself.contact());
-        self.myself.beacon(known, self.record.number())
+        self.myself.beacon(known, self.presence.links(), self.record.number())
     }
 
     /// Our memory may have jumped back: what we write from now on must not be mistaken for what we have forgotten.

@@ -109,7 +109,8 @@ impl Record {
         self.head.number = segment.number;
         self.head.hash = Sha256::digest(&body).into();
         self.head.next_entry += count;
-        out.store(Change::Segment { chain: segment.chain, number: segment.number, first: segment.first, body });
+        let entries = u32::try_from(count).unwrap_or(u32::MAX);
+        out.store(Change::Segment { chain: segment.chain, number: segment.number, first: segment.first, entries, body });
     }
 
     /// When refusals that were held back are due.

@@ -54,6 +54,7 @@ fn beacon(n: u8) -> Beacon {
         inactive: false,
         services: 0,
         known: u64::MAX,
+        linked: 4,
         record: 12,
         statistics: Statistics { cores: 4, cores_free_percent: 350, memory_bytes: 8 << 30, memory_free_bytes: 5 << 30 },
     }

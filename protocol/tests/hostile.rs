@@ -72,6 +72,7 @@ fn beacon(n: u8, counter: u64) -> Beacon {
         inactive: false,
         services: 0,
         known: 7,
+        linked: 1,
         record: 1,
         statistics: Statistics::default(),
     }

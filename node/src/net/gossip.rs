@@ -22,8 +22,9 @@ const MESH: usize = 4;
 const MESH_LOW: usize = 2;
 const MESH_HIGH: usize = 6;
 const MESH_OUTBOUND_MIN: usize = 1;
-const GOSSIP_LAZY: usize = 4;
-const HEARTBEAT: Duration = Duration::from_millis(700);
+// Who publishes sends to all its neighbours; telling them again what they could ask for helps hardly anybody.
+const GOSSIP_LAZY: usize = 1;
+const HEARTBEAT: Duration = Duration::from_secs(1);
 const FIRST_HEARTBEAT: Duration = Duration::from_millis(500);
 const HISTORY: usize = 10;
 const HISTORY_GOSSIP: usize = 5;
@@ -61,6 +62,7 @@ pub(crate) fn behaviour(name: String) -> io::Result<Behaviour> {
         .mesh_n_high(MESH_HIGH)
         .mesh_outbound_min(MESH_OUTBOUND_MIN)
         .gossip_lazy(GOSSIP_LAZY)
+        .gossip_factor(0.0)
         .heartbeat_interval(HEARTBEAT)
         .heartbeat_initial_delay(FIRST_HEARTBEAT)
         .history_length(HISTORY)

@@ -36,6 +36,10 @@ const COMMANDS_AT_ONCE: usize = 256;
 const LOOKUP_DELAY: Duration = Duration::from_millis(200);
 /// At least this between two lookups (research/libp2p.md section 3: debounced 2 s).
 const LOOKUP_SPACING: Duration = Duration::from_secs(2);
+/// Among many, a lookup asks dozens of peers, and each of them has told whom it knows already: then more seldom (measured:
+/// lookups of all after each newcomer kept 50 nodes busy for ten seconds).
+const LOOKUP_SPACING_OF_MANY: Duration = Duration::from_secs(30);
+const MANY: usize = 8;
 /// And one every minute (research/libp2p.md, table: kad).
 const LOOKUP_INTERVAL: Duration = Duration::from_secs(60);
 /// Peers that mDNS may make us know (research/libp2p.md, table: mDNS).
@@ -394,7 +398,8 @@ impl<'a> Network<'a> {
 
     fn look_up_soon(&mut self) {
         let soon = Instant::now() + LOOKUP_DELAY;
-        let at = self.last_lookup.map_or(soon, |last| soon.max(last + LOOKUP_SPACING));
+        let spacing = if self.kept.seen.len() < MANY { LOOKUP_SPACING } else { LOOKUP_SPACING_OF_MANY };
+        let at = self.last_lookup.map_or(soon, |last| soon.max(last + spacing));
         self.lookup_at = self.lookup_at.min(at);
     }
 

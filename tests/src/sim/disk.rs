@@ -125,7 +125,7 @@ impl Disk {
                 self.read.entry(*n).or_insert(*at);
                 Ok(())
             }
-            Change::Segment { chain, number, first, body } => self.put_segment(author, (*chain, *number, *first), body, touched),
+            Change::Segment { chain, number, first, body, .. } => self.put_segment(author, (*chain, *number, *first), body, touched),
         }
     }
 

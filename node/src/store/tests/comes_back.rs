@@ -215,7 +215,7 @@ fn the_record_is_read_by_sequence_across_segments_and_chains() {
 #[test]
 fn a_batch_is_kept_as_a_whole_or_not_at_all() {
     let (store, _) = Store::memory();
-    let unsigned = Change::Segment { chain: 1, number: 1, first: 1, body: Vec::new() };
+    let unsigned = Change::Segment { chain: 1, number: 1, first: 1, entries: 0, body: Vec::new() };
     let refused = runtime().block_on(store.commit(batch([Change::Me(me()), unsigned])));
     assert!(matches!(refused, Err(CommitError::Unsigned)));
     let nowhere = runtime().block_on(store.commit(batch([Change::Taken(taken(1, 1, "hi").into()), shown(1, 1, 1), shown(1, 2, 2)])));
