@@ -67,7 +67,8 @@ pub struct Config {
     pub unsupported_interval: Duration,
     /// Time before the first exchange of peer lists with a new neighbour, so that direct greetings come first (guess).
     pub first_exchange: Duration,
-    /// Least time between two exchanges of peer lists (guess).
+    /// Least time between two exchanges of peer lists (measured: at 2 s, who missed somebody in a start of 50 asked in vain too
+    /// often to meet everybody in 5 s; lists that taught nothing are left alone).
     pub exchange_interval: Duration,
     /// Time between two writes of "last seen" for a peer that stays (guess: loses at most this much on a crash).
     pub last_seen_interval: Duration,
@@ -114,7 +115,7 @@ impl Default for Config {
             hello_least: Duration::from_millis(200),
             unsupported_interval: Duration::from_secs(10),
             first_exchange: Duration::from_millis(300),
-            exchange_interval: Duration::from_secs(2),
+            exchange_interval: Duration::from_millis(500),
             last_seen_interval: Duration::from_secs(60),
             peers: 10_000,
             peers_unmet: 8_000,
