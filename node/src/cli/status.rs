@@ -66,6 +66,10 @@ fn shown(status: &Status) -> String {
     if status.inactive {
         text += "  signals  inactive: letters may not be read soon; end it with: node inactive no\n";
     }
+    if !status.refused.is_empty() {
+        let causes: Vec<String> = status.refused.iter().map(|(cause, count)| format!("{} {count}", line(cause))).collect();
+        text += &format!("  refused  {} (from others, since the start; nothing changed by it)\n", causes.join(", "));
+    }
     let low = if status.disk.low { ": too little, nothing new is accepted" } else { "" };
     text += &format!("  disk     {} used, {} free{low}\n", size(status.disk.database_bytes), size(status.disk.free_bytes));
     text += &format!("  data     {}\n", line(&status.data_dir));
@@ -101,6 +105,7 @@ mod tests {
             inactive: false,
             letters: LetterCounts { inbox: 3, unread: 0, sent: 4, waiting: 0, waiting_bytes: 0 },
             disk: Disk { low: false, database_bytes: 2 << 20, free_bytes: 3 << 30 },
+            refused: std::collections::BTreeMap::new(),
             data_dir: "/d".to_owned(),
             started_at: "1970-01-01T00:00:00.000Z".to_owned(),
             boot: 1,
@@ -118,7 +123,9 @@ mod tests {
         status.available = false;
         status.disk.low = true;
         status.letters.waiting = 2;
+        status.refused.insert("sealed".to_owned(), 3);
         let text = shown(&status);
         assert!(text.contains("not available:") && text.contains("too little") && text.contains("(2 not delivered yet)"), "{text}");
+        assert!(text.contains("refused  sealed 3 (from others"), "{text}");
     }
 }

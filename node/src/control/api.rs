@@ -1,6 +1,8 @@
 //! What the API says and hears, as types (DESIGN 10.2).
 //! Knows nothing of redb or libp2p. Listed fields are always there, unknown is null, and every word is from a closed set.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 pub use super::json::{Content, NewLetter};
@@ -37,6 +39,8 @@ pub struct Status {
     pub letters: LetterCounts,
     /// Room.
     pub disk: Disk,
+    /// What was refused from others since the start, by cause.
+    pub refused: BTreeMap<String, u64>,
     /// Where the node keeps its things.
     pub data_dir: String,
     /// When the node started.

@@ -47,6 +47,7 @@ pub(super) async fn status(State(desk): State<Arc<Desk>>, _: Params<Nothing>) ->
             waiting: status.outbox_letters,
             waiting_bytes: status.outbox_bytes,
         },
+        refused: status.refused.iter().map(|(cause, count)| (cause.as_str().to_owned(), *count)).collect(),
         disk: api::Disk { low, database_bytes: counts.database_bytes, free_bytes },
         data_dir: desk.about.data_dir.display().to_string(),
         started_at: rfc3339(desk.about.started),

@@ -148,7 +148,7 @@ pub(super) async fn connect(State(desk): State<Arc<Desk>>, _: Params<Nothing>, b
     let tried = address.clone();
     match extract::ask(&desk, |reply| Ask::Connect { address, reply }).await? {
         Ok(reached) => Ok(Json(api::Connected { address: tried, reached })),
-        Err(why) => Err(Problem::new(Code::NotReached, format!("{tried}: {why}"))
+        Err(why) => Err(Problem::new(Code::NotReached, why)
             .hint("is a node running there, in the same swarm, and does a firewall let its port through?")),
     }
 }
