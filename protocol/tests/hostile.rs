@@ -316,7 +316,7 @@ fn ranges(rng: &mut ChaCha8Rng) -> Ranges {
     let mut ranges = Ranges::default();
     for _ in 0..rng.next_u32() % 5 {
         let (a, b) = (number(rng), number(rng));
-        ranges.insert_range(a, if rng.next_u32() % 2 == 0 { b } else { a.saturating_add(b % 5000) });
+        ranges.insert_range(a, if rng.next_u32().is_multiple_of(2) { b } else { a.saturating_add(b % 5000) });
     }
     ranges
 }
@@ -331,8 +331,8 @@ fn absurdity(nikki: &Victim, rng: &mut ChaCha8Rng, spared: bool) -> Vec<u8> {
         nonce: number(rng),
         counter: number(rng),
         contact: number(rng),
-        available: rng.next_u32() % 4 > 0,
-        inactive: rng.next_u32() % 2 > 0,
+        available: !rng.next_u32().is_multiple_of(4),
+        inactive: !rng.next_u32().is_multiple_of(2),
         services: number(rng),
         known: number(rng),
         record: number(rng),
@@ -341,7 +341,7 @@ fn absurdity(nikki: &Victim, rng: &mut ChaCha8Rng, spared: bool) -> Vec<u8> {
     };
     let card = |rng: &mut ChaCha8Rng| Contact { sequence: number(rng), ..contact(1) };
     let message = match rng.next_u32() % 10 {
-        0 => edge(1).utter(Say::Hello { contact: card(rng), beacon: odd(rng), yours: None, answer: rng.next_u32() % 2 > 0 }),
+        0 => edge(1).utter(Say::Hello { contact: card(rng), beacon: odd(rng), yours: None, answer: !rng.next_u32().is_multiple_of(2) }),
         1 => edge(1).utter(Say::Beacon(odd(rng))),
         2 | 3 => {
             let mut seqs: Vec<u64> = (0..=rng.next_u32() % 5).map(|_| number(rng)).filter(|seq| !spared || *seq < u64::MAX).collect();
@@ -349,7 +349,7 @@ fn absurdity(nikki: &Victim, rng: &mut ChaCha8Rng, spared: bool) -> Vec<u8> {
             seqs.dedup();
             let envelopes = seqs.into_iter().map(|seq| Envelope {
                 id: LetterId::new([rng.next_u32() as u8 % 3; 16]),
-                kind: if rng.next_u32() % 8 == 0 { "unheard-of".to_owned() } else { "message".to_owned() },
+                kind: if rng.next_u32().is_multiple_of(8) { "unheard-of".to_owned() } else { "message".to_owned() },
                 ..letter(me, nikki.id, seq)
             });
             let envelopes = envelopes.collect();
@@ -379,11 +379,11 @@ fn absurdity(nikki: &Victim, rng: &mut ChaCha8Rng, spared: bool) -> Vec<u8> {
             let listing = |n: u8, rng: &mut ChaCha8Rng| Listing {
                 contact: edge(n).sign(&Contact { sequence: number(rng), ..contact(n) }),
                 first_seen_ago: number(rng),
-                last_seen_ago: (rng.next_u32() % 2 > 0).then(|| number(rng)),
+                last_seen_ago: (!rng.next_u32().is_multiple_of(2)).then(|| number(rng)),
             };
             Message::Peers {
                 peers: [1, 3, 4, 5, 6].into_iter().take(rng.next_u32() as usize % 6).map(|n| listing(n, rng)).collect(),
-                more: rng.next_u32() % 2 > 0,
+                more: !rng.next_u32().is_multiple_of(2),
             }
         }
         _ => match rng.next_u32() % 3 {
@@ -404,7 +404,7 @@ fn says_absurdities(spared: bool) {
             let frame = absurdity(&nikki, &mut rng, spared);
             nikki.hears(from, &frame);
             nikki.sent.clear();
-            if rng.next_u32() % 10 == 0 {
+            if rng.next_u32().is_multiple_of(10) {
                 nikki.writes(1, 2);
             }
             let pause = [0, 10, 400, 3_000, 11_000][rng.next_u32() as usize % 5];
