@@ -244,6 +244,7 @@ async fn intake(
     let opening = Arc::new(Semaphore::new(FRAMES_OPENING));
     let hearing = Arc::new(Semaphore::new(GOSSIPS_HEARD));
     let mut listening: BTreeSet<Multiaddr> = BTreeSet::new();
+    let mut unreached: BTreeSet<Vec<Multiaddr>> = BTreeSet::new();
     while let Some(event) = events.recv().await {
         let input = match event {
             net::Event::Frame { from, lane, frame } => {
@@ -284,7 +285,7 @@ async fn intake(
                 Input::Listening { addresses: announced(&listening) }
             }
             net::Event::ListenFailed { address, error } => {
-                warn(&notices, format!("cannot listen at {address} ({error}); another port is used"));
+                warn(&notices, format!("cannot listen at {address} ({error}); trying another port"));
                 continue;
             }
             net::Event::Restarted { panics } => {
@@ -293,6 +294,10 @@ async fn intake(
             }
             net::Event::DialFailed { peer, addresses, error } => {
                 tracing::debug!(?peer, ?addresses, error, "dial failed");
+                if peer.is_none() && unreached.insert(addresses.clone()) {
+                    // Only what the user named has no id; it is tried on and on, and said once.
+                    warn(&notices, format!("nobody is reached there yet, trying again now and then: {error}"));
+                }
                 drop(met.send(Met::Failed { addresses, error }));
                 continue;
             }
@@ -308,7 +313,7 @@ async fn intake(
 }
 
 fn warn(notices: &broadcast::Sender<Notice>, text: String) {
-    tracing::warn!("{text}");
+    tracing::debug!("{text}");
     // Nobody may be watching yet.
     drop(notices.send(Notice::Warning(text)));
 }

@@ -204,7 +204,7 @@ pub enum Refusal {
         limit: usize,
     },
     /// The type of envelope is not one that users write.
-    #[error("letters of type {0:?} cannot be written")]
+    #[error("letters of type {0:?} with such a payload cannot be written")]
     Kind(String),
     /// Nobody of that name is known.
     #[error("nobody called {name} is known")]

@@ -176,7 +176,8 @@ impl std::fmt::Display for Banner {
         let name = escaped(&protocol::name::distinct(&self.name, &self.id));
         writeln!(f, "swarm {}  {name}  swarm \"{}\" ({open})", self.version, escaped(&self.swarm))?;
         let addresses: Vec<String> = self.addresses.iter().map(|address| escaped(&host_port(address))).collect();
-        writeln!(f, "  address  {}", addresses.join("  "))?;
+        let none = "none: others cannot reach this node, only the other way round";
+        writeln!(f, "  address  {}", if addresses.is_empty() { none.to_owned() } else { addresses.join("  ") })?;
         writeln!(f, "  data     {}", escaped(&self.data_dir.display().to_string()))?;
         let called = escaped(&self.called);
         if !self.available {

@@ -83,11 +83,12 @@ pub(super) async fn execute(args: SendArgs, context: &Context) -> Result<u8, Fai
     };
     let began = Instant::now();
     let mut letter: Letter = context.client.post("/v1/letters", &new).await.map_err(|error| Failure::from(error).for_sending())?;
-    if context.terminal.is && !context.json {
-        print(&format!("accepted {}", short(&letter.envelope.id)))?;
-    } else if !context.json {
-        print(&format!("{}\n", letter.envelope.id))?;
-    }
+    let first = match (context.json, context.terminal.is) {
+        (true, _) => Ok(()),
+        (false, true) => print(&format!("accepted {}", short(&letter.envelope.id))),
+        (false, false) => print(&format!("{}\n", letter.envelope.id)),
+    };
+    first.map_err(|failure| failure.after_accepting(&letter.envelope.id))?;
     let wanted = args.until.map_or(State::Delivered, Until::state);
     let patience = if args.until.is_some() { args.timeout } else { Some(GLANCE) };
     if args.until.is_some() || (context.terminal.is && !context.json) {
@@ -96,12 +97,15 @@ pub(super) async fn execute(args: SendArgs, context: &Context) -> Result<u8, Fai
             |letter: &Letter| args.until.is_none() && !letter.deliveries.iter().any(|copy| copy.why == Some(Why::AwaitingReceipt));
         letter = climb(context, letter, wanted, patience, hopeless).await?;
     }
-    if context.json {
-        context.document(&letter)?;
+    let shown = if context.json {
+        context.document(&letter)
     } else if context.terminal.is {
         let since = sent::away(context, std::slice::from_ref(&letter)).await?;
-        print(&told(&letter, began.elapsed(), &since))?;
-    }
+        print(&told(&letter, began.elapsed(), &since))
+    } else {
+        Ok(())
+    };
+    shown.map_err(|failure| failure.after_accepting(&letter.envelope.id))?;
     if args.until.is_some() && !reached(&letter, wanted) {
         let word = if wanted == State::Read { "read" } else { "delivered" };
         let missing: Vec<&str> = letter.deliveries.iter().filter(|copy| copy.state < wanted).map(|copy| copy.to.as_str()).collect();
@@ -112,6 +116,17 @@ pub(super) async fn execute(args: SendArgs, context: &Context) -> Result<u8, Fai
 }
 
 impl Failure {
+    /// What could not be shown was accepted all the same: whoever sends it again would double it.
+    fn after_accepting(self, id: &str) -> Failure {
+        match self {
+            Failure::Said { what, next, .. } => {
+                let told = Failure::new(PENDING, format!("letter {id} is accepted, but this could not be shown: {what}"));
+                next.into_iter().fold(told, Failure::next)
+            }
+            quiet => quiet,
+        }
+    }
+
     /// Says in the words of the command line what the API says in its own.
     fn for_sending(self) -> Failure {
         let Failure::Said { exit, what, next, problem } = self else { return self };

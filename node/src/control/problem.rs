@@ -191,7 +191,9 @@ impl From<Refusal> for Problem {
             Refusal::TooManyRecipients { .. } => new(Code::TooManyRecipients).hint("nothing was sent; send several letters"),
             Refusal::TooLarge { .. } => new(Code::TooLarge).hint("nothing was sent; send it in parts"),
             Refusal::TooLargeTogether { .. } => new(Code::TooLarge).hint("nothing was sent; send it to fewer peers at a time"),
-            Refusal::Kind(_) => new(Code::KindNotWritable).hint("nothing was sent; letters are of type \"message\""),
+            Refusal::Kind(_) => {
+                new(Code::KindNotWritable).hint("nothing was sent; a letter is of type \"message\", and its payload is a text")
+            }
             Refusal::Unknown { nearest, .. } => new(Code::UnknownPeer)
                 .hint("nothing was sent; to wait for the first peer of that name say \"later\": true")
                 .candidates(nearest),
@@ -205,7 +207,7 @@ impl From<Refusal> for Problem {
             Refusal::DiskLow { .. } => new(Code::DiskLow).hint("nothing was sent; make room on the disk and try again"),
             Refusal::Key { .. } => new(Code::BadKey).hint("nothing was sent"),
             Refusal::KeyReused { letter } => {
-                new(Code::KeyReused).hint("nothing was sent; use another key for another letter").candidates(vec![letter.to_string()])
+                new(Code::KeyReused).hint(format!("nothing was sent; use another key, or see the other letter: node sent {letter}"))
             }
             Refusal::DiskUnreadable => new(Code::Disk).hint("nothing was sent"),
             Refusal::KeyInUse => new(Code::KeyReused).hint("nothing was sent; use another key for another letter"),

@@ -418,7 +418,7 @@ impl<'a> Network<'a> {
             }
             Err(error) => error,
         };
-        tracing::warn!(address = %wanted, %error, "cannot listen there, taking any port");
+        tracing::debug!(address = %wanted, %error, "cannot listen there, trying any port");
         self.kept.outgoing.push(Event::ListenFailed { address: wanted.clone(), error: describe(&error) });
         match self.swarm.listen_on(with_port(configured, 0)) {
             Ok(listener) => {
@@ -794,11 +794,12 @@ fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
 /// An error with its causes, in one line.
 fn describe(error: &(dyn std::error::Error + 'static)) -> String {
     let mut line = error.to_string();
+    // Some of libp2p's errors say nothing themselves.
     let mut cause = error.source();
     while let Some(error) = cause {
         let text = error.to_string();
         if !line.contains(&text) {
-            line.push_str(": ");
+            line.push_str(if line.is_empty() { "" } else { ": " });
             line.push_str(&text);
         }
         cause = error.source();
