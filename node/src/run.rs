@@ -76,7 +76,7 @@ pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
                 Err(broadcast::error::RecvError::Closed) => break None,
             },
             ended = node.ended() => break ended.err(),
-            _ = stopped.recv() => break None,
+            Some(()) = stopped.recv() => break None,
             _ = interrupts.recv() => break None,
             _ = terminations.recv() => break None,
         }

@@ -88,6 +88,8 @@ pub struct Config {
     pub outbox_letters: u64,
     /// Unreceipted bytes on disk (guess).
     pub outbox_bytes: u64,
+    /// Bytes of letters that wait for the first bearer of a name (guess: they are kept in memory).
+    pub later_bytes: u64,
     /// How long a gap holds the display of later letters (DESIGN 3.2).
     pub gap_wait: Duration,
     /// Letters of one author and epoch held back by a gap, at most (guess; beyond it the gap is shown at once).
@@ -125,6 +127,7 @@ impl Default for Config {
             refused_wait: Duration::from_millis(200),
             outbox_letters: 1_000_000,
             outbox_bytes: 1024 * 1024 * 1024,
+            later_bytes: 32 * 1024 * 1024,
             gap_wait: Duration::from_secs(10),
             held_letters: 4_096,
             epochs_per_author: 1_000,

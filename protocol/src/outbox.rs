@@ -58,6 +58,8 @@ pub(crate) struct Outbox {
     bytes: u64,
     /// Copies accepted and not yet committed.
     unsealed: u64,
+    /// Bytes of the letters that wait for names: they are kept in memory.
+    waiting_bytes: u64,
     /// A letter began to wait for a name, which may have been found while it was sealed.
     new_waiting: bool,
 }
@@ -166,6 +168,7 @@ impl Outbox {
             copies: 0,
             bytes: 0,
             unsealed: 0,
+            waiting_bytes: 0,
             new_waiting: false,
         };
         let mut places = BTreeMap::new();
@@ -183,6 +186,7 @@ impl Outbox {
             stream.bundles.insert(index.first, Waiting { ids: index.ids, size: index.size });
         }
         outbox.copies += outbox.waiting.values().map(unplaced).sum::<u64>();
+        outbox.waiting_bytes = outbox.waiting.values().map(text_bytes).sum();
         outbox
     }
 
@@ -256,6 +260,9 @@ impl Outbox {
         if self.bytes + (size * recipients) as u64 > self.config.outbox_bytes {
             return Err(Refusal::OutboxBytesFull { waiting: self.bytes, limit: self.config.outbox_bytes });
         }
+        if letter.later && self.waiting_bytes + size as u64 > self.config.later_bytes {
+            return Err(Refusal::OutboxBytesFull { waiting: self.waiting_bytes, limit: self.config.later_bytes });
+        }
         Ok(())
     }
 
@@ -305,6 +312,7 @@ impl Outbox {
         let found: Vec<u64> = self.waiting.iter().filter(|(_, letter)| letter.to.iter().any(waits)).map(|(k, _)| *k).collect();
         for k in found {
             let Some(mut letter) = self.waiting.remove(&k) else { continue };
+            self.waiting_bytes -= text_bytes(&letter);
             let already = letter.to.iter().any(|copy| copy.place.is_some_and(|place| place.peer == contact.id));
             let found = letter.to.iter().filter(|copy| waits(copy)).count() as u64;
             if already {
@@ -626,6 +634,7 @@ impl Outbox {
         let waits = unplaced(&letter);
         if waits > 0 {
             self.copies += if request.is_some() { waits } else { 0 };
+            self.waiting_bytes += text_bytes(&letter);
             self.waiting.insert(k, letter.clone());
             self.new_waiting = true;
         }
@@ -697,6 +706,7 @@ impl Outbox {
         if new.is_empty() {
             return;
         }
+        let floor = stream.floor();
         for (first, last) in new.iter() {
             stream.row.delivered.insert_range(first, last);
             stream.dirty = true;
@@ -720,8 +730,19 @@ impl Outbox {
                 out.store(Change::DropBundle { stream: stream.row.no, first: begin });
             }
         }
-        stream.patience = self.config.resend_first;
-        stream.resend_at = (stream.in_flight > 0).then(|| now.mono + stream.patience);
+        // The clock runs for the oldest that is missing: later ones that arrive do not put it back.
+        if stream.floor() > floor {
+            stream.patience = self.config.resend_first;
+            stream.resend_at = Some(now.mono + stream.patience);
+        }
+        // What was sent before something that arrived is late by now, or lost: its reader waits for it.
+        if stream.row.delivered.last().is_some_and(|last| last > stream.floor()) {
+            let soon = now.mono + self.config.refused_wait;
+            stream.resend_at = Some(stream.resend_at.map_or(soon, |at| at.min(soon)));
+        }
+        if stream.in_flight == 0 {
+            stream.resend_at = None;
+        }
         out.notify(Notice::Receipted { by: place.0 });
     }
 
@@ -797,6 +818,13 @@ impl Stream {
     fn id_of(&self, number: u64) -> Option<LetterId> {
         let (first, bundle) = self.bundles.range(..=number).next_back()?;
         bundle.ids.get(usize::try_from(number - first).ok()?).copied()
+    }
+}
+
+fn text_bytes(letter: &SentLetter) -> u64 {
+    match &letter.payload {
+        Payload::Text(text) => text.len() as u64,
+        _ => 0,
     }
 }
 

@@ -625,7 +625,8 @@ impl Presence {
             let mut restarted = false;
             match &entry.beacon {
                 Some(last) if last.value.epoch != beacon.value.epoch => entry.evidence = None,
-                Some(last) if last.value.boot < beacon.value.boot => {
+                // Another start; or the same once more, from a memory that does not know of it.
+                Some(last) if last.value.boot < beacon.value.boot || last.value.nonce != beacon.value.nonce => {
                     entry.evidence = Some(last.signed.clone());
                     restarted = true;
                 }

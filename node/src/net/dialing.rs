@@ -16,8 +16,8 @@ const POLITE_WAIT: Duration = Duration::from_millis(1500);
 /// comes back, or a cut that heals, should be met within a quarter of a minute: guess).
 const FIRST_BACKOFF: Duration = Duration::from_secs(1);
 const LAST_BACKOFF: Duration = Duration::from_secs(15);
-/// An address given by hand is tried again from 5 s on (exo did every 5 s: research/libp2p.md section 2).
-const FIRST_ROAD_BACKOFF: Duration = Duration::from_secs(5);
+/// An address given by hand is tried again from 1 s on: nodes that are started together name each other (guess).
+const FIRST_ROAD_BACKOFF: Duration = Duration::from_secs(1);
 /// With very many absent peers the last wait stretches, so that all together stay below ten dials a second. Guess.
 const PER_ABSENT_PEER: Duration = Duration::from_millis(100);
 /// After a lost connection both sides wait within this span, so that they seldom meet. Guess.
