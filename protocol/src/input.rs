@@ -13,7 +13,6 @@ use crate::message::{Lane, Listing};
 use crate::name::{Addressee, PeerName};
 use crate::ranges::Ranges;
 use crate::receipt::Receipt;
-use crate::segment::Entry;
 use crate::sign::Signed;
 
 /// One fact.
@@ -54,7 +53,7 @@ pub enum Input {
         /// The beacon, its signature checked.
         beacon: Heard<Beacon>,
     },
-    /// Something from a neighbour was refused at the edge. `token` if it came by gossip.
+    /// Something from a neighbour was refused at the edge.
     Refused {
         /// From whom.
         from: PeerId,
@@ -278,6 +277,3 @@ pub struct NewLetter {
     /// Names that nobody bears yet are accepted and wait for their first bearer.
     pub later: bool,
 }
-
-/// An entry of the record with its sequence number.
-pub type Numbered = (u64, Entry);

@@ -16,12 +16,6 @@ impl Timestamp {
     pub fn before(self, ago: Duration) -> Timestamp {
         Timestamp(self.0.saturating_sub(u64::try_from(ago.as_millis()).unwrap_or(u64::MAX)))
     }
-
-    /// How long before `later` this was; zero if the clock went backwards.
-    #[must_use]
-    pub fn until(self, later: Timestamp) -> Duration {
-        Duration::from_millis(later.0.saturating_sub(self.0))
-    }
 }
 
 /// One reading of both clocks.
