@@ -317,6 +317,7 @@ impl Inbox {
             taken: Ranges::default(),
             read: Ranges::default(),
             shown: 1,
+            missing: 0,
             receipt: (Epoch::default(), 0),
             twins: BTreeSet::new(),
         };
@@ -365,30 +366,35 @@ impl Inbox {
             let (wait, most) = (self.config.gap_wait, self.config.held_letters);
             let stream = self.streams.get_mut(&place).expect("the caller has found it");
             let in_order = stream.row.taken.first_missing(stream.row.shown);
-            // Below the author's floor nothing is missing: what we do not have was receipted by a memory of ours that is gone.
+            // Nothing below the author's floor comes any more: what we do not have was receipted by a memory of ours that is gone.
             let reach = match stream.row.taken.first_present(in_order) {
                 Some(next) if next <= stream.row.floor => next,
                 _ => in_order.max(stream.row.floor),
             };
             if reach > stream.row.shown {
                 let ready: Vec<u64> = stream.held.range(..reach).map(|(seq, _)| *seq).collect();
-                stream.row.shown = reach;
-                stream.changed = true;
                 for seq in ready {
-                    let held = self.streams.get_mut(&place).expect("the caller has found it").unhold(seq);
-                    self.show(place, seq, 0, held, 0, out, shown);
+                    self.show_held(place, seq, out, shown);
                 }
+                self.streams.get_mut(&place).expect("the caller has found it").pass_over(reach);
                 continue;
             }
             let overdue = stream.held.len() > most || stream.held_since.first().is_some_and(|(since, _)| *since + wait <= now.mono);
             let Some(seq) = stream.held.first_key_value().map(|(seq, _)| *seq).filter(|_| overdue) else { return };
-            let held = stream.unhold(seq);
-            let gap = Ranges::of(stream.row.shown, seq - 1).minus(&stream.row.taken);
-            stream.row.shown = stream.row.shown.max(seq + 1);
-            stream.changed = true;
             self.touched.insert(place);
-            self.show(place, seq, 0, held, gap.len(), out, shown);
+            self.show_held(place, seq, out, shown);
         }
+    }
+
+    /// Gives its place to a letter that was held, and tells how many are missing before it.
+    fn show_held(&mut self, place: (PeerId, Epoch), seq: u64, out: &mut Out, shown: &mut Vec<Shown>) {
+        let stream = self.streams.get_mut(&place).expect("the caller has found it");
+        let held = stream.unhold(seq);
+        stream.pass_over(seq);
+        stream.row.shown = stream.row.shown.max(seq + 1);
+        stream.changed = true;
+        let missing = std::mem::take(&mut stream.row.missing);
+        self.show(place, seq, 0, held, missing, out, shown);
     }
 
     #[expect(clippy::too_many_arguments, reason = "one letter, its place and two outputs")]
@@ -449,6 +455,15 @@ impl Stream {
 
     fn gap_at(&self, config: &Config) -> Option<Duration> {
         self.held_since.first().map(|(since, _)| *since + config.gap_wait)
+    }
+
+    /// Waits no longer for anything below `reach`; what is missing there is told with the next letter that is shown.
+    fn pass_over(&mut self, reach: u64) {
+        if reach > self.row.shown {
+            self.row.missing += Ranges::of(self.row.shown, reach - 1).minus(&self.row.taken).len();
+            self.row.shown = reach;
+            self.changed = true;
+        }
     }
 
     fn hold(&mut self, seq: u64, held: Held) {

@@ -2,6 +2,8 @@
 //! Knows nothing of connections: it is told to whom letters can go. A letter is here until every recipient has signed
 //! for it; its number is on disk before its first byte leaves; nothing is renumbered.
 
+mod stream;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
@@ -25,7 +27,8 @@ use crate::now::Now;
 use crate::ranges::Ranges;
 use crate::receipt::Receipt;
 use crate::segment::What;
-use crate::sums::Sums;
+
+use self::stream::Stream;
 
 /// Bytes of bundles that leave in one frame, but at least one bundle (guess: a frame should not hold up the next lane).
 const FRAME_TARGET: usize = 256 * 1024;
@@ -62,34 +65,6 @@ pub(crate) struct Outbox {
     waiting_bytes: u64,
     /// A letter began to wait for a name, which may have been found while it was sealed.
     new_waiting: bool,
-}
-
-/// What is written to one recipient under one epoch of ours.
-#[derive(Debug)]
-struct Stream {
-    row: OutStream,
-    dirty: bool,
-    /// The next number to give; those up to `row.next` are committed.
-    next: u64,
-    /// Numbers below are in a draft or a bundle.
-    drafted: u64,
-    bundles: BTreeMap<u64, Waiting>,
-    /// The first number of the bundle to send next.
-    cursor: u64,
-    in_flight: usize,
-    resend_at: Option<Duration>,
-    patience: Duration,
-    sums: Sums,
-    asked: Ranges,
-    asked_at: Duration,
-    /// What the recipient last said it has read.
-    claimed: Ranges,
-}
-
-#[derive(Debug)]
-struct Waiting {
-    ids: Vec<LetterId>,
-    size: usize,
 }
 
 #[derive(Debug)]
@@ -174,16 +149,13 @@ impl Outbox {
         let mut places = BTreeMap::new();
         for row in streams {
             places.insert(row.no, (row.peer, row.epoch));
-            outbox.streams.insert((row.peer, row.epoch), Stream::new(row, config.resend_first));
+            outbox.streams.insert((row.peer, row.epoch), Stream::new(row));
         }
         for index in bundles {
             let Some(stream) = places.get(&index.stream).and_then(|place| outbox.streams.get_mut(place)) else { continue };
-            for (number, id) in (index.first..).zip(&index.ids) {
-                stream.sums.push(number, *id);
-            }
             outbox.copies += index.ids.len() as u64;
             outbox.bytes += index.size as u64;
-            stream.bundles.insert(index.first, Waiting { ids: index.ids, size: index.size });
+            stream.keep(index);
         }
         outbox.copies += outbox.waiting.values().map(unplaced).sum::<u64>();
         outbox.waiting_bytes = outbox.waiting.values().map(text_bytes).sum();
@@ -444,27 +416,20 @@ impl Outbox {
         }
         if open {
             self.open.insert(peer);
-            let patience = self.config.resend_first;
-            for stream in self.streams_of(peer) {
-                stream.rewind();
-                stream.patience = patience;
-            }
+            let config = self.config.clone();
+            self.streams_of(peer).for_each(|stream| stream.rewind(&config));
             self.flow(peer, now, out);
         } else {
             self.open.remove(&peer);
-            for stream in self.streams_of(peer) {
-                stream.resend_at = None;
-            }
+            self.streams_of(peer).for_each(Stream::stop);
         }
     }
 
-    /// The network dropped frames to this peer: what is unreceipted goes again a little later.
+    /// The network dropped frames to this peer: what they held goes again a little later.
     pub(crate) fn on_send_failed(&mut self, peer: PeerId, now: Now) {
-        let soon = now.mono + self.config.refused_wait;
-        for stream in self.streams_of(peer) {
-            if stream.in_flight > 0 {
-                stream.resend_at = Some(stream.resend_at.map_or(soon, |at| at.min(soon)));
-            }
+        if self.open.contains(&peer) {
+            let soon = now.mono + self.config.refused_wait;
+            self.streams_of(peer).for_each(|stream| stream.on_dropped(soon));
         }
     }
 
@@ -532,13 +497,11 @@ impl Outbox {
 
     // -- time
 
-    /// Sends again what was not receipted in time.
+    /// Sends again what was lost on its way.
     pub(crate) fn tick(&mut self, now: Now, out: &mut Out) {
         let mut due = BTreeSet::new();
         for ((peer, _), stream) in &mut self.streams {
-            if stream.resend_at.is_some_and(|at| at <= now.mono) {
-                stream.rewind();
-                stream.patience = (stream.patience * 2).min(self.config.resend_most);
+            if stream.deadline(&self.config).is_some_and(|at| at <= now.mono) && stream.tick(now.mono, &self.config) {
                 due.insert(*peer);
             }
         }
@@ -552,7 +515,7 @@ impl Outbox {
         if !self.batch.is_empty() {
             return Some(Duration::ZERO);
         }
-        self.streams.values().filter_map(|stream| stream.resend_at).min()
+        self.streams.values().filter_map(|stream| stream.deadline(&self.config)).min()
     }
 
     /// Writes the streams that changed.
@@ -579,7 +542,7 @@ impl Outbox {
     pub(crate) fn waiting_for(&self) -> BTreeMap<PeerId, u64> {
         let mut waiting = BTreeMap::new();
         for ((peer, _), stream) in &self.streams {
-            let letters: u64 = stream.bundles.values().map(|bundle| bundle.ids.len() as u64).sum();
+            let letters = stream.letters();
             if letters > 0 {
                 *waiting.entry(*peer).or_default() += letters;
             }
@@ -594,13 +557,13 @@ impl Outbox {
     }
 
     fn place(&mut self, contact: &Contact, epoch: Epoch) -> Copy {
-        let (next_stream, patience) = (&mut self.next_stream, self.config.resend_first);
+        let next_stream = &mut self.next_stream;
         let stream = self.streams.entry((contact.id, epoch)).or_insert_with(|| {
             let no = *next_stream;
             *next_stream += 1;
             let row =
                 OutStream { no, peer: contact.id, epoch, next: 1, delivered: Ranges::default(), read: Ranges::default(), receipt: None };
-            Stream::new(row, patience)
+            Stream::new(row)
         });
         let seq = stream.next;
         stream.next += 1;
@@ -611,15 +574,12 @@ impl Outbox {
         let Drafted { stream: place, first, ids, withdrawal, bundle } = drafted;
         let bundle = bundle.expect("a round is committed when all its drafts are sealed");
         let stream = self.streams.get_mut(&place).expect("streams are never removed");
-        for (number, id) in (first..).zip(&ids) {
-            stream.sums.push(number, *id);
-        }
         stream.row.next = first + ids.len() as u64;
         stream.dirty = true;
         let size = bundle.size();
         self.copies += ids.len() as u64;
         self.bytes += size as u64;
-        stream.bundles.insert(first, Waiting { ids: ids.clone(), size });
+        stream.keep(BundleIndex { stream: stream.row.no, first, ids: ids.clone(), size });
         let kept = KeptBundle { stream: stream.row.no, first, ids, bundle, withdrawal: ByteArray::new(withdrawal) };
         out.store(Change::Bundle(Box::new(kept)));
     }
@@ -666,25 +626,15 @@ impl Outbox {
         if !self.open.contains(&peer) {
             return;
         }
-        let window = self.config.window_bytes;
-        let mut bundles: Vec<(u32, u64, usize)> = Vec::new();
         let mut streams: Vec<&mut Stream> = self.streams.range_mut((peer, Epoch(0))..=(peer, Epoch(u64::MAX))).map(|(_, s)| s).collect();
         streams.sort_by_key(|stream| stream.row.no);
-        let mut in_flight: usize = streams.iter().map(|stream| stream.in_flight).sum();
+        let mut in_flight: usize = streams.iter().map(|stream| stream.in_flight()).sum();
+        let mut bundles: Vec<(u32, u64, usize)> = Vec::new();
         for stream in streams {
-            let from = stream.cursor;
-            for (first, bundle) in stream.bundles.range(from..) {
-                if in_flight > 0 && in_flight + bundle.size > window {
-                    break;
-                }
-                in_flight += bundle.size;
-                stream.in_flight += bundle.size;
-                stream.cursor = first + 1;
-                bundles.push((stream.row.no, *first, bundle.size));
-            }
-            if stream.in_flight > 0 && stream.resend_at.is_none() {
-                stream.resend_at = Some(now.mono + stream.patience);
-            }
+            let room = self.config.window_bytes.saturating_sub(in_flight);
+            let leaving = stream.depart(room, in_flight == 0, now.mono, &self.config);
+            in_flight += leaving.iter().map(|(_, size)| size).sum::<usize>();
+            bundles.extend(leaving.into_iter().map(|(first, size)| (stream.row.no, first, size)));
         }
         let mut frame = Vec::new();
         let mut size = 0;
@@ -706,42 +656,16 @@ impl Outbox {
         if new.is_empty() {
             return;
         }
-        let floor = stream.floor();
         for (first, last) in new.iter() {
             stream.row.delivered.insert_range(first, last);
             stream.dirty = true;
             out.store(Change::Delivered { stream: stream.row.no, first, last, at: now.wall });
             out.note(What::LettersDelivered { to: place.0, epoch: place.1, first, last });
         }
-        for (first, last) in new.iter() {
-            let begin = stream.bundles.range(..=first).next_back().map_or(first, |(begin, _)| *begin);
-            let touched: Vec<u64> = stream.bundles.range(begin..=last).map(|(begin, _)| *begin).collect();
-            for begin in touched {
-                let end = begin + stream.bundles[&begin].ids.len() as u64;
-                if stream.row.delivered.first_missing(begin) < end {
-                    continue;
-                }
-                let bundle = stream.bundles.remove(&begin).expect("just seen");
-                if begin < stream.cursor {
-                    stream.in_flight = stream.in_flight.saturating_sub(bundle.size);
-                }
-                self.copies -= bundle.ids.len() as u64;
-                self.bytes -= bundle.size as u64;
-                out.store(Change::DropBundle { stream: stream.row.no, first: begin });
-            }
-        }
-        // The clock runs for the oldest that is missing: later ones that arrive do not put it back.
-        if stream.floor() > floor {
-            stream.patience = self.config.resend_first;
-            stream.resend_at = Some(now.mono + stream.patience);
-        }
-        // What was sent before something that arrived is late by now, or lost: its reader waits for it.
-        if stream.row.delivered.last().is_some_and(|last| last > stream.floor()) {
-            let soon = now.mono + self.config.refused_wait;
-            stream.resend_at = Some(stream.resend_at.map_or(soon, |at| at.min(soon)));
-        }
-        if stream.in_flight == 0 {
-            stream.resend_at = None;
+        for (first, letters, size) in stream.take_delivered(new, now.mono, &self.config) {
+            self.copies -= letters as u64;
+            self.bytes -= size as u64;
+            out.store(Change::DropBundle { stream: stream.row.no, first });
         }
         out.notify(Notice::Receipted { by: place.0 });
     }
@@ -781,43 +705,6 @@ impl Outbox {
             stream.asked_at = now.mono;
             out.send(place.0, Say::AskIds { epoch: place.1, numbers });
         }
-    }
-}
-
-impl Stream {
-    fn new(row: OutStream, patience: Duration) -> Self {
-        let next = row.next;
-        Stream {
-            row,
-            dirty: false,
-            next,
-            drafted: next,
-            bundles: BTreeMap::new(),
-            cursor: 0,
-            in_flight: 0,
-            resend_at: None,
-            patience,
-            sums: Sums::new(next),
-            asked: Ranges::default(),
-            asked_at: Duration::ZERO,
-            claimed: Ranges::default(),
-        }
-    }
-
-    fn floor(&self) -> u64 {
-        self.row.delivered.first_missing(1)
-    }
-
-    /// Everything unreceipted is to be sent again.
-    fn rewind(&mut self) {
-        self.cursor = 0;
-        self.in_flight = 0;
-        self.resend_at = None;
-    }
-
-    fn id_of(&self, number: u64) -> Option<LetterId> {
-        let (first, bundle) = self.bundles.range(..=number).next_back()?;
-        bundle.ids.get(usize::try_from(number - first).ok()?).copied()
     }
 }
 

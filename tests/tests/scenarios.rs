@@ -447,6 +447,9 @@ fn a_recipient_put_back_to_a_backup_goes_on_from_there() {
     sim.read_all(bea);
     sim.expect_quiet();
     assert_eq!(sim.texts(bea), ["first", "waiting", "0", "1", "2", "3", "4"]);
+    // What was receipted by the memory that is gone does not come again, and she is told.
+    let missing: Vec<u64> = sim.inbox(bea).into_iter().map(|(_, missing)| missing).collect();
+    assert_eq!(missing, [0, 1, 0, 0, 0, 0, 0]);
 }
 
 #[test]

@@ -157,13 +157,9 @@ impl Checker {
         let line = self.lines.entry((node, stream.author, stream.epoch)).or_default();
         demand!(line.shown.insert(seq), "{no}/{seq} is shown again");
         if seq > line.high {
-            // Below the floor nothing is waited for, and nothing is missing.
-            let from = (line.high + 1).max(stream.floor);
-            let missing = seq.saturating_sub(from);
-            // A batch may raise the floor after it has shown a letter: past letters that a memory put back has forgotten.
-            let before = self.restored && missing_before >= missing && missing_before < seq - line.high;
+            let missing = seq - line.high - 1;
             demand!(
-                missing_before == missing || before,
+                missing_before == missing,
                 "{no}/{seq} shown as after {missing_before} missing ones, after {} are {missing}",
                 line.high
             );
