@@ -92,7 +92,8 @@ pub struct Config {
     pub later_bytes: u64,
     /// How long a gap holds the display of later letters (DESIGN 3.2).
     pub gap_wait: Duration,
-    /// Letters of one author and epoch held back by a gap, at most (guess; beyond it the gap is shown at once).
+    /// Letters of one author and epoch held back by a gap, at most; beyond it the gap is shown at once (twice what fits
+    /// `window_bytes` in the shortest letters, of about 250 bytes; each takes about 100 bytes of memory here).
     pub held_letters: usize,
     /// Epochs of one author that are remembered with a stream each; more are refused (guess: a node mints few in its life).
     pub epochs_per_author: usize,
@@ -129,7 +130,7 @@ impl Default for Config {
             outbox_bytes: 1024 * 1024 * 1024,
             later_bytes: 32 * 1024 * 1024,
             gap_wait: Duration::from_secs(10),
-            held_letters: 4_096,
+            held_letters: 32_768,
             epochs_per_author: 1_000,
             read_ranges: 256,
             refusal_interval: Duration::from_secs(1),

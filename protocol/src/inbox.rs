@@ -21,6 +21,8 @@ use crate::segment::What;
 
 /// Bytes of a letter that a notice shows, at most.
 const PREVIEW: usize = 200;
+/// Letters held back whose beginnings are kept too (guess); further ones are shown without.
+const HELD_PREVIEWS: usize = 1_024;
 /// Lookups under way at most (guess: each holds at most one bundle of letters); more are dropped, and come again.
 const RECALLS: usize = 64;
 /// Further letters under known numbers that are remembered for one stream (guess; they come only from memories that jumped back).
@@ -356,6 +358,7 @@ impl Inbox {
         if late || twin > 0 {
             self.show(place, seq, twin, Held { letter, preview, since: now.mono }, 0, out, shown);
         } else {
+            let preview = if stream.held.len() < HELD_PREVIEWS { preview } else { String::new() };
             stream.hold(seq, Held { letter, preview, since: now.mono });
         }
     }
