@@ -15,6 +15,10 @@ pub mod limits {
     pub const BUNDLE_ENVELOPES: usize = 64;
     /// Bytes of the envelopes of one bundle (DESIGN 3.3).
     pub const BUNDLE_BYTES: usize = 320 * 1024;
+    /// Bytes of one sealed bundle: full of envelopes, with its contact and signatures (guess: 32 KiB are enough for those).
+    pub const SEALED_BYTES: usize = BUNDLE_BYTES + 32 * 1024;
+    /// Bundle ids of one frame: 32 bytes each, so that lists stay small beside what they list (guess).
+    pub const BUNDLE_IDS: usize = 1_024;
     /// Bytes of one frame: a full bundle with its contact and signatures, twice over (DESIGN 8 batches writes, not frames).
     pub const FRAME_BYTES: usize = 1024 * 1024;
     /// Bundles, contacts or ranges of one frame (guess: a page of contacts is then about 30 KiB).
@@ -95,6 +99,40 @@ pub struct Config {
     /// Letters of one author and epoch held back by a gap, at most; beyond it the gap is shown at once (twice what fits
     /// `window_bytes` in the shortest letters, of about 250 bytes; each takes about 100 bytes of memory here).
     pub held_letters: usize,
+    /// Machines that hold each bundle for an absent recipient (DESIGN 4: R).
+    pub custodians: usize,
+    /// How long letters to somebody connected go without any receipt before custodians get them too (DESIGN 4).
+    pub deposit_after: Duration,
+    /// Bytes deposited with one custodian and not yet acknowledged (guess: as `window_bytes`).
+    pub deposit_window: usize,
+    /// How long an acknowledgement is waited for before the next closest is asked too (guess: a flush takes milliseconds).
+    pub deposit_patience: Duration,
+    /// How long a custodian that refused is not asked again for the same recipient (guess: room comes back slowly).
+    pub refused_for: Duration,
+    /// After this silence a custodian is replaced (DESIGN 4).
+    pub custodian_silent: Duration,
+    /// Time between two comparisons of what custodians hold (DESIGN 4) …
+    pub custody_interval: Duration,
+    /// … and the wait for the first after somebody came or went (DESIGN 4).
+    pub custody_settle: Duration,
+    /// How long closer custodians must have held a bundle before one that is not among them lets go (DESIGN 4).
+    pub handed_over_after: Duration,
+    /// Bytes held for others in all (guess: what a small disk can spare) …
+    pub custody_bytes: u64,
+    /// … of one depositor (guess: a quarter, so that no one peer can push out the rest) …
+    pub custody_bytes_depositor: u64,
+    /// … for one recipient (guess: half).
+    pub custody_bytes_recipient: u64,
+    /// Bundles held for others in all (measured: about 300 bytes of memory each).
+    pub custody_bundles: u64,
+    /// Receipts held for absent authors, of one recipient (guess: each replaces the one before it).
+    pub custody_receipts: usize,
+    /// Bundles remembered as released, so that they are not fetched again; in memory only (DESIGN 4: tombstones save traffic).
+    pub tombstones: usize,
+    /// Bytes fetched from one custodian at a time (guess: a second of a slow link).
+    pub fetch_window: u64,
+    /// How long a custodian is waited for before another is asked (guess: its disk takes milliseconds).
+    pub fetch_patience: Duration,
     /// Epochs of one author that are remembered with a stream each; more are refused (guess: a node mints few in its life).
     pub epochs_per_author: usize,
     /// Read ranges told to an author: the highest ones (guess; a person reads in order).
@@ -131,6 +169,23 @@ impl Default for Config {
             later_bytes: 32 * 1024 * 1024,
             gap_wait: Duration::from_secs(10),
             held_letters: 32_768,
+            custodians: 3,
+            deposit_after: Duration::from_secs(2),
+            deposit_window: 4 * 1024 * 1024,
+            deposit_patience: Duration::from_secs(3),
+            refused_for: Duration::from_secs(60),
+            custodian_silent: Duration::from_secs(120),
+            custody_interval: Duration::from_secs(60),
+            custody_settle: Duration::from_secs(30),
+            handed_over_after: Duration::from_secs(15 * 60),
+            custody_bytes: 1024 * 1024 * 1024,
+            custody_bytes_depositor: 256 * 1024 * 1024,
+            custody_bytes_recipient: 512 * 1024 * 1024,
+            custody_bundles: 200_000,
+            custody_receipts: 1_000,
+            tombstones: 50_000,
+            fetch_window: 2 * 1024 * 1024,
+            fetch_patience: Duration::from_secs(3),
             epochs_per_author: 1_000,
             read_ranges: 256,
             refusal_interval: Duration::from_secs(1),

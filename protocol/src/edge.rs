@@ -2,14 +2,18 @@
 //! Holds no state but the keys; run by workers, never inside the machines. Nothing reaches a machine unchecked.
 
 use libp2p_identity::PeerId;
+use serde_bytes::ByteArray;
+use sha2::{Digest, Sha256};
 
 use crate::beacon::Beacon;
 use crate::bundle::{self, Bundle, Draft, OpenError, Secrets};
 use crate::config::limits;
 use crate::contact::Contact;
 use crate::effect::Say;
-use crate::input::{Heard, Input, Said};
+use crate::input::{Deposited, Heard, Input, Said};
+use crate::mail::{Mailbox, Parcel, Slip};
 use crate::message::{FrameError, Message};
+use crate::receipt::Receipt;
 use crate::segment::Segment;
 use crate::sign::{Signed, Statement, StatementError};
 
@@ -115,6 +119,20 @@ impl Edge {
             Say::Ids { epoch, ids } => Message::Ids { epoch, ids },
             Say::AskPeers { after } => Message::AskPeers { after },
             Say::Peers { peers, more } => Message::Peers { peers, more },
+            Say::AskHeld(bundles) => Message::AskHeld(bundles),
+            Say::Held { epoch, bundles, refused, absent } => Message::Held { epoch, bundles, refused, absent },
+            Say::Offers(offers) => Message::Offers(offers),
+            Say::AskMail { mailbox, after } => Message::AskMail { mailbox, after },
+            Say::Mail { mailbox, bundles, more } => Message::Mail { mailbox, bundles, more },
+            Say::Fetch(bundles) => Message::Fetch(bundles),
+            Say::Release(release) => Message::Release(self.sign(&release)),
+            Say::Withdraw(bundles) => {
+                Message::Withdraw(bundles.into_iter().map(|(bundle, secret)| (bundle, ByteArray::new(secret))).collect())
+            }
+            Say::KeepReceipt(receipt) => Message::KeepReceipt(self.sign(&receipt)),
+            Say::PassReceipt(receipt) => Message::Receipt(receipt),
+            Say::ReceiptKept { slot, number } => Message::ReceiptKept { slot, number },
+            Say::ReceiptTaken { slot, number } => Message::ReceiptTaken { slot, number },
             Say::Leaving => Message::Leaving,
             Say::Unsupported { what } => Message::Unsupported { what },
         }
@@ -124,6 +142,13 @@ impl Edge {
     #[must_use]
     pub fn sign<T: Statement>(&self, value: &T) -> Signed<T> {
         Signed::new(&self.secrets.signing, &self.swarm, value)
+    }
+
+    /// A bundle of ours as custodians carry it.
+    #[must_use]
+    pub fn parcel(&self, bundle: Bundle) -> Parcel {
+        let slip = Slip { depositor: self.secrets.id(), bundle: bundle.id(), size: bundle.size() as u64 };
+        Parcel { slip: self.sign(&slip), bundle }
     }
 
     /// Signs a segment whose bytes are made already.
@@ -204,14 +229,33 @@ impl Edge {
                 Said::Beacon(beacon)
             }
             Message::Receipt(signed) => {
-                let receipt = self.check(signed)?.value;
-                if !receipt.within_limits() {
-                    return Err(Cause::Inconsistent);
-                }
+                let receipt = self.receipt(signed)?.value;
                 if receipt.author != self.secrets.id() {
                     Err(Cause::NotForMe)?
                 }
                 Said::Receipt(receipt)
+            }
+            Message::KeepReceipt(signed) => Said::KeepReceipt(self.receipt(signed)?),
+            Message::ReceiptKept { slot, number } => Said::ReceiptKept { slot, number },
+            Message::ReceiptTaken { slot, number } => Said::ReceiptTaken { slot, number },
+            Message::Deposit(parcels) => {
+                Said::Deposit(parcels.into_iter().map(|parcel| self.deposited(parcel)).collect::<Result<_, Cause>>()?)
+            }
+            Message::AskHeld(bundles) => Said::AskHeld(bundles),
+            Message::Held { epoch, bundles, refused, absent } => Said::Held { epoch, bundles, refused, absent },
+            Message::Offers(offers) => Said::Offers(offers),
+            Message::AskMail { mailbox, after } => Said::AskMail { mailbox, after },
+            Message::Mail { mailbox, bundles, more } => Said::Mail { mailbox, bundles, more },
+            Message::Fetch(bundles) => Said::Fetch(bundles),
+            Message::Release(signed) => {
+                let release = self.check(signed)?.value;
+                if release.bundles.len() > limits::BUNDLE_IDS {
+                    return Err(Cause::Malformed);
+                }
+                Said::Release(release)
+            }
+            Message::Withdraw(bundles) => {
+                Said::Withdraw(bundles.into_iter().map(|(bundle, secret)| (bundle, Sha256::digest(secret.as_ref()).into())).collect())
             }
             Message::AskIds { epoch, numbers } => Said::AskIds { epoch, numbers },
             Message::Ids { epoch, ids } => Said::Ids { epoch, ids },
@@ -225,6 +269,24 @@ impl Edge {
             Message::Unsupported { what } => Said::Unsupported { what },
             Message::Letters(_) => return Err(Cause::Unexpected),
         })
+    }
+
+    fn receipt(&self, signed: Signed<Receipt>) -> Result<Heard<Receipt>, Cause> {
+        let heard = self.check(signed)?;
+        if heard.value.within_limits() { Ok(heard) } else { Err(Cause::Inconsistent) }
+    }
+
+    /// A parcel is taken for what its bytes say, not for what its bearer says.
+    fn deposited(&self, parcel: Parcel) -> Result<Deposited, Cause> {
+        let slip = self.check(parcel.slip.clone())?.value;
+        let (id, size) = (parcel.bundle.id(), parcel.bundle.size());
+        let header = parcel.bundle.read_header().map_err(|_| Cause::Malformed)?;
+        let fits = slip.bundle == id && slip.size == size as u64 && size <= limits::SEALED_BYTES;
+        if !fits || header.recipient == slip.depositor || header.recipient == self.secrets.id() {
+            return Err(Cause::Inconsistent);
+        }
+        let mailbox = Mailbox { recipient: header.recipient, depositor: slip.depositor };
+        Ok(Deposited { id, mailbox, size: slip.size, withdrawal: header.withdrawal.into_array(), parcel })
     }
 
     fn check<T: Statement>(&self, signed: Signed<T>) -> Result<Heard<T>, Cause> {

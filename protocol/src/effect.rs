@@ -10,8 +10,9 @@ use crate::beacon::Beacon;
 use crate::bundle::{Bundle, Draft};
 use crate::contact::Contact;
 use crate::envelope::{Envelope, Payload};
-use crate::id::{Epoch, LetterId, RequestId};
+use crate::id::{BundleId, Epoch, LetterId, RequestId};
 use crate::input::{Place, Recall};
+use crate::mail::{Holder, Listed, Mailbox, Offer, Parcel, Reason, Release, Slot};
 use crate::message::{Lane, Listing};
 use crate::name::PeerName;
 use crate::now::Timestamp;
@@ -40,6 +41,24 @@ pub enum Effect {
         to: PeerId,
         /// Outgoing stream and first number of each.
         bundles: Vec<(u32, u64)>,
+    },
+    /// Deposit these stored bundles of ours, in this order, each with a slip, as
+    /// [`Message::Deposit`](crate::message::Message::Deposit).
+    DepositKept {
+        /// With this neighbour.
+        to: PeerId,
+        /// Outgoing stream and first number of each.
+        bundles: Vec<(u32, u64)>,
+    },
+    /// Send these bundles that are held for others, in this order; those that are gone meanwhile are left out.
+    SendHeld {
+        /// To this neighbour.
+        to: PeerId,
+        /// Number of each.
+        held: Vec<u64>,
+        /// To hold them too: as [`Message::Deposit`](crate::message::Message::Deposit), else as
+        /// [`Message::Letters`](crate::message::Message::Letters).
+        deposit: bool,
     },
     /// Sign this beacon and gossip it.
     Publish(Beacon),
@@ -130,6 +149,61 @@ pub enum Say {
         /// There are more.
         more: bool,
     },
+    /// See [`Message::AskHeld`](crate::message::Message::AskHeld).
+    AskHeld(Vec<BundleId>),
+    /// See [`Message::Held`](crate::message::Message::Held).
+    Held {
+        /// My memory.
+        epoch: Epoch,
+        /// Flushed here.
+        bundles: Vec<BundleId>,
+        /// Not taken, and why.
+        refused: Vec<(BundleId, Reason)>,
+        /// Not here.
+        absent: Vec<BundleId>,
+    },
+    /// I hold mail.
+    Offers(Vec<Offer>),
+    /// What do you hold of a mailbox?
+    AskMail {
+        /// Which.
+        mailbox: Mailbox,
+        /// After this number.
+        after: u64,
+    },
+    /// This.
+    Mail {
+        /// Which.
+        mailbox: Mailbox,
+        /// One page.
+        bundles: Vec<Listed>,
+        /// There are more.
+        more: bool,
+    },
+    /// Send me these.
+    Fetch(Vec<BundleId>),
+    /// I have these.
+    Release(Release),
+    /// I take these back: bundle and secret.
+    Withdraw(Vec<(BundleId, [u8; 32])>),
+    /// Keep this receipt of mine for its author.
+    KeepReceipt(Receipt),
+    /// Take this receipt of somebody else's, as it was signed.
+    PassReceipt(Signed<Receipt>),
+    /// I keep a receipt.
+    ReceiptKept {
+        /// Where.
+        slot: Slot,
+        /// Which.
+        number: u64,
+    },
+    /// I have taken in a receipt.
+    ReceiptTaken {
+        /// Where.
+        slot: Slot,
+        /// Which.
+        number: u64,
+    },
     /// I leave in order.
     Leaving,
     /// I did not understand.
@@ -144,7 +218,7 @@ impl Say {
     #[must_use]
     pub fn lane(&self) -> Lane {
         match self {
-            Say::Peers { .. } | Say::AskPeers { .. } | Say::Ids { .. } => Lane::Bulk,
+            Say::Peers { .. } | Say::AskPeers { .. } | Say::Ids { .. } | Say::Mail { .. } | Say::Fetch(_) => Lane::Bulk,
             _ => Lane::Urgent,
         }
     }
@@ -354,6 +428,34 @@ pub enum Change {
         /// Its first number.
         first: u64,
     },
+    /// Who has acknowledged a flushed copy of a bundle that waits, replacing what was.
+    Holders {
+        /// Outgoing stream.
+        stream: u32,
+        /// The bundle's first number.
+        first: u64,
+        /// All of them; none takes the row away.
+        holders: Vec<Holder>,
+    },
+    /// A bundle is held for others.
+    Hold(Box<HeldBundle>),
+    /// It is not held any more.
+    Unhold {
+        /// Its number.
+        no: u64,
+    },
+    /// A receipt is kept for an absent author, replacing the one in its slot.
+    KeepReceipt {
+        /// Where.
+        slot: Slot,
+        /// The receipt.
+        receipt: Signed<Receipt>,
+    },
+    /// It is not kept any more.
+    DropReceipt {
+        /// Where.
+        slot: Slot,
+    },
     /// An outgoing stream, replacing what was.
     OutStream(OutStream),
     /// These letters were receipted now.
@@ -499,6 +601,32 @@ pub struct KeptBundle {
     pub withdrawal: serde_bytes::ByteArray<32>,
 }
 
+/// A bundle that is held for others; keyed by `no`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HeldBundle {
+    /// What is known of it without its bytes.
+    pub index: HeldIndex,
+    /// Slip and bundle.
+    pub parcel: Parcel,
+}
+
+/// A bundle that is held for others, without its bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeldIndex {
+    /// Its number here, from 1, in the order of taking.
+    pub no: u64,
+    /// Which.
+    pub id: BundleId,
+    /// For whom, and from whom.
+    pub mailbox: Mailbox,
+    /// Bytes of header and sealed part.
+    pub size: u64,
+    /// SHA-256 of the secret by which its author can withdraw it.
+    pub withdrawal: serde_bytes::ByteArray<32>,
+    /// When it was taken.
+    pub received: Timestamp,
+}
+
 /// An outgoing stream: one recipient, one epoch of this node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OutStream {
@@ -584,6 +712,10 @@ pub struct Kept {
     pub out_streams: Vec<OutStream>,
     /// All bundles that wait, by stream and first number. Their sealed bytes stay on disk: `size` tells how many.
     pub bundles: Vec<BundleIndex>,
+    /// All bundles held for others, ascending by number.
+    pub held: Vec<HeldIndex>,
+    /// All receipts kept for others.
+    pub receipts: Vec<Signed<Receipt>>,
     /// All incoming streams …
     pub in_streams: Vec<InStream>,
     /// … and the letters of each at or above its floor, and those that have no place in the inbox yet.
@@ -605,8 +737,12 @@ pub struct BundleIndex {
     pub first: u64,
     /// Its letters.
     pub ids: Vec<LetterId>,
+    /// Which it is.
+    pub id: BundleId,
     /// Bytes of header and sealed part.
     pub size: usize,
+    /// Who has acknowledged a flushed copy.
+    pub holders: Vec<Holder>,
 }
 
 /// A letter of an incoming stream that is still of interest.

@@ -12,7 +12,7 @@ use crate::config::{Config, limits};
 use crate::edge::Cause;
 use crate::effect::{Change, Effect, InStream, Out, Recent, Say, Taken};
 use crate::envelope::{Envelope, Kind, Payload};
-use crate::id::{Epoch, LetterId};
+use crate::id::{BundleId, Epoch, LetterId};
 use crate::input::{Place, Recall};
 use crate::now::Now;
 use crate::ranges::Ranges;
@@ -53,6 +53,8 @@ pub(crate) struct Entered {
     pub(crate) shown: Vec<Shown>,
     /// Some were left out: too much is missing before them.
     pub(crate) scattered: bool,
+    /// The bundle, if all that is in it is committed with this batch.
+    pub(crate) whole: Option<BundleId>,
 }
 
 /// A letter that got its place in the inbox.
@@ -93,7 +95,12 @@ struct Held {
 #[derive(Debug)]
 enum Pending {
     /// Letters under numbers that are known but not in memory.
-    Doubtful { stream: (PeerId, Epoch), envelopes: Vec<Envelope> },
+    Doubtful {
+        stream: (PeerId, Epoch),
+        envelopes: Vec<Envelope>,
+        /// The bundle they came in, if all else in it is committed.
+        bundle: Option<BundleId>,
+    },
     /// An author asks what we have.
     Asked { stream: (PeerId, Epoch) },
 }
@@ -133,7 +140,7 @@ impl Inbox {
     ///
     /// # Errors
     /// More epochs of one author than are remembered; nothing was taken.
-    pub(crate) fn on_bundle(&mut self, contents: Contents, now: Now, out: &mut Out) -> Result<Entered, Cause> {
+    pub(crate) fn on_bundle(&mut self, bundle: BundleId, contents: Contents, now: Now, out: &mut Out) -> Result<Entered, Cause> {
         let place = (contents.author, contents.epoch);
         self.open_stream(place)?;
         let mut shown = Vec::new();
@@ -161,40 +168,47 @@ impl Inbox {
                 doubtful.push(envelope);
             }
         }
+        let whole = (doubtful.is_empty() && !scattered).then_some(bundle);
         if !doubtful.is_empty() {
-            self.recall(Pending::Doubtful { stream: place, envelopes: doubtful }, out);
+            let bundle = (!scattered).then_some(bundle);
+            self.recall(Pending::Doubtful { stream: place, envelopes: doubtful, bundle }, out);
         }
         self.release(place, now, out, &mut shown);
-        Ok(Entered { shown, scattered })
+        Ok(Entered { shown, scattered, whole })
     }
 
     /// The disk was asked which letters it has.
-    pub(crate) fn on_recalled(&mut self, token: u64, found: Vec<(u64, LetterId)>, now: Now, out: &mut Out) -> Vec<Shown> {
-        let mut shown = Vec::new();
+    pub(crate) fn on_recalled(&mut self, token: u64, found: Vec<(u64, LetterId)>, now: Now, out: &mut Out) -> Entered {
+        let mut entered = Entered::default();
+        let shown = &mut entered.shown;
         match self.recalls.remove(&token) {
             Some(Pending::Asked { stream: (author, epoch) }) => {
                 let ids = found.into_iter().take(limits::PAGE * limits::IDS_PER_ITEM).collect();
                 out.send(author, Say::Ids { epoch, ids });
             }
-            Some(Pending::Doubtful { stream: place, envelopes }) => {
+            Some(Pending::Doubtful { stream: place, envelopes, bundle }) => {
+                entered.whole = bundle;
                 for envelope in envelopes {
                     let seq = envelope.seq.expect("checked at the edge");
                     let stream = self.streams.get_mut(&place).expect("streams are never removed");
                     // A second lookup of the same letter may have been under way.
-                    if found.contains(&(seq, envelope.id)) || stream.knows(seq, envelope.id) || stream.row.twins.len() >= TWINS {
+                    if found.contains(&(seq, envelope.id)) || stream.knows(seq, envelope.id) {
                         continue;
                     }
                     let before = stream.row.twins.iter().filter(|(number, _)| *number == seq).count();
-                    let Ok(twin) = u8::try_from(before + 1) else { continue };
+                    let Some(twin) = u8::try_from(before + 1).ok().filter(|_| stream.row.twins.len() < TWINS) else {
+                        entered.whole = None;
+                        continue;
+                    };
                     stream.row.twins.insert((seq, envelope.id));
                     stream.taken.insert(seq);
-                    self.take(place, seq, twin, envelope, now, out, &mut shown);
+                    self.take(place, seq, twin, envelope, now, out, shown);
                 }
                 self.touched.insert(place);
             }
             None => {}
         }
-        shown
+        entered
     }
 
     /// The disk could not be asked: whoever needs the answer comes again.
@@ -295,6 +309,16 @@ impl Inbox {
         receipts
     }
 
+    /// The latest receipt of a stream.
+    pub(crate) fn receipt(&self, place: (PeerId, Epoch)) -> Option<Receipt> {
+        self.streams.get(&place).filter(|stream| !stream.row.taken.is_empty()).map(|stream| stream.receipt(self.me, &self.config))
+    }
+
+    /// All streams: author and epoch of each.
+    pub(crate) fn places(&self) -> impl Iterator<Item = (PeerId, Epoch)> + '_ {
+        self.streams.keys().copied()
+    }
+
     /// The next inbox number.
     pub(crate) fn next_n(&self) -> u64 {
         self.next_n
@@ -332,7 +356,7 @@ impl Inbox {
         if self.recalls.len() >= RECALLS {
             return;
         }
-        let Pending::Doubtful { stream: place, envelopes } = &pending else { return };
+        let Pending::Doubtful { stream: place, envelopes, .. } = &pending else { return };
         let mut numbers = Ranges::default();
         envelopes.iter().filter_map(|envelope| envelope.seq).for_each(|seq| numbers.insert_range(seq, seq));
         let stream = self.streams[place].row.no;

@@ -9,6 +9,7 @@ use crate::contact::Contact;
 use crate::edge::Cause;
 use crate::envelope::Payload;
 use crate::id::{BundleId, Epoch, LetterId, RequestId};
+use crate::mail::{Listed, Mailbox, Offer, Parcel, Reason, Release, Slot};
 use crate::message::{Lane, Listing};
 use crate::name::{Addressee, PeerName};
 use crate::ranges::Ranges;
@@ -167,6 +168,61 @@ pub enum Said {
         /// There are more.
         more: bool,
     },
+    /// Parcels to hold for others, their slips and ids checked.
+    Deposit(Vec<Deposited>),
+    /// See [`Message::AskHeld`](crate::message::Message::AskHeld).
+    AskHeld(Vec<BundleId>),
+    /// See [`Message::Held`](crate::message::Message::Held).
+    Held {
+        /// The neighbour's memory.
+        epoch: Epoch,
+        /// Flushed there.
+        bundles: Vec<BundleId>,
+        /// Not taken, and why.
+        refused: Vec<(BundleId, Reason)>,
+        /// Not there.
+        absent: Vec<BundleId>,
+    },
+    /// See [`Message::Offers`](crate::message::Message::Offers).
+    Offers(Vec<Offer>),
+    /// See [`Message::AskMail`](crate::message::Message::AskMail).
+    AskMail {
+        /// Which mailbox.
+        mailbox: Mailbox,
+        /// After this number.
+        after: u64,
+    },
+    /// See [`Message::Mail`](crate::message::Message::Mail).
+    Mail {
+        /// Which mailbox.
+        mailbox: Mailbox,
+        /// One page.
+        bundles: Vec<Listed>,
+        /// There are more.
+        more: bool,
+    },
+    /// See [`Message::Fetch`](crate::message::Message::Fetch).
+    Fetch(Vec<BundleId>),
+    /// A release, its signature checked; it may have come by way of others.
+    Release(Release),
+    /// Bundles that their author withdraws, each with the SHA-256 of the secret given.
+    Withdraw(Vec<(BundleId, [u8; 32])>),
+    /// A receipt to keep for its author.
+    KeepReceipt(Heard<Receipt>),
+    /// See [`Message::ReceiptKept`](crate::message::Message::ReceiptKept).
+    ReceiptKept {
+        /// Where.
+        slot: Slot,
+        /// Which.
+        number: u64,
+    },
+    /// See [`Message::ReceiptTaken`](crate::message::Message::ReceiptTaken).
+    ReceiptTaken {
+        /// Where.
+        slot: Slot,
+        /// Which.
+        number: u64,
+    },
     /// It leaves in order.
     Leaving,
     /// It did not understand something I sent.
@@ -176,11 +232,36 @@ pub enum Said {
     },
 }
 
+/// A parcel to hold, checked: the slip is its depositor's and fits the bundle, and the bundle is for somebody else than
+/// its depositor and this node.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Deposited {
+    /// The bundle's id, computed here.
+    pub id: BundleId,
+    /// For whom and from whom.
+    pub mailbox: Mailbox,
+    /// Bytes of header and sealed part.
+    pub size: u64,
+    /// SHA-256 of the secret by which its author can withdraw it.
+    pub withdrawal: [u8; 32],
+    /// The parcel.
+    pub parcel: Parcel,
+}
+
 /// What the disk was asked for; see [`Effect::Recall`](crate::Effect::Recall).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Recall {
     /// Which letters are stored under these numbers of this incoming stream.
     Letters {
+        /// The stream's number.
+        stream: u32,
+        /// The numbers.
+        numbers: Ranges,
+        /// Correlates the answer.
+        token: u64,
+    },
+    /// Which letters this node wrote under these numbers of this outgoing stream.
+    Written {
         /// The stream's number.
         stream: u32,
         /// The numbers.
@@ -200,6 +281,13 @@ pub enum Recall {
 pub enum Recalled {
     /// To [`Recall::Letters`]: number and letter, ascending; a number may stand more than once.
     Letters {
+        /// As asked.
+        token: u64,
+        /// What is there.
+        found: Vec<(u64, LetterId)>,
+    },
+    /// To [`Recall::Written`]: number and letter, ascending.
+    Written {
         /// As asked.
         token: u64,
         /// What is there.

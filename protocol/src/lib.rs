@@ -5,32 +5,37 @@
 //! chance are arguments, and the same seed and inputs give the same effects, byte for byte.
 //!
 //! Reading order: [`id`], [`ranges`], [`name`] (values); [`contact`], [`envelope`], [`bundle`],
-//! [`receipt`], [`beacon`], [`segment`], [`message`] (what is written, signed and sent);
+//! [`receipt`], [`mail`], [`beacon`], [`segment`], [`message`] (what is written, signed and sent);
 //! [`codec`], [`sign`], [`edge`] (bytes to values and back, run outside the machines);
-//! [`input`], [`effect`] (the door); then the machines `myself`, `presence`, `outbox`, `inbox`, `record`;
-//! last [`peer`], the page on which they hang together.
+//! [`input`], [`effect`] (the door); then the machines `myself`, `presence`, `outbox`, `inbox`, `custody`,
+//! `pickup`, `record`; last [`peer`], the page on which they hang together.
 
 pub mod beacon;
 pub mod bundle;
 pub mod codec;
 pub mod config;
 pub mod contact;
+mod custody;
 pub mod edge;
 pub mod effect;
 pub mod envelope;
 pub mod id;
 mod inbox;
 pub mod input;
+pub mod mail;
 pub mod message;
 mod myself;
 pub mod name;
 pub mod now;
 mod outbox;
 pub mod peer;
+mod pickup;
+mod placement;
 mod presence;
 pub mod ranges;
 pub mod receipt;
 mod record;
+mod returns;
 pub mod segment;
 pub mod sign;
 mod sums;

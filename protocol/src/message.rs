@@ -3,13 +3,15 @@
 
 use libp2p_identity::PeerId;
 use serde::{Deserialize, Serialize};
+use serde_bytes::ByteArray;
 
 use crate::beacon::Beacon;
 use crate::bundle::Bundle;
 use crate::codec::{self, DecodeError};
 use crate::config::limits;
 use crate::contact::Contact;
-use crate::id::{Epoch, LetterId};
+use crate::id::{BundleId, Epoch, LetterId};
+use crate::mail::{Listed, Mailbox, Offer, Parcel, Reason, Release, Slot};
 use crate::ranges::Ranges;
 use crate::receipt::Receipt;
 use crate::sign::Signed;
@@ -73,6 +75,61 @@ pub enum Message {
         /// There are more after the last of these.
         more: bool,
     },
+    /// Keep these for their recipients.
+    Deposit(Vec<Parcel>),
+    /// Which of these do you hold?
+    AskHeld(Vec<BundleId>),
+    /// The answer to both.
+    Held {
+        /// My memory: under another one this word is void.
+        epoch: Epoch,
+        /// Flushed here.
+        bundles: Vec<BundleId>,
+        /// Not taken, and why.
+        refused: Vec<(BundleId, Reason)>,
+        /// Asked for, and not here.
+        absent: Vec<BundleId>,
+    },
+    /// I hold mail: for you, or of a mailbox that you are custodian of too.
+    Offers(Vec<Offer>),
+    /// What do you hold of a mailbox?
+    AskMail {
+        /// Which.
+        mailbox: Mailbox,
+        /// After this number of yours; 0 for the first page.
+        after: u64,
+    },
+    /// One page of the answer.
+    Mail {
+        /// Which.
+        mailbox: Mailbox,
+        /// Ascending by number.
+        bundles: Vec<Listed>,
+        /// There are more after the last of these.
+        more: bool,
+    },
+    /// Send me these: as letters if they are for me, otherwise to hold them too.
+    Fetch(Vec<BundleId>),
+    /// I have these: let go of them.
+    Release(Signed<Release>),
+    /// I do not want these delivered any more: bundle and the secret that proves that it is mine.
+    Withdraw(Vec<(BundleId, ByteArray<32>)>),
+    /// Keep this for its author.
+    KeepReceipt(Signed<Receipt>),
+    /// I keep the receipt of that number, or a later one.
+    ReceiptKept {
+        /// Where.
+        slot: Slot,
+        /// Its record number.
+        number: u64,
+    },
+    /// I am its author, and have taken in the receipt of that number.
+    ReceiptTaken {
+        /// Where.
+        slot: Slot,
+        /// Its record number.
+        number: u64,
+    },
     /// I leave in order; do not wait for my connection to close.
     Leaving,
     /// I do not understand a version or a type that you used.
@@ -115,7 +172,13 @@ impl Message {
     #[must_use]
     pub fn lane(&self) -> Lane {
         match self {
-            Message::Letters(_) | Message::Peers { .. } | Message::AskPeers { .. } | Message::Ids { .. } => Lane::Bulk,
+            Message::Letters(_)
+            | Message::Peers { .. }
+            | Message::AskPeers { .. }
+            | Message::Ids { .. }
+            | Message::Deposit(_)
+            | Message::Mail { .. }
+            | Message::Fetch(_) => Lane::Bulk,
             _ => Lane::Urgent,
         }
     }
@@ -146,7 +209,20 @@ impl Message {
             Message::Peers { peers, .. } => peers.len(),
             Message::Ids { ids, .. } => ids.len().div_ceil(limits::IDS_PER_ITEM),
             Message::AskIds { numbers, .. } => numbers.pieces(),
+            Message::Deposit(parcels) => parcels.len(),
+            Message::Offers(offers) => offers.len(),
+            Message::AskHeld(bundles) | Message::Fetch(bundles) => bundles.len().div_ceil(limits::BUNDLE_IDS / limits::PAGE),
+            Message::Held { bundles, refused, absent, .. } => {
+                (bundles.len() + refused.len() + absent.len()).div_ceil(limits::BUNDLE_IDS / limits::PAGE)
+            }
+            Message::Mail { bundles, .. } => bundles.len().div_ceil(limits::BUNDLE_IDS / limits::PAGE),
+            Message::Withdraw(bundles) => bundles.len().div_ceil(limits::BUNDLE_IDS / limits::PAGE),
             Message::Receipt(_)
+            | Message::AskMail { .. }
+            | Message::Release(_)
+            | Message::KeepReceipt(_)
+            | Message::ReceiptKept { .. }
+            | Message::ReceiptTaken { .. }
             | Message::Hello { .. }
             | Message::Beacon(_)
             | Message::AskPeers { .. }

@@ -2,6 +2,7 @@
 //! Knows nothing of connections: it is told to whom letters can go. A letter is here until every recipient has signed
 //! for it; its number is on disk before its first byte leaves; nothing is renumbered.
 
+mod deposits;
 mod stream;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -20,20 +21,25 @@ use crate::contact::Contact;
 use crate::edge::Cause;
 use crate::effect::{Answer, BundleIndex, Change, Copy, CopyPlace, Effect, KeptBundle, Notice, Out, OutStream, Refusal, Say, SentLetter};
 use crate::envelope::{Envelope, Kind, Payload};
-use crate::id::{Epoch, LetterId, RequestId};
+use crate::id::{BundleId, Epoch, LetterId, MachineId, RequestId};
 use crate::input::{Earlier, NewLetter, Recall};
+use crate::mail::{Holder, Reason};
 use crate::name::{Addressee, PeerName};
 use crate::now::Now;
+use crate::placement::Candidate;
 use crate::ranges::Ranges;
-use crate::receipt::Receipt;
+use crate::receipt::{Receipt, Sum, digest};
 use crate::segment::What;
 
-use self::stream::Stream;
+use self::deposits::{Deposits, Key};
+use self::stream::{Delivered, Stream};
 
 /// Bytes of bundles that leave in one frame, but at least one bundle (guess: a frame should not hold up the next lane).
 const FRAME_TARGET: usize = 256 * 1024;
 /// Numbers asked for at once when a receipt's digest does not fit: the answer fits one frame.
 const ASK_MOST: u64 = (limits::PAGE * limits::IDS_PER_ITEM) as u64;
+/// Receipts whose digest the disk is asked about at a time (guess); more are asked about by number.
+const DOUBTED: usize = 64;
 /// What an envelope takes beyond payload and recipients (measured: about 210 bytes).
 const ENVELOPE_OVERHEAD: usize = 256;
 /// What each recipient's id takes in an envelope (measured: 40 bytes).
@@ -63,6 +69,23 @@ pub(crate) struct Outbox {
     unsealed: u64,
     /// Bytes of the letters that wait for names: they are kept in memory.
     waiting_bytes: u64,
+    /// By recipient who is away: what custodians are asked to hold.
+    deposits: BTreeMap<PeerId, Deposits>,
+    /// Recipients whose deposits should be looked at with this batch.
+    deposit_due: BTreeSet<PeerId>,
+    /// Recipients that were not heard of since this start are away from then on.
+    away_from: Duration,
+    /// When deposits are looked at as a whole: custodians may have gone, or come.
+    review_at: Duration,
+    /// Outgoing stream by number.
+    by_no: BTreeMap<u32, (PeerId, Epoch)>,
+    /// Bundles that custodians were asked to hold.
+    places: BTreeMap<BundleId, Key>,
+    /// Custodians with acknowledgements of this memory; those not seen since this start are asked again.
+    memories: BTreeMap<PeerId, (Epoch, bool)>,
+    /// Receipts whose digest only the disk can check.
+    doubted: BTreeMap<u64, Receipt>,
+    next_token: u64,
     /// A letter began to wait for a name, which may have been found while it was sealed.
     new_waiting: bool,
 }
@@ -127,6 +150,7 @@ impl Outbox {
         bundles: Vec<BundleIndex>,
         waiting: Vec<SentLetter>,
         next_letter: u64,
+        now: Now,
     ) -> Self {
         let mut outbox = Outbox {
             me,
@@ -145,16 +169,30 @@ impl Outbox {
             unsealed: 0,
             waiting_bytes: 0,
             new_waiting: false,
+            deposits: BTreeMap::new(),
+            deposit_due: BTreeSet::new(),
+            away_from: now.mono + config.deposit_after,
+            review_at: now.mono + config.deposit_after,
+            by_no: BTreeMap::new(),
+            places: BTreeMap::new(),
+            memories: BTreeMap::new(),
+            doubted: BTreeMap::new(),
+            next_token: 1,
         };
         let mut places = BTreeMap::new();
         for row in streams {
             places.insert(row.no, (row.peer, row.epoch));
+            outbox.by_no.insert(row.no, (row.peer, row.epoch));
             outbox.streams.insert((row.peer, row.epoch), Stream::new(row));
         }
         for index in bundles {
             let Some(stream) = places.get(&index.stream).and_then(|place| outbox.streams.get_mut(place)) else { continue };
             outbox.copies += index.ids.len() as u64;
             outbox.bytes += index.size as u64;
+            for holder in &index.holders {
+                outbox.places.insert(index.id, (index.stream, index.first));
+                outbox.memories.insert(holder.peer, (holder.epoch, false));
+            }
             stream.keep(index);
         }
         outbox.copies += outbox.waiting.values().map(unplaced).sum::<u64>();
@@ -416,12 +454,15 @@ impl Outbox {
         }
         if open {
             self.open.insert(peer);
+            // What was deposited stays where it is; what was not goes by itself.
+            self.deposits.remove(&peer);
             let config = self.config.clone();
             self.streams_of(peer).for_each(|stream| stream.rewind(&config));
             self.flow(peer, now, out);
         } else {
             self.open.remove(&peer);
             self.streams_of(peer).for_each(Stream::stop);
+            self.begin_deposits(peer);
         }
     }
 
@@ -463,6 +504,12 @@ impl Outbox {
         if fits {
             stream.sums.forget_below(receipt.floor.min(stream.floor()));
             self.mark_delivered((peer, receipt.epoch), &new, now, out);
+        } else if !jumped && !new.is_empty() && self.doubted.len() < DOUBTED && receipt.taken.len() <= limits::AHEAD / 8 {
+            // After a start the hashes of what was receipted before are not in memory: the disk has the letters.
+            let (stream, numbers, token) = (stream.row.no, receipt.taken.clone(), self.next_token);
+            self.next_token += 1;
+            self.doubted.insert(token, receipt.clone());
+            out.effects.push(Effect::Recall(Recall::Written { stream, numbers, token }));
         } else {
             let mut doubtful = new;
             below.iter().for_each(|(first, last)| doubtful.insert_range(first, last));
@@ -474,6 +521,27 @@ impl Outbox {
         self.mark_read((peer, receipt.epoch), now, out);
         self.flow(peer, now, out);
         Ok(jumped)
+    }
+
+    /// The disk was asked what was written under the numbers of a receipt; none if it could not be read.
+    pub(crate) fn on_written(&mut self, token: u64, found: Option<&[(u64, LetterId)]>, now: Now, out: &mut Out) {
+        let Some(receipt) = self.doubted.remove(&token) else { return };
+        let place = (receipt.recipient, receipt.epoch);
+        let Some(stream) = self.streams.get(&place) else { return };
+        let new = receipt.taken.minus(&stream.row.delivered);
+        let sum = found.map(|found| found.iter().fold(Sum::default(), |sum, (number, id)| sum.plus(digest(*number, *id))));
+        if sum == Some(receipt.digest) {
+            self.mark_delivered(place, &new, now, out);
+        } else {
+            self.ask_ids(place, new, now, out);
+        }
+        self.mark_read(place, now, out);
+        self.flow(place.0, now, out);
+    }
+
+    /// Whether nothing more can be learned from a receipt: whoever keeps it may let go of it.
+    pub(crate) fn has_settled(&self, receipt: &Receipt) -> bool {
+        self.streams.get(&(receipt.recipient, receipt.epoch)).is_none_or(|stream| receipt.taken.minus(&stream.row.delivered).is_empty())
     }
 
     /// A recipient tells which letters it has under numbers of ours.
@@ -495,10 +563,160 @@ impl Outbox {
         Ok(())
     }
 
+    // -- while the recipient is away
+
+    /// Custodians have answered: what they hold, what they do not take, what they do not have.
+    #[expect(clippy::too_many_arguments, reason = "an answer of three lists, who gave it, the time and the output")]
+    pub(crate) fn on_held(
+        &mut self,
+        from: (PeerId, MachineId),
+        epoch: Epoch,
+        bundles: &[BundleId],
+        refused: &[(BundleId, Reason)],
+        absent: &[BundleId],
+        now: Now,
+        out: &mut Out,
+    ) {
+        let (peer, machine) = from;
+        for id in bundles {
+            let Some((recipient, stream, key)) = self.deposited(id) else { continue };
+            let (no, first) = key;
+            let letters = stream.held(first).map_or(0, |(_, letters, _)| letters as u64);
+            let place = (stream.row.peer, stream.row.epoch);
+            let Some(holders) = stream.holders(first) else { continue };
+            let new = holders.iter().all(|holder| holder.peer != peer);
+            holders.retain(|holder| holder.peer != peer);
+            holders.push(Holder { peer, machine, epoch, at: now.wall });
+            out.store(Change::Holders { stream: no, first, holders: holders.clone() });
+            if new {
+                out.note(What::LettersHeld { to: place.0, epoch: place.1, first, last: first + letters - 1, by: peer });
+            }
+            self.memories.insert(peer, (epoch, true));
+            self.answered(recipient, peer, key, now);
+        }
+        for (id, reason) in refused {
+            let Some((recipient, _, key)) = self.deposited(id) else { continue };
+            if let Some(deposits) = self.deposits.get_mut(&recipient) {
+                deposits.on_refused(peer, key, *reason, now.mono, &self.config);
+                self.deposit_due.insert(recipient);
+            }
+        }
+        for id in absent {
+            let Some((recipient, stream, key)) = self.deposited(id) else { continue };
+            if stream.holders(key.1).is_some_and(|holders| holders.iter().any(|holder| holder.peer == peer)) {
+                self.let_go_of(key, |holder| holder.peer != peer, out);
+            }
+            self.answered(recipient, peer, key, now);
+        }
+        if !bundles.is_empty() {
+            out.notify(Notice::Receipted { by: peer });
+        }
+    }
+
+    /// A peer is here, with this memory: what it acknowledged under another is void, and what it acknowledged before this
+    /// node's start is asked for again.
+    pub(crate) fn on_memory(&mut self, peer: PeerId, epoch: Epoch, out: &mut Out) {
+        let Some((known, seen)) = self.memories.get(&peer).copied() else { return };
+        if known == epoch && seen {
+            return;
+        }
+        let mut void = Vec::new();
+        let mut ask = Vec::new();
+        for stream in self.streams.values() {
+            for (first, id, _, holders) in stream.waiting() {
+                match holders.iter().find(|holder| holder.peer == peer) {
+                    Some(holder) if holder.epoch != epoch => void.push((stream.row.no, first)),
+                    Some(_) => ask.push(id),
+                    None => {}
+                }
+            }
+        }
+        for key in void {
+            self.let_go_of(key, |holder| holder.peer != peer || holder.epoch == epoch, out);
+        }
+        self.memories.insert(peer, (epoch, true));
+        for part in ask.chunks(limits::BUNDLE_IDS) {
+            out.send(peer, Say::AskHeld(part.to_vec()));
+        }
+    }
+
+    /// Somebody came or went: other custodians may be closer now.
+    pub(crate) fn on_membership(&mut self, peer: PeerId, here: bool, now: Now) {
+        self.review_at = self.review_at.min(now.mono + self.config.deposit_after / 2).max(self.away_from);
+        if !here {
+            for (recipient, deposits) in &mut self.deposits {
+                deposits.on_lost(peer);
+                self.deposit_due.insert(*recipient);
+            }
+        }
+    }
+
+    /// Recipients whose deposits should be looked at now.
+    pub(crate) fn take_deposit_due(&mut self, now: Now) -> BTreeSet<PeerId> {
+        if now.mono < self.away_from {
+            return BTreeSet::new();
+        }
+        for (recipient, deposits) in &mut self.deposits {
+            if deposits.deadline(&self.config).is_some_and(|at| at <= now.mono) {
+                deposits.tick(now.mono, &self.config);
+                self.deposit_due.insert(*recipient);
+            }
+        }
+        std::mem::take(&mut self.deposit_due)
+    }
+
+    /// Asks custodians to hold what waits for somebody who is away. `ranked`: who could, best first; `silent`: who was not
+    /// heard for long and does not count.
+    pub(crate) fn deposit(
+        &mut self,
+        recipient: PeerId,
+        mine: MachineId,
+        ranked: &[Candidate],
+        silent: impl Fn(&PeerId) -> bool,
+        now: Now,
+        out: &mut Out,
+    ) {
+        if !self.deposits.contains_key(&recipient) {
+            if self.open.contains(&recipient) {
+                return;
+            }
+            self.begin_deposits(recipient);
+        }
+        let Some(deposits) = self.deposits.get_mut(&recipient) else { return };
+        let (streams, by_no) = (&self.streams, &self.by_no);
+        let of = |(no, first): Key| {
+            let (size, _, holders) = by_no.get(&no).and_then(|place| streams.get(place))?.held(first)?;
+            Some((size, holders.iter().filter(|holder| !silent(&holder.peer)).copied().collect()))
+        };
+        for (peer, bundles) in deposits.depart(mine, ranked, of, now.mono, &self.config) {
+            let (mut frame, mut size) = (Vec::new(), 0);
+            for (key, bytes) in bundles {
+                if !frame.is_empty() && (size + bytes > FRAME_TARGET || frame.len() == limits::PAGE) {
+                    out.effects.push(Effect::DepositKept { to: peer, bundles: std::mem::take(&mut frame) });
+                    size = 0;
+                }
+                if let Some(id) = by_no.get(&key.0).and_then(|place| streams.get(place)).and_then(|stream| stream.bundle(key.1)) {
+                    self.places.insert(id, key);
+                }
+                frame.push(key);
+                size += bytes;
+            }
+            if !frame.is_empty() {
+                out.effects.push(Effect::DepositKept { to: peer, bundles: frame });
+            }
+        }
+    }
+
+    /// Why custodians refuse mail for this recipient.
+    pub(crate) fn reasons(&self, recipient: &PeerId) -> BTreeSet<Reason> {
+        self.deposits.get(recipient).map(Deposits::reasons).unwrap_or_default()
+    }
+
     // -- time
 
     /// Sends again what was lost on its way.
     pub(crate) fn tick(&mut self, now: Now, out: &mut Out) {
+        let config = self.config.clone();
         let mut due = BTreeSet::new();
         for ((peer, _), stream) in &mut self.streams {
             if stream.deadline(&self.config).is_some_and(|at| at <= now.mono) && stream.tick(now.mono, &self.config) {
@@ -507,7 +725,11 @@ impl Outbox {
         }
         for peer in due {
             self.flow(peer, now, out);
+            if self.streams_of(peer).any(|stream| stream.is_stuck(&config)) {
+                self.begin_deposits(peer);
+            }
         }
+        self.review(now);
     }
 
     /// When [`Outbox::tick`] has something to do; at once if a batch is open.
@@ -515,7 +737,9 @@ impl Outbox {
         if !self.batch.is_empty() {
             return Some(Duration::ZERO);
         }
-        self.streams.values().filter_map(|stream| stream.deadline(&self.config)).min()
+        let streams = self.streams.values().filter_map(|stream| stream.deadline(&self.config));
+        let deposits = self.deposits.values().filter_map(|deposits| deposits.deadline(&self.config));
+        streams.chain(deposits).chain((self.copies > 0).then_some(self.review_at)).min()
     }
 
     /// Writes the streams that changed.
@@ -552,6 +776,53 @@ impl Outbox {
 
     // -- private
 
+    /// Looks at all deposits from time to time: a custodian may be silent for too long by now.
+    fn review(&mut self, now: Now) {
+        if now.mono < self.review_at {
+            return;
+        }
+        self.review_at = now.mono + self.config.custody_interval;
+        let away: BTreeSet<PeerId> = self.streams.keys().map(|(peer, _)| *peer).filter(|peer| !self.open.contains(peer)).collect();
+        let stuck: Vec<PeerId> = self.deposits.keys().copied().collect();
+        away.into_iter().chain(stuck).for_each(|peer| self.begin_deposits(peer));
+    }
+
+    /// All that waits for this peer should be held by others.
+    fn begin_deposits(&mut self, peer: PeerId) {
+        let streams = self.streams.range((peer, Epoch(0))..=(peer, Epoch(u64::MAX)));
+        let bundles: Vec<Key> = streams.flat_map(|(_, stream)| stream.waiting().map(|(first, ..)| (stream.row.no, first))).collect();
+        if !bundles.is_empty() {
+            self.deposits.entry(peer).or_default().want(bundles.into_iter());
+            self.deposit_due.insert(peer);
+        }
+    }
+
+    /// A bundle that custodians were asked to hold: for whom, its stream, its key.
+    fn deposited(&mut self, id: &BundleId) -> Option<(PeerId, &mut Stream, Key)> {
+        let key = *self.places.get(id)?;
+        let place = self.by_no.get(&key.0)?;
+        self.streams.get_mut(place).map(|stream| (place.0, stream, key))
+    }
+
+    fn answered(&mut self, recipient: PeerId, from: PeerId, key: Key, now: Now) {
+        if let Some(deposits) = self.deposits.get_mut(&recipient) {
+            deposits.on_answer(from, key, now.mono);
+            self.deposit_due.insert(recipient);
+        }
+    }
+
+    /// Keeps only those holders of a bundle that `stay`.
+    fn let_go_of(&mut self, key: Key, stay: impl Fn(&Holder) -> bool, out: &mut Out) {
+        let Some(place) = self.by_no.get(&key.0).copied() else { return };
+        let Some(holders) = self.streams.get_mut(&place).and_then(|stream| stream.holders(key.1)) else { return };
+        holders.retain(stay);
+        out.store(Change::Holders { stream: key.0, first: key.1, holders: holders.clone() });
+        if let Some(deposits) = self.deposits.get_mut(&place.0) {
+            deposits.want(std::iter::once(key));
+            self.deposit_due.insert(place.0);
+        }
+    }
+
     fn streams_of(&mut self, peer: PeerId) -> impl Iterator<Item = &mut Stream> {
         self.streams.range_mut((peer, Epoch(0))..=(peer, Epoch(u64::MAX))).map(|(_, stream)| stream)
     }
@@ -563,6 +834,7 @@ impl Outbox {
             *next_stream += 1;
             let row =
                 OutStream { no, peer: contact.id, epoch, next: 1, delivered: Ranges::default(), read: Ranges::default(), receipt: None };
+            self.by_no.insert(no, (contact.id, epoch));
             Stream::new(row)
         });
         let seq = stream.next;
@@ -579,8 +851,15 @@ impl Outbox {
         let size = bundle.size();
         self.copies += ids.len() as u64;
         self.bytes += size as u64;
-        stream.keep(BundleIndex { stream: stream.row.no, first, ids: ids.clone(), size });
-        let kept = KeptBundle { stream: stream.row.no, first, ids, bundle, withdrawal: ByteArray::new(withdrawal) };
+        let no = stream.row.no;
+        stream.keep(BundleIndex { stream: no, first, ids: ids.clone(), id: bundle.id(), size, holders: Vec::new() });
+        if let Some(deposits) = self.deposits.get_mut(&place.0) {
+            deposits.want(std::iter::once((no, first)));
+            self.deposit_due.insert(place.0);
+        } else if !self.open.contains(&place.0) {
+            self.deposit_due.insert(place.0);
+        }
+        let kept = KeptBundle { stream: no, first, ids, bundle, withdrawal: ByteArray::new(withdrawal) };
         out.store(Change::Bundle(Box::new(kept)));
     }
 
@@ -662,10 +941,22 @@ impl Outbox {
             out.store(Change::Delivered { stream: stream.row.no, first, last, at: now.wall });
             out.note(What::LettersDelivered { to: place.0, epoch: place.1, first, last });
         }
-        for (first, letters, size) in stream.take_delivered(new, now.mono, &self.config) {
+        let no = stream.row.no;
+        let delivered = stream.take_delivered(new, now.mono, &self.config);
+        let progress = !delivered.is_empty();
+        for Delivered { first, id, letters, size } in delivered {
             self.copies -= letters as u64;
             self.bytes -= size as u64;
-            out.store(Change::DropBundle { stream: stream.row.no, first });
+            if self.places.remove(&id).is_some()
+                && let Some(deposits) = self.deposits.get_mut(&place.0)
+            {
+                deposits.forget((no, first));
+            }
+            out.store(Change::DropBundle { stream: no, first });
+        }
+        // It answers again: what is left goes by itself.
+        if progress && self.open.contains(&place.0) {
+            self.deposits.remove(&place.0);
         }
         out.notify(Notice::Receipted { by: place.0 });
     }

@@ -10,18 +10,24 @@ use crate::beacon::Beacon;
 use crate::bundle::Contents;
 use crate::config::Config;
 use crate::contact::Contact;
+use crate::custody::Custody;
 use crate::edge::Cause;
 use crate::effect::{Answer, Effect, Kept, Notice, Out, Refusal, Say};
-use crate::id::{Epoch, KeyId, MachineId, RequestId};
+use crate::id::{BundleId, Epoch, KeyId, MachineId, RequestId};
 use crate::inbox::{Entered, Inbox, Shown};
 use crate::input::{Command, Disk, Heard, Input, NewLetter, Recall, Recalled, Said};
+use crate::mail::{Mailbox, Reason, Slot};
 use crate::message::Lane;
 use crate::myself::Myself;
 use crate::name::{Addressee, PeerName};
 use crate::now::{Now, Timestamp};
 use crate::outbox::{Outbox, Recipient};
+use crate::pickup::Pickup;
+use crate::placement::Candidate;
 use crate::presence::{Fact, Presence, Told};
+use crate::receipt::Receipt;
 use crate::record::Record;
+use crate::returns::Returns;
 use crate::segment::What;
 
 /// Who a participant is: what its key file and its machine say.
@@ -71,6 +77,10 @@ pub struct Status {
     pub outbox_letters: u64,
     /// Bytes of bundles that wait for receipts.
     pub outbox_bytes: u64,
+    /// Bundles held here for others.
+    pub held_bundles: u64,
+    /// Their bytes.
+    pub held_bytes: u64,
     /// The sequence of the next record entry.
     pub next_entry: u64,
     /// The next inbox number.
@@ -108,6 +118,8 @@ pub struct PeerStatus {
     pub last_seen: Timestamp,
     /// Letters to it that wait for its receipt.
     pub waiting: u64,
+    /// Why custodians do not hold them, if some do not.
+    pub reasons: BTreeSet<Reason>,
 }
 
 /// One participant.
@@ -119,6 +131,9 @@ pub struct Peer {
     presence: Presence,
     outbox: Outbox,
     inbox: Inbox,
+    custody: Custody,
+    pickup: Pickup,
+    returns: Returns,
     record: Record,
     disk: Disk,
     started: bool,
@@ -134,10 +149,14 @@ impl Peer {
         let id = identity.id;
         let record_number = kept.head.map_or(0, |head| head.number);
         let myself = Myself::new(identity, &config, kept.me, record_number, &mut rng, now);
+        let inbox = Inbox::new(id, &config, kept.in_streams, kept.recent, kept.next_n, now);
         Peer {
             presence: Presence::new(id, &config, kept.known, now),
-            outbox: Outbox::new(id, &config, kept.out_streams, kept.bundles, kept.waiting, kept.next_letter),
-            inbox: Inbox::new(id, &config, kept.in_streams, kept.recent, kept.next_n, now),
+            outbox: Outbox::new(id, &config, kept.out_streams, kept.bundles, kept.waiting, kept.next_letter, now),
+            custody: Custody::new(id, &config, kept.held, kept.receipts, now),
+            pickup: Pickup::new(id, &config),
+            returns: Returns::new(&config, inbox.places(), now),
+            inbox,
             record: Record::new(id, myself.facts().chain, kept.head, config.refusal_interval),
             myself,
             config,
@@ -212,6 +231,9 @@ impl Peer {
             due(self.presence.deadline(), "presence"),
             due(self.outbox.deadline(), "letters to send again"),
             due(self.inbox.deadline(), "a gap in a conversation"),
+            due(self.custody.deadline(), "mail held by several to be compared"),
+            due(self.pickup.deadline(), "mail to fetch"),
+            due(self.returns.deadline(), "receipts for who is away"),
             due(self.record.deadline(), "refusals to write down"),
         ]
         .into_iter()
@@ -233,6 +255,7 @@ impl Peer {
         let mut peers = self.presence.status();
         for peer in &mut peers {
             peer.waiting = waiting.get(&peer.id).copied().unwrap_or(0);
+            peer.reasons = self.outbox.reasons(&peer.id);
         }
         Status {
             id: self.myself.identity().id,
@@ -245,6 +268,8 @@ impl Peer {
             peers,
             outbox_letters: self.outbox.copies(),
             outbox_bytes: self.outbox.bytes(),
+            held_bundles: self.custody.bundles(),
+            held_bytes: self.custody.bytes(),
             next_entry: self.record.next_entry(),
             next_n: self.inbox.next_n(),
             disk: self.disk,
@@ -274,17 +299,8 @@ impl Peer {
                 let facts = self.presence.on_beacon_by_stream(beacon, now, out);
                 self.settle(facts, now, out);
             }
-            Said::Letters { contents, contact, .. } => self.on_letters(contents, contact, now, out),
-            Said::Receipt(receipt) => match self.outbox.on_receipt(&receipt, now, out) {
-                Ok(false) => {}
-                // Either it lies, or our memory jumped back: our own signature, which its hello brings, tells.
-                Ok(true) => {
-                    self.record.on_refused(Cause::Unexpected);
-                    let fact = self.presence.greet(from, true, now);
-                    self.spread(fact.into_iter().collect(), now, out);
-                }
-                Err(cause) => self.record.on_refused(cause),
-            },
+            Said::Letters { bundle, contents, contact } => self.on_letters(bundle, contents, contact, now, out),
+            Said::Receipt(receipt) => self.on_receipt(from, &receipt, now, out),
             Said::AskIds { epoch, numbers } => {
                 if let Err(cause) = self.inbox.on_ask_ids(from, epoch, numbers, out) {
                     self.record.on_refused(cause);
@@ -308,6 +324,22 @@ impl Peer {
                 let facts = self.presence.on_peers(from, peers, more, now, out);
                 self.settle(facts, now, out);
             }
+            said @ (Said::Deposit(_)
+            | Said::AskHeld(_)
+            | Said::Held { .. }
+            | Said::Offers(_)
+            | Said::AskMail { .. }
+            | Said::Mail { .. }
+            | Said::Fetch(_)
+            | Said::Release(_)
+            | Said::Withdraw(_)
+            | Said::KeepReceipt(_)
+            | Said::ReceiptKept { .. }
+            | Said::ReceiptTaken { .. }) => {
+                if let Err(cause) = self.on_mail(from, said, now, out) {
+                    self.record.on_refused(cause);
+                }
+            }
             Said::Leaving => {
                 let facts = self.presence.on_leaving(from, now, out);
                 self.spread(facts, now, out);
@@ -317,7 +349,98 @@ impl Peer {
         }
     }
 
-    fn on_letters(&mut self, contents: Contents, contact: Heard<Contact>, now: Now, out: &mut Out) {
+    fn on_receipt(&mut self, from: PeerId, receipt: &Receipt, now: Now, out: &mut Out) {
+        let verdict = self.outbox.on_receipt(receipt, now, out);
+        if from != receipt.recipient && self.outbox.has_settled(receipt) {
+            // Kept for us by a custodian, who may let go of it once this is flushed.
+            out.send(from, Say::ReceiptTaken { slot: Slot::of(receipt), number: receipt.number });
+        }
+        match verdict {
+            Ok(false) => {}
+            // Either it lies, or our memory jumped back: our own signature, which its hello brings, tells.
+            Ok(true) => {
+                self.record.on_refused(Cause::Unexpected);
+                let fact = self.presence.greet(from, true, now);
+                self.spread(fact.into_iter().collect(), now, out);
+            }
+            Err(cause) => self.record.on_refused(cause),
+        }
+    }
+
+    /// What carriers say of mail.
+    fn on_mail(&mut self, from: PeerId, said: Said, now: Now, out: &mut Out) -> Result<(), Cause> {
+        let (presence, machine) = (&self.presence, self.myself.identity().machine);
+        let most = self.config.custodians;
+        let closest = |mailbox: &Mailbox| -> Vec<Candidate> { presence.custodians(mailbox, machine).into_iter().take(most).collect() };
+        match said {
+            Said::Deposit(parcels) => {
+                let closed = match self.disk {
+                    _ if self.leaving => Some(Reason::Leaving),
+                    Disk::Low { .. } => Some(Reason::Disk),
+                    Disk::Enough => None,
+                };
+                let ids: Vec<BundleId> = parcels.iter().map(|parcel| parcel.id).collect();
+                self.custody.on_deposit(from, parcels, closed, now, out);
+                ids.into_iter().for_each(|id| self.pickup.on_arrived(id, false, now, out));
+            }
+            Said::AskHeld(bundles) => self.custody.on_ask_held(from, bundles),
+            Said::Held { epoch, bundles, refused, absent } => {
+                let Some(contact) = self.presence.contact(&from) else { return Err(Cause::Unexpected) };
+                // An acknowledgement under a memory that the custodian does not have any more is void.
+                if self.presence.epoch(&from).is_some_and(|now| now != epoch) {
+                    return Err(Cause::Unexpected);
+                }
+                self.outbox.on_held((from, contact.machine), epoch, &bundles, &refused, &absent, now, out);
+                self.custody.on_held(from, epoch, &bundles, now);
+                self.custody.on_absent(from, &absent);
+                self.custody.on_confirmed(&bundles, closest, machine, now, out);
+            }
+            Said::Offers(offers) => {
+                let me = self.myself.identity().id;
+                for offer in offers.iter().filter(|offer| offer.count > 0 && offer.mailbox.depositor != me) {
+                    let wanted = if offer.mailbox.recipient == me {
+                        self.myself.facts().available
+                    } else {
+                        self.custody.differs(offer) && closest(&offer.mailbox).iter().any(|candidate| candidate.peer == me)
+                    };
+                    if wanted && self.disk == Disk::Enough && !self.leaving {
+                        let direct = offer.mailbox.recipient == me && self.presence.is_reachable(&offer.mailbox.depositor);
+                        self.pickup.on_offer(from, offer, direct, now, out);
+                    }
+                }
+            }
+            Said::AskMail { mailbox, after } => self.custody.on_ask_mail(from, mailbox, after, out)?,
+            Said::Mail { mailbox, bundles, more } => {
+                let custody = &self.custody;
+                self.pickup.on_mail(from, mailbox, bundles, more, |id| custody.knows(id), now, out)?;
+            }
+            Said::Fetch(bundles) => self.custody.on_fetch(from, &bundles, out),
+            Said::Release(release) => self.custody.on_release(&release, out)?,
+            Said::Withdraw(bundles) => self.custody.on_withdraw(&bundles, out)?,
+            Said::KeepReceipt(receipt) => {
+                if self.disk != Disk::Enough {
+                    return Err(Cause::Full);
+                }
+                let author = receipt.value.author;
+                let passed = self.presence.is_reachable(&author).then(|| receipt.signed.clone());
+                self.custody.on_keep_receipt(from, receipt, out)?;
+                if let Some(signed) = passed {
+                    out.send(author, Say::PassReceipt(signed));
+                }
+            }
+            Said::ReceiptKept { slot, number } => {
+                if slot.recipient != self.myself.identity().id {
+                    return Err(Cause::Unexpected);
+                }
+                self.returns.on_kept(from, (slot.author, slot.epoch), number);
+            }
+            Said::ReceiptTaken { slot, number } => self.custody.on_receipt_taken(from, slot, number, out)?,
+            _ => return Err(Cause::Unexpected),
+        }
+        Ok(())
+    }
+
+    fn on_letters(&mut self, bundle: BundleId, contents: Contents, contact: Heard<Contact>, now: Now, out: &mut Out) {
         // A letter from a peer never seen before arrives with its name.
         let told = Told { first_seen: now.wall, last_seen: None, met: false };
         match self.presence.learn(contact.value, contact.signed, told, now, out) {
@@ -330,24 +453,32 @@ impl Peer {
             self.record.on_refused(Cause::Full);
             return;
         }
-        match self.inbox.on_bundle(contents, now, out) {
-            Ok(Entered { shown, scattered }) => {
-                self.tell_shown(shown, out);
-                if scattered {
-                    self.record.on_refused(Cause::Full);
-                }
-            }
+        match self.inbox.on_bundle(bundle, contents, now, out) {
+            Ok(entered) => self.on_entered(entered, now, out),
             Err(cause) => self.record.on_refused(cause),
+        }
+    }
+
+    fn on_entered(&mut self, entered: Entered, now: Now, out: &mut Out) {
+        let Entered { shown, scattered, whole } = entered;
+        self.tell_shown(shown, out);
+        if scattered {
+            self.record.on_refused(Cause::Full);
+        }
+        if let Some(bundle) = whole {
+            self.pickup.on_committed(bundle, now, out);
         }
     }
 
     fn on_recalled(&mut self, recalled: Recalled, now: Now, out: &mut Out) {
         match recalled {
             Recalled::Letters { token, found } => {
-                let shown = self.inbox.on_recalled(token, found, now, out);
-                self.tell_shown(shown, out);
+                let entered = self.inbox.on_recalled(token, found, now, out);
+                self.on_entered(entered, now, out);
             }
             Recalled::Failed(Recall::Letters { token, .. }) => self.inbox.on_recall_failed(token),
+            Recalled::Written { token, found } => self.outbox.on_written(token, Some(&found), now, out),
+            Recalled::Failed(Recall::Written { token, .. }) => self.outbox.on_written(token, None, now, out),
             Recalled::Failed(Recall::Key { key }) => self.outbox.on_key_failed(&key, out),
             Recalled::Key { key, found } => {
                 if let Some((request, letter)) = self.outbox.on_key(&key, found, out) {
@@ -459,14 +590,38 @@ impl Peer {
             match fact {
                 Fact::Greet { peer, answer } => self.greet(peer, answer, out),
                 Fact::Reachable(peer) => {
+                    let welcomes = self.presence.takes_letters(&peer);
                     self.inbox.on_reachable(peer);
-                    self.outbox.set_open(peer, self.presence.takes_letters(&peer), now, out);
+                    self.returns.on_reachable(peer);
+                    self.outbox.set_open(peer, welcomes, now, out);
+                    self.outbox.on_membership(peer, true, now);
+                    self.custody.on_membership(now);
+                    self.custody.on_reachable(peer, welcomes, out);
+                    self.on_memory(peer, out);
                 }
-                Fact::Unreachable(peer) | Fact::Signalled(peer) => {
-                    self.outbox.set_open(peer, self.presence.takes_letters(&peer), now, out);
+                Fact::Unreachable(peer) => {
+                    self.outbox.set_open(peer, false, now, out);
+                    self.outbox.on_membership(peer, false, now);
+                    self.custody.on_membership(now);
+                    self.pickup.on_lost(peer, now, out);
                 }
+                Fact::Signalled(peer) => {
+                    let welcomes = self.presence.takes_letters(&peer);
+                    self.outbox.set_open(peer, welcomes, now, out);
+                    if welcomes {
+                        self.custody.on_reachable(peer, true, out);
+                    }
+                }
+                Fact::Memory(peer) => self.on_memory(peer, out),
                 Fact::Named => self.find_bearers(),
             }
+        }
+    }
+
+    /// What a peer acknowledged counts only under the memory it has.
+    fn on_memory(&mut self, peer: PeerId, out: &mut Out) {
+        if let Some(epoch) = self.presence.epoch(&peer).filter(|_| self.presence.is_reachable(&peer)) {
+            self.outbox.on_memory(peer, epoch, out);
         }
     }
 
@@ -535,6 +690,9 @@ impl Peer {
             self.find_bearers();
         }
         self.outbox.tick(now, out);
+        self.deposit(now, out);
+        self.pickup.tick(now, out);
+        self.compare(now, out);
         if self.myself.beacon_due(self.presence.links(), now, &mut self.rng) && self.presence.links() > 0 && !self.leaving {
             let beacon = self.beacon();
             out.effects.push(Effect::Publish(beacon));
@@ -544,13 +702,59 @@ impl Peer {
         for receipt in self.inbox.close(epoch, number, out) {
             if self.presence.is_linked(&receipt.author) {
                 out.send(receipt.author, Say::Receipt(receipt));
+            } else {
+                self.returns.note((receipt.author, receipt.epoch), now);
             }
         }
+        self.keep_receipts(now, out);
+        let presence = &self.presence;
+        self.custody.close(epoch, |peer| presence.is_linked(peer), out);
+        self.pickup.close(|peer| presence.is_linked(peer), out);
         self.outbox.close(out);
         self.myself.close(out);
         self.record.note(std::mem::take(&mut out.entries), now);
         self.record.close(now, out);
         self.due = self.deadline().map(|deadline| deadline.at);
+    }
+
+    /// Letters for who is away go to custodians.
+    fn deposit(&mut self, now: Now, out: &mut Out) {
+        let Identity { id, machine, .. } = *self.myself.identity();
+        let presence = &self.presence;
+        for recipient in self.outbox.take_deposit_due(now) {
+            let ranked = presence.custodians(&Mailbox { recipient, depositor: id }, machine);
+            self.outbox.deposit(recipient, machine, &ranked, |peer| presence.is_silent(peer, now), now, out);
+        }
+    }
+
+    /// Custodians of the same mailboxes find out what the others lack.
+    fn compare(&mut self, now: Now, out: &mut Out) {
+        let (presence, machine, most) = (&self.presence, self.myself.identity().machine, self.config.custodians);
+        self.custody.tick(
+            |mailbox| presence.custodians(mailbox, machine).into_iter().take(most).collect(),
+            machine,
+            |peer| presence.takes_letters(peer),
+            |peer| presence.is_reachable(peer),
+            now,
+            out,
+        );
+    }
+
+    /// Receipts for authors who are away go to the custodians of their mail.
+    fn keep_receipts(&mut self, now: Now, out: &mut Out) {
+        let Identity { id, machine, .. } = *self.myself.identity();
+        for (place, kept_by) in self.returns.due(now) {
+            let closest = self.presence.custodians(&Mailbox { recipient: place.0, depositor: id }, machine);
+            let closest = &closest[..closest.len().min(self.config.custodians)];
+            let lacking: Vec<PeerId> = closest.iter().map(|other| other.peer).filter(|peer| !kept_by.contains(peer)).collect();
+            let receipt = self.inbox.receipt(place).filter(|_| !self.presence.is_linked(&place.0));
+            let done = receipt.is_none() || (lacking.is_empty() && !closest.is_empty());
+            let number = receipt.as_ref().map_or(0, |receipt| receipt.number);
+            if let Some(receipt) = receipt {
+                lacking.into_iter().for_each(|peer| out.send(peer, Say::KeepReceipt(receipt.clone())));
+            }
+            self.returns.sent(place, number, done, now);
+        }
     }
 
     fn close_letters(&mut self, out: &mut Out) {

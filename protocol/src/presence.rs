@@ -2,7 +2,7 @@
 //! Knows nothing of letters. A peer is reachable while a connection is up, its hello was heard on it, and it is heard from;
 //! a verdict of "gone" is a guess, and harmless when wrong.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use libp2p_identity::PeerId;
@@ -15,11 +15,14 @@ use crate::config::{Config, limits};
 use crate::contact::Contact;
 use crate::edge::Cause;
 use crate::effect::{Change, Effect, Known, Notice, Out, Refusal, Say, Verdict};
+use crate::id::{Epoch, MachineId};
 use crate::input::Heard;
+use crate::mail::Mailbox;
 use crate::message::Listing;
 use crate::name::{Addressee, PeerName, distinct};
 use crate::now::{Now, Timestamp};
 use crate::peer::PeerStatus;
+use crate::placement::{Candidate, ranked};
 use crate::segment::What;
 use crate::sign::Signed;
 
@@ -34,6 +37,8 @@ pub(crate) enum Fact {
     Signalled(PeerId),
     /// Somebody is new here, or bears a new name.
     Named,
+    /// Its memory is another one than before.
+    Memory(PeerId),
     /// A hello is due to it.
     Greet { peer: PeerId, answer: bool },
 }
@@ -70,6 +75,8 @@ struct Entry {
     /// The last beacon of the start before: it says more of what the peer should remember than its newest.
     evidence: Option<Signed<Beacon>>,
     written_at: Duration,
+    /// When it was last heard, or this node started.
+    heard_at: Duration,
 }
 
 #[derive(Debug)]
@@ -154,6 +161,7 @@ impl Presence {
                 beacon,
                 evidence: None,
                 written_at: now.mono,
+                heard_at: now.mono,
             };
             presence.peers.insert(entry.contact.id, entry);
         }
@@ -207,6 +215,7 @@ impl Presence {
         link.heard_at = now.mono;
         if let Some(entry) = self.peers.get_mut(&peer) {
             entry.last_seen = now.wall;
+            entry.heard_at = now.mono;
         }
         if link.met && !link.reachable { self.judge(peer, now, out) } else { Vec::new() }
     }
@@ -391,6 +400,7 @@ impl Presence {
                     beacon: None,
                     evidence: None,
                     written_at: now.mono,
+                    heard_at: now.mono,
                 };
                 self.peers.insert(peer, entry);
                 facts.push(Fact::Named);
@@ -507,10 +517,38 @@ impl Presence {
         self.links.contains_key(peer)
     }
 
+    /// Whether it is connected and heard from.
+    pub(crate) fn is_reachable(&self, peer: &PeerId) -> bool {
+        self.links.get(peer).is_some_and(|link| link.reachable)
+    }
+
     /// Whether letters can be sent to it now and are welcome.
     pub(crate) fn takes_letters(&self, peer: &PeerId) -> bool {
         self.links.get(peer).is_some_and(|link| link.reachable)
             && self.peers.get(peer).and_then(|entry| entry.beacon.as_ref()).is_some_and(|beacon| beacon.value.available)
+    }
+
+    /// The memory a peer last said it has.
+    pub(crate) fn epoch(&self, peer: &PeerId) -> Option<Epoch> {
+        self.beacon(peer).map(|beacon| beacon.value.epoch)
+    }
+
+    /// Whether a peer was not heard for so long that its custody is somebody else's matter.
+    pub(crate) fn is_silent(&self, peer: &PeerId, now: Now) -> bool {
+        let here = self.links.get(peer).is_some_and(|link| link.reachable);
+        !here && self.peers.get(peer).is_none_or(|entry| entry.heard_at + self.config.custodian_silent <= now.mono)
+    }
+
+    /// Who could hold a mailbox, best first: everybody here but its two ends; this node too, on `mine`.
+    pub(crate) fn custodians(&self, mailbox: &Mailbox, mine: MachineId) -> Vec<Candidate> {
+        let machine = |peer: &PeerId| if *peer == self.me { Some(mine) } else { self.contact(peer).map(|contact| contact.machine) };
+        let here = self.links.iter().filter(|(_, link)| link.reachable).map(|(peer, _)| *peer).chain([self.me]);
+        let candidates = here
+            .filter(|peer| *peer != mailbox.recipient && *peer != mailbox.depositor)
+            .filter_map(|peer| Some(Candidate { peer, machine: machine(&peer)? }))
+            .collect();
+        let shared: Vec<MachineId> = machine(&mailbox.depositor).into_iter().collect();
+        ranked(&mailbox.recipient, &shared, candidates)
     }
 
     pub(crate) fn contact(&self, peer: &PeerId) -> Option<&Contact> {
@@ -583,6 +621,7 @@ impl Presence {
                     first_seen: entry.first_seen,
                     last_seen: entry.last_seen,
                     waiting: 0,
+                    reasons: BTreeSet::new(),
                 }
             })
             .collect()
@@ -640,6 +679,7 @@ impl Presence {
                 facts.extend(self.greet(peer, true, now));
             }
             if epoch_changed {
+                facts.push(Fact::Memory(peer));
                 self.write(peer, now, out);
             }
         }

@@ -61,6 +61,12 @@ impl Statement for Receipt {
 pub struct Sum(u128);
 
 impl Sum {
+    /// The first 16 bytes of a hash.
+    #[must_use]
+    pub fn new(bytes: [u8; 16]) -> Sum {
+        Sum(u128::from_be_bytes(bytes))
+    }
+
     /// With `other` added.
     #[must_use]
     pub fn plus(self, other: Sum) -> Sum {
@@ -95,5 +101,5 @@ pub fn digest(number: u64, id: LetterId) -> Sum {
     let hash: [u8; 32] = hash.finalize().into();
     let mut half = [0; 16];
     half.copy_from_slice(&hash[..16]);
-    Sum(u128::from_be_bytes(half))
+    Sum::new(half)
 }

@@ -126,6 +126,57 @@ pub enum What {
         /// … to this.
         last: u64,
     },
+    /// A custodian has flushed a copy of letters of this node.
+    LettersHeld {
+        /// For whom they are.
+        to: PeerId,
+        /// In which epoch of this node.
+        epoch: Epoch,
+        /// From this number …
+        first: u64,
+        /// … to this.
+        last: u64,
+        /// The custodian.
+        by: PeerId,
+    },
+    /// Mail of others was taken to be held.
+    MailTaken {
+        /// For whom it is.
+        recipient: PeerId,
+        /// Whose it is.
+        depositor: PeerId,
+        /// How many bundles.
+        bundles: u64,
+        /// Their bytes.
+        bytes: u64,
+    },
+    /// Mail was released by its recipient.
+    MailReleased {
+        /// For whom it was.
+        recipient: PeerId,
+        /// Whose it was.
+        depositor: PeerId,
+        /// How many bundles.
+        bundles: u64,
+    },
+    /// Mail was withdrawn by its author.
+    MailWithdrawn {
+        /// For whom it was.
+        recipient: PeerId,
+        /// Whose it was.
+        depositor: PeerId,
+        /// How many bundles.
+        bundles: u64,
+    },
+    /// Mail is held by closer peers, and not here any more.
+    MailHandedOver {
+        /// For whom it is.
+        recipient: PeerId,
+        /// Whose it is.
+        depositor: PeerId,
+        /// How many bundles.
+        bundles: u64,
+    },
     /// Letters of this node were read.
     LettersRead {
         /// By whom.

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use crate::config::Config;
 use crate::effect::{BundleIndex, OutStream};
-use crate::id::LetterId;
+use crate::id::{BundleId, LetterId};
+use crate::mail::Holder;
 use crate::ranges::Ranges;
 use crate::sums::Sums;
 
@@ -34,10 +35,22 @@ pub(super) struct Stream {
 
 #[derive(Debug)]
 struct Waiting {
+    id: BundleId,
     ids: Vec<LetterId>,
     size: usize,
+    /// Custodians that have acknowledged a flushed copy.
+    holders: Vec<Holder>,
     /// Its place in the order in which bundles left, while it is on its way.
     sent: Option<u64>,
+}
+
+/// A bundle all of whose letters are receipted.
+#[derive(Debug)]
+pub(super) struct Delivered {
+    pub(super) first: u64,
+    pub(super) id: BundleId,
+    pub(super) letters: usize,
+    pub(super) size: usize,
 }
 
 /// Which bundles are on their way. What left before something that arrived, and has not arrived, is lost: frames of one
@@ -86,7 +99,28 @@ impl Stream {
         for (number, id) in (index.first..).zip(&index.ids) {
             self.sums.push(number, *id);
         }
-        self.bundles.insert(index.first, Waiting { ids: index.ids, size: index.size, sent: None });
+        let BundleIndex { first, ids, id, size, holders, .. } = index;
+        self.bundles.insert(first, Waiting { id, ids, size, holders, sent: None });
+    }
+
+    /// The bundles that wait: first number, id, letters, bytes and holders of each.
+    pub(super) fn waiting(&self) -> impl Iterator<Item = (u64, BundleId, usize, &[Holder])> {
+        self.bundles.iter().map(|(first, bundle)| (*first, bundle.id, bundle.size, bundle.holders.as_slice()))
+    }
+
+    /// Size, number of letters and holders of a bundle that waits.
+    pub(super) fn held(&self, first: u64) -> Option<(usize, usize, &[Holder])> {
+        self.bundles.get(&first).map(|bundle| (bundle.size, bundle.ids.len(), bundle.holders.as_slice()))
+    }
+
+    /// Who holds a bundle, to be changed.
+    pub(super) fn holders(&mut self, first: u64) -> Option<&mut Vec<Holder>> {
+        self.bundles.get_mut(&first).map(|bundle| &mut bundle.holders)
+    }
+
+    /// The id of a bundle that waits.
+    pub(super) fn bundle(&self, first: u64) -> Option<BundleId> {
+        self.bundles.get(&first).map(|bundle| bundle.id)
     }
 
     /// Letters that wait for a receipt.
@@ -99,8 +133,8 @@ impl Stream {
         bundle.ids.get(usize::try_from(number - first).ok()?).copied()
     }
 
-    /// These numbers were receipted: takes out the bundles that are wholly so, as (first number, letters, bytes).
-    pub(super) fn take_delivered(&mut self, new: &Ranges, now: Duration, config: &Config) -> Vec<(u64, usize, usize)> {
+    /// These numbers were receipted: takes out the bundles that are wholly so.
+    pub(super) fn take_delivered(&mut self, new: &Ranges, now: Duration, config: &Config) -> Vec<Delivered> {
         let mut whole = Vec::new();
         for (first, last) in new.iter() {
             let begin = self.bundles.range(..=first).next_back().map_or(first, |(begin, _)| *begin);
@@ -112,7 +146,7 @@ impl Stream {
                 }
                 let bundle = self.bundles.remove(&begin).expect("just seen");
                 self.flight.on_arrived(begin, bundle.sent);
-                whole.push((begin, bundle.ids.len(), bundle.size));
+                whole.push(Delivered { first: begin, id: bundle.id, letters: bundle.ids.len(), size: bundle.size });
             }
         }
         if !whole.is_empty() {
@@ -167,6 +201,11 @@ impl Stream {
         let probe_at = self.flight.probe_at?;
         let passed = self.flight.passed().map(|(_, at)| at + config.refused_wait);
         Some(passed.map_or(probe_at, |at| at.min(probe_at)))
+    }
+
+    /// Nothing has been heard of what was sent for longer than is usual.
+    pub(super) fn is_stuck(&self, config: &Config) -> bool {
+        self.flight.patience > config.resend_first
     }
 
     /// Bytes on their way.
@@ -256,7 +295,8 @@ mod tests {
         let peer = crate::bundle::Secrets::from_seeds(&[1; 32], &[2; 32]).id();
         let mut stream = Stream::new(row(peer));
         for first in 1..=bundles {
-            stream.keep(BundleIndex { stream: 1, first, ids: vec![LetterId::new([0; 16])], size: SIZE });
+            let id = BundleId::new([0; 32]);
+            stream.keep(BundleIndex { stream: 1, first, ids: vec![LetterId::new([0; 16])], id, size: SIZE, holders: Vec::new() });
         }
         stream.rewind(&config);
         assert_eq!(stream.depart(usize::MAX, true, at(1_000), &config).len() as u64, bundles);
