@@ -430,6 +430,20 @@ pub struct Me {
     pub inactive: bool,
     /// The chain of its record.
     pub chain: u64,
+    /// Its last starts, the present one last; at most [`STARTS`](crate::config::limits::STARTS).
+    #[serde(default)]
+    pub starts: Vec<Start>,
+}
+
+/// A start of this node. A beacon of its own that none of its starts can have made is from a memory that its disk does not have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Start {
+    /// Counts the starts of a memory.
+    pub boot: u64,
+    /// As in the beacons of this start.
+    pub nonce: u64,
+    /// The number of the last record segment when it began: no beacon of the start before names a later one.
+    pub record: u64,
 }
 
 /// What is known of another peer.

@@ -126,6 +126,7 @@ impl Victim {
             available: true,
             inactive: false,
             chain: 1,
+            starts: Vec::new(),
         };
         let kept = Kept { me: Some(me), ..Kept::default() };
         let now = Now { mono: Duration::from_secs(100), wall: Timestamp(1_795_446_768_266) };
