@@ -95,8 +95,8 @@ pub enum Say {
         contact: Contact,
         /// My beacon.
         beacon: Beacon,
-        /// The neighbour's latest beacon that I remember.
-        yours: Option<Signed<Beacon>>,
+        /// The neighbour's latest beacon that I remember, and the last one of another start of it.
+        yours: Vec<Signed<Beacon>>,
         /// I have not heard its hello.
         answer: bool,
     },
@@ -271,6 +271,9 @@ pub enum Refusal {
     /// This node is stopping.
     #[error("this node is stopping")]
     Leaving,
+    /// Another process with this node's key is running.
+    #[error("another copy of this node is running with the same key, so that neither takes or sends letters")]
+    Cloned,
 }
 
 /// News for whoever watches this node. Not durable; what is durable is in the record.

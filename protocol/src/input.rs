@@ -123,8 +123,8 @@ pub enum Said {
         contact: Heard<Contact>,
         /// Its beacon.
         beacon: Heard<Beacon>,
-        /// My own latest beacon, as it remembers it; proved to be mine.
-        yours: Option<Beacon>,
+        /// My own beacons, as it remembers them; proved to be mine.
+        yours: Vec<Beacon>,
         /// It has not heard my hello.
         answer: bool,
     },

@@ -18,6 +18,17 @@ use crate::now::Now;
 use crate::peer::Identity;
 use crate::segment::What;
 
+/// What a beacon of our own that a neighbour shows tells us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Shown {
+    /// Nothing that we must act on.
+    Nothing,
+    /// Our memory is older than what others heard from it.
+    JumpedBack,
+    /// Another process with our key is running.
+    Cloned,
+}
+
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Myself {
@@ -26,6 +37,16 @@ pub(crate) struct Myself {
     nonce: u64,
     counter: u64,
     statistics: Statistics,
+    /// The nonce of the last start of this peer, and none that it remembers, that a neighbour showed.
+    other: Option<u64>,
+    /// Another process with this key is running.
+    cloned: bool,
+    /// An epoch was minted in this start: nobody else has it.
+    minted: bool,
+    /// Neighbours are to be told of `other` then, and when they last were.
+    tell_at: Option<Duration>,
+    told_at: Option<Duration>,
+    tell_least: Duration,
     beacon_at: Duration,
     interval: Duration,
     beacons_per_second: u32,
@@ -58,6 +79,12 @@ impl Myself {
             nonce,
             counter: 0,
             statistics: Statistics::default(),
+            other: None,
+            cloned: false,
+            minted: false,
+            tell_at: None,
+            told_at: None,
+            tell_least: config.hello_least,
             beacon_at: now.mono,
             interval: config.beacon_interval,
             beacons_per_second: config.beacons_per_second,
@@ -108,6 +135,8 @@ impl Myself {
             known,
             linked: u32::try_from(linked).unwrap_or(u32::MAX),
             record,
+            other: self.other,
+            cloned: self.cloned,
             statistics: self.statistics,
         }
     }
@@ -131,7 +160,22 @@ impl Myself {
     }
 
     pub(crate) fn deadline(&self) -> Duration {
-        self.beacon_at
+        self.tell_at.map_or(self.beacon_at, |at| at.min(self.beacon_at))
+    }
+
+    /// Whether neighbours are to be told now, by stream, what the beacon says.
+    pub(crate) fn telling_due(&mut self, now: Now) -> bool {
+        let due = self.tell_at.is_some_and(|at| at <= now.mono);
+        if due {
+            self.tell_at = None;
+            self.told_at = Some(now.mono);
+        }
+        due
+    }
+
+    /// Whether another process with this key is running. Never again untrue in this start.
+    pub(crate) fn is_cloned(&self) -> bool {
+        self.cloned
     }
 
     pub(crate) fn on_measured(&mut self, statistics: Statistics) {
@@ -177,7 +221,8 @@ impl Myself {
 
     /// Somebody has another card of ours with this sequence: ours must be greater to win.
     pub(crate) fn on_own_card(&mut self, sequence: u64) {
-        if sequence >= self.me.contact {
+        // Of two processes that both want the greater card neither would ever rest.
+        if sequence >= self.me.contact && !self.cloned {
             self.me.contact = sequence;
             self.new_card();
         }
@@ -185,7 +230,7 @@ impl Myself {
 
     /// A card that an earlier memory of ours announced must not outlive the one we have now. True if ours is new.
     pub(crate) fn supersede_card(&mut self, beacon: &Beacon) -> bool {
-        let older = beacon.epoch != self.me.epoch && beacon.contact >= self.me.contact;
+        let older = beacon.epoch != self.me.epoch && beacon.contact >= self.me.contact && !self.cloned;
         if older {
             self.me.contact = beacon.contact;
             self.new_card();
@@ -193,8 +238,40 @@ impl Myself {
         older
     }
 
+    /// A neighbour shows a beacon signed by us: what follows from it.
+    pub(crate) fn on_shown(&mut self, beacon: &Beacon, now: Now) -> Shown {
+        if beacon.nonce == self.nonce {
+            return Shown::Nothing;
+        }
+        let remembered = self.me.starts.iter().any(|start| start.nonce == beacon.nonce);
+        if !remembered && self.other != Some(beacon.nonce) {
+            // If the process that made it is alive, it learns of us by our next beacon; if it is not, nothing comes of it.
+            self.other = Some(beacon.nonce);
+            let soonest = self.told_at.map_or(now.mono, |at| at + self.tell_least);
+            self.tell_at = Some(self.tell_at.unwrap_or(soonest.max(now.mono)));
+        }
+        if self.cloned {
+            Shown::Nothing
+        } else if beacon.other == Some(self.nonce) {
+            // Whoever signed this has our key, and has learnt of a start that began after its own: ours, which still runs.
+            Shown::Cloned
+        } else if self.is_later_than_memory(beacon) {
+            Shown::JumpedBack
+        } else {
+            Shown::Nothing
+        }
+    }
+
+    /// Another process with this key is running. True if what is authored later needs a new epoch: ours may be the other's too.
+    pub(crate) fn become_cloned(&mut self, now: Now, out: &mut Out) -> bool {
+        self.cloned = true;
+        self.tell_at = Some(now.mono);
+        out.note(What::Cloned { peer: self.identity.id });
+        !self.minted
+    }
+
     /// Whether a beacon signed by us shows that our memory jumped back: it is later than what we remember.
-    pub(crate) fn is_later_than_memory(&self, beacon: &Beacon) -> bool {
+    fn is_later_than_memory(&self, beacon: &Beacon) -> bool {
         let starts = &self.me.starts;
         beacon.epoch == self.me.epoch
             && match starts.iter().position(|start| start.boot == beacon.boot) {
@@ -209,6 +286,7 @@ impl Myself {
     pub(crate) fn mint_epoch(&mut self, rng: &mut ChaCha8Rng, out: &mut Out) -> u64 {
         let (old, new) = (self.me.epoch, Epoch(rng.next_u64()));
         self.me.epoch = new;
+        self.minted = true;
         self.me.chain = rng.next_u64();
         self.new_card();
         out.note(What::EpochMinted { old, new });
