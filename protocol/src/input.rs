@@ -115,7 +115,6 @@ pub struct Heard<T> {
 
 /// What a neighbour can say, with all signatures checked and all bundles opened.
 #[derive(Clone, Debug, PartialEq)]
-#[expect(clippy::large_enum_variant, reason = "always boxed, in `Input::Arrived`")]
 pub enum Said {
     /// See [`Message::Hello`](crate::message::Message::Hello).
     Hello {
