@@ -167,8 +167,10 @@ impl World {
 
     /// Everything that happens up to `end`.
     fn run_to(&mut self, end: Duration) {
-        let mut frames = 0;
+        let (mut frames, mut rings) = (0, 0);
         loop {
+            rings += 1;
+            assert!(rings < 20_000, "a timer rings without end");
             while let Some((from, to, wire)) = self.wires.pop_front() {
                 frames += 1;
                 assert!(frames < 20_000, "they talk without end");
@@ -311,6 +313,8 @@ fn two_copies_are_found_out_and_everybody_sees_it() {
     // They go on for a while: nothing but greetings at leisure.
     let hellos = |world: &World| world.processes.values().map(|process| process.hellos).sum::<usize>();
     let before = (hellos(&world), world.noted("ann", |_| true), world.noted("bea", |_| true));
+    let cards = |world: &World| ["ann", "twin"].map(|name| world.processes[name].disk.me.as_ref().map(|me| me.contact));
+    let sequences = cards(&world);
     world.run_for(Duration::from_secs(60));
     assert!(all_know(&world), "once known, always known");
     assert!(hellos(&world) - before.0 < 60 * 5, "{} hellos of four processes in a minute", hellos(&world) - before.0);
@@ -318,6 +322,7 @@ fn two_copies_are_found_out_and_everybody_sees_it() {
         let new = &world.processes[name].disk.record[count..];
         assert!(new.is_empty(), "{name} wrote down {new:?}");
     }
+    assert_eq!(cards(&world), sequences, "neither wants the greater card for ever");
     assert_eq!(world.sees("bea", 1).waiting, 1);
     for name in ["ann", "twin", "bea", "carl"] {
         assert_eq!(world.refused(name, Cause::Replayed), 0, "{name}");

@@ -645,6 +645,13 @@ fn beacons_that_are_not_ours_or_of_our_past_make_no_clone() {
     // What only who has her key can have signed is believed.
     nikki.hears(from, &hello(vec![real]).to_frame());
     assert!(nikki.peer.status().cloned);
+    // And from then on no letter is taken, whoever sends it all the same.
+    let (taken, envelope) = (nikki.taken.len(), letter(from, nikki.id, 4));
+    let frame = letters(1, &nikki, Epoch(7), 1, vec![envelope]);
+    nikki.sent.clear();
+    nikki.hears(from, &frame);
+    assert_eq!((nikki.taken.len(), nikki.refused(Cause::Cloned)), (taken, 1));
+    assert!(!nikki.sent.iter().any(|(_, say)| matches!(say, Say::Receipt(_))), "nor receipted");
 }
 
 #[test]
