@@ -1,6 +1,6 @@
 //! The program as its users meet it: the binary, its exit codes and what it says. Over loopback, without multicast.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
