@@ -10,6 +10,7 @@ mod nodejs;
 mod peers;
 pub mod places;
 mod presence;
+mod prompt;
 mod read;
 pub mod run;
 mod send;

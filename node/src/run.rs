@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cli::failure::{DISK, Failure, REFUSED};
 use crate::cli::run::{Banner, Options, line};
-use crate::control::desk::{About, Ask, Desk};
+use crate::control::desk::{About, Ask, Desk, Unreached};
 use crate::control::server::{Door, serve};
 use crate::control::time;
 use crate::driver::Fact;
@@ -257,27 +257,30 @@ async fn connect(
     mut met: broadcast::Receiver<Met>,
     facts: &mpsc::Sender<Fact>,
     net: &std::sync::Weak<net::Net>,
-) -> Result<String, String> {
-    let wanted: Multiaddr = address.parse().map_err(|error| format!("{address:?} is not a multiaddr: {error}"))?;
+) -> Result<String, Unreached> {
+    let other = |text: &str| Unreached::Other(text.to_owned());
+    let wanted: Multiaddr = address.parse().map_err(|error| other(&format!("{address:?} is not a multiaddr: {error}")))?;
     if let Some(name) = status_of(facts, |peer| peer.connected && peer.addresses.iter().any(|known| known == address)).await {
         return Ok(name);
     }
     {
-        let net = net.upgrade().ok_or("this node is stopping")?;
+        let net = net.upgrade().ok_or_else(|| other("this node is stopping"))?;
         let dial = net::Command::Dial { peer: None, addresses: vec![wanted.clone()], urgent: true };
-        net.try_send(dial).map_err(|_| "the network is busy; try again")?;
+        net.try_send(dial).map_err(|_| other("the network is busy; try again"))?;
     }
     let outcome = tokio::time::timeout(CONNECTING, async {
         loop {
             match met.recv().await {
                 Ok(Met::Seen { peer, address }) if same_place(&wanted, &address) => return Ok(peer),
-                Ok(Met::Failed { addresses, error }) if addresses.iter().any(|address| same_place(&wanted, address)) => return Err(error),
+                Ok(Met::Failed { addresses, error }) if addresses.iter().any(|address| same_place(&wanted, address)) => {
+                    return Err(unreached(&wanted, error));
+                }
                 Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => {}
-                Err(broadcast::error::RecvError::Closed) => return Err("this node is stopping".to_owned()),
+                Err(broadcast::error::RecvError::Closed) => return Err(other("this node is stopping")),
             }
         }
     });
-    let peer = outcome.await.map_err(|_| format!("nobody answered at {address} within {} s", CONNECTING.as_secs()))??;
+    let peer = outcome.await.map_err(|_| other(&format!("nobody answered at {address} within {} s", CONNECTING.as_secs())))??;
     let greeted = tokio::time::timeout(GREETING, async {
         loop {
             if let Some(name) = status_of(facts, |known| known.id == peer && known.reachable).await {
@@ -287,6 +290,27 @@ async fn connect(
         }
     });
     Ok(greeted.await.unwrap_or_else(|_| peer.to_string()))
+}
+
+/// What the network's words for a failed dial mean to whoever asked for it.
+fn unreached(wanted: &Multiaddr, error: String) -> Unreached {
+    let host = wanted.iter().find_map(|part| match part {
+        Protocol::Dns(host) | Protocol::Dns4(host) | Protocol::Dns6(host) => Some(host.into_owned()),
+        _ => None,
+    });
+    // libp2p leaves a node's own addresses out of a dial, and then has none left.
+    if error.contains("no addresses for peer") || error.contains("local peer id") {
+        return Unreached::Itself(wanted.to_string());
+    }
+    match host {
+        Some(host) if ["no records found", "resolve", "NXDomain", "no record"].iter().any(|said| error.contains(said)) => {
+            Unreached::NoHost(host)
+        }
+        _ if ["swarm key", "Handshake", "handshake", "Connection reset", "negotiat"].iter().any(|said| error.contains(said)) => {
+            Unreached::NotOurs(wanted.to_string())
+        }
+        _ => Unreached::Other(error),
+    }
 }
 
 async fn status_of(facts: &mpsc::Sender<Fact>, fits: impl Fn(&protocol::PeerStatus) -> bool) -> Option<String> {

@@ -170,3 +170,80 @@ fn a_killed_node_can_be_started_again_at_once() {
         });
     }
 }
+
+/// Two nodes that know each other.
+fn pair() -> (Node, Node) {
+    let (ann, bea) = (Node::start("ann"), Node::start("bea"));
+    let (code, _, said) = ann.says(&["connect", &bea.address()]);
+    assert_eq!(code, Some(0), "{said}");
+    (ann, bea)
+}
+
+#[test]
+fn what_cannot_be_meant_ends_with_2_and_a_sentence() {
+    let node = Node::start("ann");
+    let own = node.address();
+    for (words, exit, says) in [
+        (&["connect", "/ip4/bogus"][..], 2, "is not a multiaddr of a TCP port"),
+        (&["sent", ""], 2, "a letter's id has 26 characters"),
+        (&["read", "x"], 2, "a letter's id has 26 characters"),
+        (&["connect", &own], 1, "is this node's own address"),
+        (&["connect", "no-such-host.invalid"], 1, "no host called no-such-host.invalid is found"),
+    ] {
+        let (code, _, said) = node.says(words);
+        assert_eq!(code, Some(exit), "{words:?}: {said}");
+        assert!(said.contains(says) && !said.contains("/v1/") && !said.contains("Query {"), "{words:?}: {said}");
+    }
+    let dir = node.dir.with_file_name("other");
+    let (code, _, said) = told(&self::node(&dir, &["run", "--log", "=!"]).output().expect("the program starts"));
+    assert!(code == Some(2) && said.contains("--log node=debug"), "{said}");
+}
+
+#[test]
+fn a_chat_in_a_pipe_says_which_line_was_refused_and_ends_with_1() {
+    let (ann, bea) = pair();
+    let (code, _, said) = ann.fed(&["chat", "bea"], b"Hello\n\xff\xfe\nagain\n");
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("line 2: it is not UTF-8"), "{said}");
+    until("what is text arrives", || {
+        let (_, inbox, _) = bea.says(&["inbox"]);
+        (inbox.contains("Hello") && inbox.contains("again")).then_some(())
+    });
+    let (code, _, said) = ann.fed(&["chat", "nobody-here"], b"Hello\n");
+    assert_ne!(code, Some(0), "{said}");
+    assert_eq!(ann.fed(&["chat", "bea"], b"Hello\n").0, Some(0));
+}
+
+#[test]
+fn a_batch_says_in_one_sentence_which_line_is_wrong() {
+    let node = Node::start("ann");
+    let (code, _, said) = node.fed(&["send", "--batch"], b"{\"to\":[\"bea\"],\"payload\":\"x\",\"later\":true}\n\n{\"to\":3}\nnonsense\n");
+    assert_eq!(code, Some(1), "{said}");
+    assert_eq!(
+        said,
+        "error: line 3: the number `3`, expected a list (column 7)\nerror: line 4: this is not JSON: expected ident (column 2)\n"
+    );
+}
+
+#[test]
+fn whoever_follows_an_inbox_into_a_pipe_that_is_closed_ends_at_once_and_silently() {
+    let node = Node::start("ann");
+    let mut following = node.spawn(&["inbox", "--follow"]);
+    drop(following.0.stdout.take());
+    let began = Instant::now();
+    let (code, said) = following.last_words();
+    assert_eq!((code, said.as_str()), (Some(0), ""));
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+}
+
+#[test]
+fn waiting_for_a_rung_ends_on_its_time_and_says_which_was_reached() {
+    let node = Node::start("ann");
+    let began = Instant::now();
+    let (code, _, said) = node.says(&["send", "bea", "-m", "Hello", "--later", "--until", "read", "--timeout", "1s"]);
+    let took = began.elapsed();
+    assert_eq!(code, Some(4), "{said}");
+    assert!(said.contains("not yet read") && said.contains("bea (accepted)"), "{said}");
+    // A busy machine is no bug.
+    assert!(took >= Duration::from_secs(1) && took < Duration::from_secs(3), "{took:?}");
+}

@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::api;
 use super::client::{Client, Error};
-use super::desk::{About, Ask, Counts, Delivery, Desk, InboxLetter, InboxQuery, SentView, Shelf, State};
+use super::desk::{About, Ask, Counts, Delivery, Desk, InboxLetter, InboxQuery, SentView, Shelf, State, Unreached};
 use super::problem::{Code, Problem};
 use super::server::{BATCHES, CONNECTIONS, Door, READERS, serve};
 
@@ -260,7 +260,7 @@ async fn drive(mut asks: mpsc::Receiver<Ask>, world: Arc<Mutex<World>>) {
                 });
             }
             Ask::Connect { address, reply } => {
-                let _ = reply.send(if address.contains("10.0.0.2") { Ok("nikki-pi".to_owned()) } else { Err("no answer".to_owned()) });
+                let _ = reply.send(if address.contains("10.0.0.2") { Ok("nikki-pi".to_owned()) } else { Err(Unreached::NoHost("x".to_owned())) });
             }
             Ask::Stop => world.stopped = true,
             Ask::Command { command, reply } => {
@@ -431,6 +431,7 @@ async fn everything_that_is_not_understood_is_refused_and_nothing_is_kept() {
         ("PUT", "/v1/name", r#"{"name":"a b"}"#, Code::BadName),
         ("PUT", "/v1/name", r#"{"name":"all"}"#, Code::BadName),
         ("POST", "/v1/connect", r#"{"address":"a b"}"#, Code::BadAddress),
+        ("POST", "/v1/connect", r#"{"address":"/ip4/bogus"}"#, Code::BadAddress),
         ("POST", "/v1/connect", r#"{"address":"10.0.0.9"}"#, Code::NotReached),
     ] {
         let problem = node.problem(method, path, body).await;
