@@ -396,3 +396,44 @@ impl Driver {
         drop(self.notices.send(notice));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::LOW_BYTES;
+
+    const GIB: u64 = 1 << 30;
+
+    #[test]
+    fn letters_are_refused_before_they_fill_the_disk() {
+        let letter = |text: &str, to: &[&str]| {
+            Command::Send(protocol::input::NewLetter {
+                to: to.iter().map(|name| name.parse().expect("a name")).collect(),
+                kind: "message".to_owned(),
+                payload: Payload::Text(text.to_owned()),
+                in_reply_to: None,
+                key: None,
+                later: false,
+            })
+        };
+        let (content, bytes) = weigh(&letter(&"x".repeat(10_000), &["a", "b"]));
+        assert_eq!(content, 10_000);
+        assert!(bytes > 3 * 10_000, "its row and two copies");
+        let room = |free| Some(Room { free, total: GIB });
+        let mut ground = Ground { room: room(LOW_BYTES + 2 * bytes), ..Ground::default() };
+        let mut told = Vec::new();
+        for _ in 0..4 {
+            ground.asked += bytes;
+            told.extend(ground.changed());
+        }
+        // The third does not fit, and is said to once.
+        let low = Disk::Low { free: LOW_BYTES - bytes };
+        assert!(matches!(told.as_slice(), [Input::Measured { disk, .. }] if *disk == low), "{told:?}");
+        // Two are on the disk and two were refused: then a commit tells that there is room for nothing more, and one that there is.
+        ground.asked = 0;
+        ground.room = room(LOW_BYTES - 1);
+        assert!(ground.changed().is_none());
+        ground.room = room(GIB);
+        assert!(matches!(ground.changed(), Some(Input::Measured { disk: Disk::Enough, .. })));
+    }
+}

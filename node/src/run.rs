@@ -107,7 +107,9 @@ fn not_started(error: StartError) -> Failure {
         StartError::Directory(
             DirectoryError::NoDatabase { .. } | DirectoryError::NoKey { .. } | DirectoryError::Key { .. } | DirectoryError::Io { .. },
         ) => DISK,
-        StartError::Directory(_) | StartError::Database(OpenError::Busy { .. } | OpenError::Newer { .. }) | StartError::System(_) => REFUSED,
+        StartError::Directory(_) | StartError::Database(OpenError::Busy { .. } | OpenError::Newer { .. }) | StartError::System(_) => {
+            REFUSED
+        }
         StartError::Database(_) => DISK,
     };
     Failure::new(exit, error.to_string())

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use tempfile::TempDir;
 
 /// Longer than anything here should take, even on a busy machine.
@@ -246,4 +247,46 @@ fn waiting_for_a_rung_ends_on_its_time_and_says_which_was_reached() {
     assert!(said.contains("not yet read") && said.contains("bea (accepted)"), "{said}");
     // A busy machine is no bug.
     assert!(took >= Duration::from_secs(1) && took < Duration::from_secs(3), "{took:?}");
+}
+
+#[test]
+fn a_line_that_comes_does_not_break_into_the_one_that_is_typed() {
+    let (ann, bea) = pair();
+    let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal");
+    grantpt(&master).and_then(|()| unlockpt(&master)).expect("it is ours");
+    let place = ptsname(&master, Vec::new()).expect("it has a name").into_string().expect("text");
+    let end = || std::fs::OpenOptions::new().read(true).write(true).open(&place).expect("it is ours");
+    let mut command = node(&bea.dir, &["chat", "ann"]);
+    command.env("TERM", "xterm").env("NO_COLOR", "1").stdin(end()).stdout(end()).stderr(end());
+    let size = rustix::termios::Winsize { ws_row: 24, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 };
+    rustix::termios::tcsetwinsize(&master, size).expect("it is ours");
+    let mut chat = Running::new(command);
+    let mut typing = std::fs::File::from(master);
+    let mut reading = typing.try_clone().expect("a second handle");
+    let (out, shown) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let mut some = [0; 4096];
+        // The terminal ends with the last who has it open.
+        while let Ok(read @ 1..) = reading.read(&mut some) {
+            if out.send(some[..read].to_vec()).is_err() {
+                return;
+            }
+        }
+    });
+    let mut screen = String::new();
+    let mut see = |what: &str, after: &str| {
+        until(what, || {
+            shown.try_iter().for_each(|piece| screen += &String::from_utf8_lossy(&piece));
+            screen.split_once(after).filter(|(_, rest)| rest.contains(what)).map(drop)
+        });
+    };
+    see("> ", "Ctrl-D ends");
+    typing.write_all(b"half a li").expect("it listens");
+    see("half a li", "> ");
+    assert_eq!(ann.says(&["send", "bea", "-m", "meanwhile"]).0, Some(0));
+    see("half a li", "ann: meanwhile");
+    typing.write_all(b"ne\r").expect("it listens");
+    until("it arrives whole", || ann.says(&["inbox"]).1.contains("half a line").then_some(()));
+    typing.write_all(b"\x04").expect("it listens");
+    assert!(chat.ended().success());
 }

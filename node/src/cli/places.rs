@@ -244,7 +244,9 @@ mod tests {
         assert_eq!(for_run(None, None, &environment).expect("only one").dir, first.dir);
         let _door = socket::bind(&socket::path(&first.dir)).expect("nothing is in the way");
         let failure = for_run(None, None, &environment).expect_err("it is running");
-        assert!(failure.exit() == USAGE && failure.for_people().is_some_and(|text| text.contains("node run --name ") && text.ends_with("-2")));
+        assert!(
+            failure.exit() == USAGE && failure.for_people().is_some_and(|text| text.contains("node run --name ") && text.ends_with("-2"))
+        );
     }
 
     #[test]

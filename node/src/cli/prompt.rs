@@ -1,11 +1,9 @@
 //! Lines as they are typed or piped in, and a place for what comes meanwhile.
 //! Knows nothing of letters. What is shown while somebody types does not break into their line: it is drawn again below.
 
-use std::io::{self, BufRead, IsTerminal};
+use std::io::{self, BufRead, IsTerminal, Write};
 
-use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
-use rustyline::error::ReadlineError;
-use rustyline::{DefaultEditor, ExternalPrinter};
+use rustyline_async::{Readline, ReadlineError, ReadlineEvent, SharedWriter};
 use tokio::sync::mpsc;
 
 use super::failure::Failure;
@@ -30,75 +28,79 @@ pub(super) enum Typed {
 }
 
 /// Where lines come from and where others are shown.
-pub(super) struct Prompt {
-    lines: mpsc::Receiver<Typed>,
-    /// None where nobody types.
-    printer: Option<Box<dyn ExternalPrinter + Send>>,
-    _terminal: Option<Restored>,
+pub(super) enum Prompt {
+    /// Somebody types. The terminal is as it was again when this is dropped.
+    Edited(Box<Readline>, SharedWriter),
+    /// Nobody does.
+    Piped(mpsc::Receiver<Typed>),
 }
 
 impl Prompt {
     /// Reads stdin; with a line editor if people sit at both ends of this program and `edit` is wanted.
     pub(super) fn open(edit: bool) -> Result<Prompt, Failure> {
-        let (typed, lines) = mpsc::channel(WAITING);
-        if !edit || !io::stdin().is_terminal() || !io::stdout().is_terminal() {
-            // A thread of its own: reading cannot be given up.
-            std::thread::spawn(move || piped(&typed));
-            return Ok(Prompt { lines, printer: None, _terminal: None });
+        if edit && io::stdin().is_terminal() && io::stdout().is_terminal() {
+            let (readline, writer) = Readline::new(PROMPT.to_owned()).map_err(failed)?;
+            return Ok(Prompt::Edited(Box::new(readline), writer));
         }
-        let restored = Restored(tcgetattr(io::stdin()).map_err(io::Error::from)?);
-        let mut editor = DefaultEditor::new().map_err(io::Error::other)?;
-        let printer = Box::new(editor.create_external_printer().map_err(io::Error::other)?);
-        std::thread::spawn(move || edited(&mut editor, &typed));
-        Ok(Prompt { lines, printer: Some(printer), _terminal: Some(restored) })
+        let (typed, lines) = mpsc::channel(WAITING);
+        // A thread of its own: reading cannot be given up.
+        std::thread::spawn(move || piped(&typed));
+        Ok(Prompt::Piped(lines))
     }
 
     /// Whether somebody types.
     pub(super) fn edits(&self) -> bool {
-        self.printer.is_some()
+        matches!(self, Prompt::Edited(..))
     }
 
-    /// The next line; none after the last. Cancel-safe.
+    /// The next line; none after the last. Cancel-safe. While this is waited for, what is shown appears.
     pub(super) async fn next(&mut self) -> Option<Typed> {
-        self.lines.recv().await
-    }
-
-    /// Shows lines above the one that is being typed.
-    pub(super) fn show(&mut self, text: &str) -> Result<(), Failure> {
-        match &mut self.printer {
-            Some(printer) if !text.is_empty() => Ok(printer.print(text.to_owned()).map_err(io::Error::other)?),
-            Some(_) => Ok(()),
-            None => print(text),
-        }
-    }
-}
-
-/// The terminal as it was: a thread that still edits a line when this program ends would leave it without echo.
-struct Restored(Termios);
-
-impl Drop for Restored {
-    fn drop(&mut self) {
-        // It may be gone.
-        let _ = tcsetattr(io::stdin(), OptionalActions::Now, &self.0);
-    }
-}
-
-fn edited(editor: &mut DefaultEditor, typed: &mpsc::Sender<Typed>) {
-    loop {
-        let (line, over) = match editor.readline(PROMPT) {
-            Ok(line) => {
-                // What cannot be remembered is sent all the same.
-                let _ = editor.add_history_entry(line.as_str());
-                (Typed::Line(line), false)
-            }
-            Err(ReadlineError::Eof) => return,
-            Err(ReadlineError::Interrupted) => (Typed::Interrupted, true),
-            Err(ReadlineError::Io(error)) => (Typed::Failed(error), true),
-            Err(error) => (Typed::Failed(io::Error::other(error)), true),
+        let readline = match self {
+            Prompt::Edited(readline, _) => readline,
+            Prompt::Piped(lines) => return lines.recv().await,
         };
-        if typed.blocking_send(line).is_err() || over {
-            return;
+        loop {
+            match readline.readline().await {
+                Ok(ReadlineEvent::Line(line)) => {
+                    readline.add_history_entry(line.clone());
+                    return Some(Typed::Line(line));
+                }
+                Ok(ReadlineEvent::Eof) => return None,
+                Ok(ReadlineEvent::Interrupted) => return Some(Typed::Interrupted),
+                Err(error) => return Some(Typed::Failed(failed(error))),
+            }
         }
+    }
+
+    /// Shows whole lines, above the one that is being typed.
+    pub(super) fn show(&mut self, text: &str) -> Result<(), Failure> {
+        match self {
+            Prompt::Edited(readline, writer) => {
+                if writer.write_all(text.as_bytes()).is_err() {
+                    // Too much waits to be shown: show it, then go on.
+                    readline.flush().map_err(failed)?;
+                    writer.write_all(b"\n")?;
+                }
+                Ok(())
+            }
+            Prompt::Piped(_) => print(text),
+        }
+    }
+}
+
+impl Drop for Prompt {
+    fn drop(&mut self) {
+        if let Prompt::Edited(readline, _) = self {
+            // The last words; the terminal may be gone.
+            let _ = readline.flush();
+        }
+    }
+}
+
+fn failed(error: ReadlineError) -> io::Error {
+    match error {
+        ReadlineError::IO(error) => error,
+        ReadlineError::Closed => io::ErrorKind::BrokenPipe.into(),
     }
 }
 

@@ -112,8 +112,7 @@ pub(super) async fn execute(args: SendArgs, context: &Context) -> Result<u8, Fai
         let missing = letter.deliveries.iter().filter(|copy| copy.state < wanted);
         let missing: Vec<String> = missing.map(|copy| format!("{} ({})", copy.to, sent::state(copy.state))).collect();
         let said = format!("{} is accepted, but not yet {word} by the end of the time: {}", letter.envelope.id, missing.join(", "));
-        return Err(Failure::new(PENDING, said)
-            .next(format!("see how far it got: node sent {}", short(&letter.envelope.id))));
+        return Err(Failure::new(PENDING, said).next(format!("see how far it got: node sent {}", short(&letter.envelope.id))));
     }
     Ok(DONE)
 }

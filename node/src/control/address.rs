@@ -91,9 +91,27 @@ mod tests {
 
     #[test]
     fn what_is_no_address_is_refused() {
-        for text in
-            ["/ip4/bogus", "/ip4/300.0.0.1/tcp/1", "/ip4/10.0.0.1", "/ip4/10.0.0.1/udp/1", "/nonsense/x", "", "/", "a b", "host:", "host:0", "host:65536", "host:x", "300.1.1.1", "-h", "a..b", "[fe80::1", "[fe80::1]x", "a/b", "é"]
-        {
+        for text in [
+            "/ip4/bogus",
+            "/ip4/300.0.0.1/tcp/1",
+            "/ip4/10.0.0.1",
+            "/ip4/10.0.0.1/udp/1",
+            "/nonsense/x",
+            "",
+            "/",
+            "a b",
+            "host:",
+            "host:0",
+            "host:65536",
+            "host:x",
+            "300.1.1.1",
+            "-h",
+            "a..b",
+            "[fe80::1",
+            "[fe80::1]x",
+            "a/b",
+            "é",
+        ] {
             assert!(multiaddr(text).is_err(), "{text:?}");
         }
     }

@@ -19,8 +19,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use super::api::NewLetter;
 use super::desk::{Ask, Desk};
 use super::extract::{self, BODY_MAX, Params};
-use super::problem::{Code, Problem};
 use super::json;
+use super::problem::{Code, Problem};
 use super::read::Nothing;
 use super::server::BATCHES;
 

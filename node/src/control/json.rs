@@ -235,7 +235,8 @@ pub(super) fn plainly(error: &serde_json::Error) -> String {
                 ("usize", "a whole number"),
                 ("a boolean", "true or false"),
             ];
-            let known = text.starts_with("invalid ").then(|| words.iter().fold(text.to_owned(), |text, (theirs, ours)| text.replace(theirs, ours)));
+            let known =
+                text.starts_with("invalid ").then(|| words.iter().fold(text.to_owned(), |text, (theirs, ours)| text.replace(theirs, ours)));
             format!("{} ({place})", known.as_deref().unwrap_or(text).replace("expected struct ", "expected an object: "))
         }
     }

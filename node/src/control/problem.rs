@@ -177,7 +177,8 @@ impl Problem {
     /// The disk cannot be read.
     #[must_use]
     pub fn disk(error: impl Into<String>) -> Problem {
-        Problem::new(Code::Disk, error).hint("look at what the node itself says; if the disk is at fault, stop it and bring its directory back from a copy")
+        Problem::new(Code::Disk, error)
+            .hint("look at what the node itself says; if the disk is at fault, stop it and bring its directory back from a copy")
     }
 
     /// The node does not answer any more.

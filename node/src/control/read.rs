@@ -145,11 +145,7 @@ pub(super) async fn sent(State(desk): State<Arc<Desk>>, Params(params): Params<S
     Ok(page(Json(letters), next))
 }
 
-pub(super) async fn sent_one(
-    State(desk): State<Arc<Desk>>,
-    Named(id): Named,
-    _: Params<Nothing>,
-) -> Result<Json<api::Letter>, Problem> {
+pub(super) async fn sent_one(State(desk): State<Arc<Desk>>, Named(id): Named, _: Params<Nothing>) -> Result<Json<api::Letter>, Problem> {
     let prefix = extract::id_prefix(&id)?;
     let wanted = prefix.clone();
     let found = extract::shelf(&desk, move |shelf| shelf.sent_by_id(&wanted)).await?;

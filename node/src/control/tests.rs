@@ -260,7 +260,11 @@ async fn drive(mut asks: mpsc::Receiver<Ask>, world: Arc<Mutex<World>>) {
                 });
             }
             Ask::Connect { address, reply } => {
-                let _ = reply.send(if address.contains("10.0.0.2") { Ok("nikki-pi".to_owned()) } else { Err(Unreached::NoHost("x".to_owned())) });
+                let _ = reply.send(if address.contains("10.0.0.2") {
+                    Ok("nikki-pi".to_owned())
+                } else {
+                    Err(Unreached::NoHost("x".to_owned()))
+                });
             }
             Ask::Stop => world.stopped = true,
             Ask::Command { command, reply } => {

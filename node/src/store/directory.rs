@@ -56,7 +56,9 @@ pub enum DirectoryError {
         pid: Option<u32>,
     },
     /// There is a key and no database.
-    #[error("{path} has a key but no database: bring the whole directory back from a copy, or begin anew with `run --start-over`, which keeps the key")]
+    #[error(
+        "{path} has a key but no database: bring the whole directory back from a copy, or begin anew with `run --start-over`, which keeps the key"
+    )]
     NoDatabase {
         /// The directory.
         path: PathBuf,
