@@ -59,17 +59,15 @@ impl Prompt {
             Prompt::Edited(readline, _) => readline,
             Prompt::Piped(lines) => return lines.recv().await,
         };
-        loop {
-            match readline.readline().await {
-                Ok(ReadlineEvent::Line(line)) => {
-                    readline.add_history_entry(line.clone());
-                    return Some(Typed::Line(line));
-                }
-                Ok(ReadlineEvent::Eof) => return None,
-                Ok(ReadlineEvent::Interrupted) => return Some(Typed::Interrupted),
-                Err(error) => return Some(Typed::Failed(failed(error))),
+        Some(match readline.readline().await {
+            Ok(ReadlineEvent::Line(line)) => {
+                readline.add_history_entry(line.clone());
+                Typed::Line(line)
             }
-        }
+            Ok(ReadlineEvent::Eof) => return None,
+            Ok(ReadlineEvent::Interrupted) => Typed::Interrupted,
+            Err(error) => Typed::Failed(failed(error)),
+        })
     }
 
     /// Shows whole lines, above the one that is being typed.
