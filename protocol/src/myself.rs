@@ -243,7 +243,10 @@ impl Myself {
         if beacon.nonce == self.nonce {
             return Shown::Nothing;
         }
-        let remembered = self.me.starts.iter().any(|start| start.nonce == beacon.nonce);
+        // Whoever signed it has our key, and has learnt of a start that began after its own: ours, which still runs.
+        let proof = beacon.other == Some(self.nonce);
+        // A start that we remember is over, unless the directory was copied while it ran.
+        let remembered = self.me.starts.iter().any(|start| start.nonce == beacon.nonce) && !proof;
         if !remembered && self.other != Some(beacon.nonce) {
             // If the process that made it is alive, it learns of us by our next beacon; if it is not, nothing comes of it.
             self.other = Some(beacon.nonce);
@@ -252,8 +255,7 @@ impl Myself {
         }
         if self.cloned {
             Shown::Nothing
-        } else if beacon.other == Some(self.nonce) {
-            // Whoever signed this has our key, and has learnt of a start that began after its own: ours, which still runs.
+        } else if proof {
             Shown::Cloned
         } else if self.is_later_than_memory(beacon) {
             Shown::JumpedBack

@@ -374,6 +374,18 @@ fn copies_that_were_started_in_any_order_and_number_are_found_out() {
 }
 
 #[test]
+fn a_copy_of_a_directory_in_use_is_found_out_too() {
+    let mut world = World::default();
+    let disk = before(&mut world, 2);
+    world.start("ann", 1, disk);
+    world.run_for(Duration::from_secs(3));
+    // The copy remembers the start that made it, and that start is not over.
+    let disk = world.processes["ann"].disk.clone();
+    world.start("twin", 1, disk);
+    world.within(SOON, "all know", all_know);
+}
+
+#[test]
 fn one_that_is_killed_and_started_again_is_no_clone() {
     let mut world = World::default();
     let mut disk = before(&mut world, 1);
