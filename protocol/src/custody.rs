@@ -21,6 +21,8 @@ use crate::sign::Signed;
 
 /// Bytes of bundles in one frame (guess: as for letters).
 const FRAME_TARGET: u64 = 256 * 1024;
+/// Pages of lists for one peer in one batch (guess: twice the mailboxes that are fetched at a time).
+const PAGES: usize = 32;
 /// How fresh the word of closer custodians must be at the moment of letting go (guess: an answer takes milliseconds).
 const FRESH: Duration = Duration::from_secs(10);
 
@@ -41,8 +43,8 @@ pub(crate) struct Custody {
     compare_at: Duration,
     /// What was taken, refused and missed in this batch, by whom it is to be told.
     words: BTreeMap<PeerId, Word>,
-    /// Peers that got a page of a list in this batch.
-    paged: BTreeSet<PeerId>,
+    /// Pages of lists that each peer got in this batch.
+    paged: BTreeMap<PeerId, usize>,
     /// Taken and let go of in this batch, for the record.
     taken: BTreeMap<Mailbox, (u64, u64)>,
     gone: BTreeMap<(Mailbox, Gone), u64>,
@@ -103,7 +105,7 @@ impl Custody {
             next_no: 1,
             compare_at: now.mono + config.custody_settle,
             words: BTreeMap::new(),
-            paged: BTreeSet::new(),
+            paged: BTreeMap::new(),
             taken: BTreeMap::new(),
             gone: BTreeMap::new(),
         };
@@ -273,14 +275,16 @@ impl Custody {
         self.by_id.contains_key(bundle) || self.tombstones.set.contains(bundle)
     }
 
-    /// A page of a list; each peer gets one in a batch.
+    /// A page of a list; each peer gets some in a batch.
     ///
     /// # Errors
-    /// It has had its page.
+    /// It has had its share.
     pub(crate) fn on_ask_mail(&mut self, from: PeerId, mailbox: Mailbox, after: u64, out: &mut Out) -> Result<(), Cause> {
-        if self.paged.len() >= limits::PAGE || !self.paged.insert(from) {
+        let pages = self.paged.entry(from).or_default();
+        if *pages >= PAGES {
             return Err(Cause::Full);
         }
+        *pages += 1;
         let bundles = self.boxes.get(&mailbox).map(|held| &held.bundles);
         let mut rest = bundles.into_iter().flat_map(|bundles| bundles.range(after.saturating_add(1)..)).peekable();
         let page: Vec<Listed> = rest
