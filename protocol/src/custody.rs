@@ -41,6 +41,7 @@ pub(crate) struct Custody {
     tombstones: Tombstones,
     next_no: u64,
     compare_at: Duration,
+    offer_at: Duration,
     /// What was taken, refused and missed in this batch, by whom it is to be told.
     words: BTreeMap<PeerId, Word>,
     /// Pages of lists that each peer got in this batch.
@@ -104,6 +105,7 @@ impl Custody {
             tombstones: Tombstones::default(),
             next_no: 1,
             compare_at: now.mono + config.custody_settle,
+            offer_at: now.mono + config.offer_interval,
             words: BTreeMap::new(),
             paged: BTreeMap::new(),
             taken: BTreeMap::new(),
@@ -328,7 +330,7 @@ impl Custody {
         self.compare_at = self.compare_at.min(now.mono + self.config.custody_settle);
     }
 
-    /// Compares with the other custodians of each mailbox, and lets go of what closer ones have held for long.
+    /// Offers again what was not fetched, compares with the other custodians of each mailbox, and lets go of what closer ones have held for long.
     /// `custodians` tells who they are now, this node among them if it is one; `here` who takes letters now, `linked` who can be reached.
     pub(crate) fn tick(
         &mut self,
@@ -339,6 +341,14 @@ impl Custody {
         now: Now,
         out: &mut Out,
     ) {
+        if self.offer_at <= now.mono {
+            self.offer_at = now.mono + self.config.offer_interval;
+            let mut offers: BTreeMap<PeerId, Vec<Offer>> = BTreeMap::new();
+            for mailbox in self.boxes.keys().filter(|mailbox| here(&mailbox.recipient)) {
+                offers.entry(mailbox.recipient).or_default().push(self.offer(mailbox));
+            }
+            offers.into_iter().for_each(|(peer, offers)| say_offers(peer, offers, out));
+        }
         if now.mono < self.compare_at {
             return;
         }
@@ -351,9 +361,6 @@ impl Custody {
             let closest = custodians(mailbox);
             for other in closest.iter().filter(|other| other.peer != self.me) {
                 offers.entry(other.peer).or_default().push(offer);
-            }
-            if here(&mailbox.recipient) {
-                offers.entry(mailbox.recipient).or_default().push(offer);
             }
             if closest.iter().any(|other| other.peer == self.me) {
                 continue;
@@ -401,7 +408,9 @@ impl Custody {
 
     /// When [`Custody::tick`] has something to do.
     pub(crate) fn deadline(&self) -> Option<Duration> {
-        (!self.held.is_empty() || !self.receipts.is_empty()).then_some(self.compare_at)
+        let offers = (!self.held.is_empty()).then_some(self.offer_at);
+        let compares = (!self.held.is_empty() || !self.receipts.is_empty()).then_some(self.compare_at);
+        offers.into_iter().chain(compares).min()
     }
 
     /// Ends a batch: tells what was flushed with it.

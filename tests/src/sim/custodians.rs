@@ -133,6 +133,11 @@ impl Sim {
         }
         for node in &here {
             for (key, kept) in &self.nodes[*node].disk.bundles {
+                // Its recipient may have had it, released it, and gone without the author's knowledge.
+                let sealed = &self.custodians.sealed[&kept.bundle.id()];
+                if sealed.letters.iter().all(|letter| self.checker.ever_had(sealed.to, *letter)) {
+                    continue;
+                }
                 let held = copies.get(&kept.bundle.id()).copied().unwrap_or(0);
                 let wanted = COPIES.min(here.len() - 1);
                 if held < wanted {
