@@ -121,6 +121,8 @@ pub struct Config {
     pub custody_settle: Duration,
     /// Time between two offers to a recipient who is here and has not fetched its mail (guess: an offer may have been lost).
     pub offer_interval: Duration,
+    /// How long a node that stops in order waits for others to take over what it holds (guess: they fetch in milliseconds).
+    pub hand_over_most: Duration,
     /// How long closer custodians must have held a bundle before one that is not among them lets go (DESIGN 4).
     pub handed_over_after: Duration,
     /// Bytes held for others in all (guess: what a small disk can spare) …
@@ -184,6 +186,7 @@ impl Default for Config {
             custody_interval: Duration::from_secs(60),
             custody_settle: Duration::from_secs(30),
             offer_interval: Duration::from_secs(10),
+            hand_over_most: Duration::from_secs(3),
             handed_over_after: Duration::from_secs(15 * 60),
             custody_bytes: 1024 * 1024 * 1024,
             custody_bytes_depositor: 256 * 1024 * 1024,

@@ -387,6 +387,26 @@ impl Custody {
         }
     }
 
+    /// This node is about to stop: the others hear of all that it holds, and say what they hold too. `heirs` tells who the
+    /// custodians are without it.
+    pub(crate) fn hand_over(&self, heirs: impl Fn(&Mailbox) -> Vec<Candidate>, out: &mut Out) {
+        for (mailbox, held) in &self.boxes {
+            let bundles: Vec<BundleId> = held.bundles.iter().map(|no| self.held[no].id).collect();
+            for heir in heirs(mailbox) {
+                say_offers(heir.peer, vec![self.offer(mailbox)], out);
+                bundles.chunks(limits::BUNDLE_IDS).for_each(|part| out.send(heir.peer, Say::AskHeld(part.to_vec())));
+            }
+        }
+    }
+
+    /// Whether every bundle is held by all of its heirs.
+    pub(crate) fn is_handed_over(&self, heirs: impl Fn(&Mailbox) -> Vec<Candidate>) -> bool {
+        self.boxes.iter().all(|(mailbox, held)| {
+            let heirs = heirs(mailbox);
+            held.bundles.iter().all(|no| heirs.iter().all(|heir| self.held[no].elsewhere.contains_key(&heir.peer)))
+        })
+    }
+
     /// The closest have just answered: what they have held for long enough is let go of.
     pub(crate) fn on_confirmed(
         &mut self,

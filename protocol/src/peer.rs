@@ -142,6 +142,8 @@ pub struct Peer {
     disk: Disk,
     started: bool,
     leaving: bool,
+    /// Who asked it to leave, until others have taken over what it holds, or until then.
+    handing_over: Option<(Vec<RequestId>, Duration)>,
     /// What was due when the last batch was closed.
     due: Option<Duration>,
 }
@@ -168,6 +170,7 @@ impl Peer {
             disk: Disk::Enough,
             started: false,
             leaving: false,
+            handing_over: None,
             due: None,
         }
     }
@@ -238,6 +241,7 @@ impl Peer {
             due(self.custody.deadline(), "mail held by several to be compared"),
             due(self.pickup.deadline(), "mail to fetch"),
             due(self.returns.deadline(), "receipts for who is away"),
+            due(self.handing_over.as_ref().map(|(_, until)| *until), "the end of handing over"),
             due(self.record.deadline(), "refusals to write down"),
         ]
         .into_iter()
@@ -523,13 +527,42 @@ impl Peer {
                 }
             }
             Command::Leave => {
-                if !std::mem::replace(&mut self.leaving, true) {
-                    self.presence.leave(now, out);
-                    out.note(What::Stopped);
-                }
+                self.begin_leaving(request, now, out);
+                return;
             }
         }
         out.reply(request, Answer::Done);
+    }
+
+    /// Others take over what this node holds; then it says goodbye.
+    fn begin_leaving(&mut self, request: RequestId, now: Now, out: &mut Out) {
+        if let Some((requests, _)) = &mut self.handing_over {
+            return requests.push(request);
+        }
+        if std::mem::replace(&mut self.leaving, true) {
+            return out.reply(request, Answer::Done);
+        }
+        self.handing_over = Some((vec![request], now.mono + self.config.hand_over_most));
+        self.custody.hand_over(|mailbox| self.heirs(mailbox), out);
+    }
+
+    /// Says goodbye if what this node holds is with others, or if that takes too long.
+    fn leave(&mut self, now: Now, out: &mut Out) {
+        let Some((_, until)) = &self.handing_over else { return };
+        if *until > now.mono && !self.custody.is_handed_over(|mailbox| self.heirs(mailbox)) {
+            return;
+        }
+        let requests = self.handing_over.take().map(|(requests, _)| requests).unwrap_or_default();
+        self.presence.leave(now, out);
+        out.note(What::Stopped);
+        requests.into_iter().for_each(|request| out.reply(request, Answer::Done));
+    }
+
+    /// The custodians of a mailbox when this node is gone.
+    fn heirs(&self, mailbox: &Mailbox) -> Vec<Candidate> {
+        let Identity { id, machine, .. } = *self.myself.identity();
+        let others = self.presence.custodians(mailbox, machine).into_iter().filter(|other| other.peer != id);
+        others.take(self.config.custodians).collect()
     }
 
     fn accept(&mut self, request: RequestId, letter: NewLetter, now: Now, out: &mut Out) {
@@ -741,6 +774,7 @@ impl Peer {
             self.pickup.tick(now, out);
             self.compare(now, out);
         }
+        self.leave(now, out);
         if self.myself.telling_due(now) && !self.leaving {
             self.tell_neighbours(now, out);
         }
