@@ -18,8 +18,10 @@ pub(super) type Key = (u32, u64);
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Deposits {
-    /// Bundles that too few machines hold, in their order.
+    /// Bundles that should be looked at: perhaps too few machines hold them, or are asked to. In their order.
     wanting: BTreeSet<Key>,
+    /// Bundles that are held by fewer than they should be because others refuse.
+    lacking: BTreeSet<Key>,
     asked: BTreeMap<PeerId, Asked>,
     refusing: BTreeMap<PeerId, (Duration, Option<Reason>)>,
     /// Bundles that a custodian knows to be with their recipient.
@@ -43,6 +45,7 @@ impl Deposits {
     /// A bundle is receipted, or as many machines hold it as should.
     pub(super) fn forget(&mut self, key: Key) {
         self.wanting.remove(&key);
+        self.lacking.remove(&key);
         for (peer, asked) in &mut self.asked {
             asked.remove(key);
             self.settled.remove(&(key, *peer));
@@ -55,6 +58,7 @@ impl Deposits {
             asked.remove(key);
             asked.progress_at = now;
         }
+        self.wanting.insert(key);
     }
 
     /// A custodian does not take a bundle.
@@ -69,7 +73,9 @@ impl Deposits {
 
     /// A custodian cannot be reached: what was on its way to it goes elsewhere.
     pub(super) fn on_lost(&mut self, peer: PeerId) {
-        self.asked.remove(&peer);
+        if let Some(asked) = self.asked.remove(&peer) {
+            self.wanting.extend(asked.flight.into_keys());
+        }
     }
 
     /// Why custodians refuse, for those who ask why letters are not held.
@@ -82,18 +88,20 @@ impl Deposits {
         let silent: Vec<PeerId> =
             self.asked.iter().filter(|(_, asked)| asked.due(config).is_some_and(|at| at <= now)).map(|(peer, _)| *peer).collect();
         for peer in silent {
-            self.asked.remove(&peer);
+            self.on_lost(peer);
             self.refuse(peer, None, now + config.deposit_patience * 3);
         }
+        let refusing = self.refusing.len();
         self.refusing.retain(|_, (until, _)| *until > now);
+        if self.refusing.len() < refusing {
+            self.wanting.append(&mut self.lacking);
+        }
     }
 
     /// When [`Deposits::tick`] has something to do.
     pub(super) fn deadline(&self, config: &Config) -> Option<Duration> {
-        if self.wanting.is_empty() {
-            return None;
-        }
-        self.asked.values().filter_map(|asked| asked.due(config)).chain(self.refusing.values().map(|(until, _)| *until)).min()
+        let refusing = self.refusing.values().map(|(until, _)| *until).filter(|_| !self.lacking.is_empty());
+        self.asked.values().filter_map(|asked| asked.due(config)).chain(refusing).min()
     }
 
     /// What goes to whom now. `ranked`: who could hold mail for this recipient, best first; `of`: size of a bundle and those of
@@ -107,13 +115,10 @@ impl Deposits {
         config: &Config,
     ) -> BTreeMap<PeerId, Vec<(Key, usize)>> {
         let mut leaving: BTreeMap<PeerId, Vec<(Key, usize)>> = BTreeMap::new();
-        if ranked.iter().all(|candidate| self.refusing.contains_key(&candidate.peer)) {
-            return leaving;
-        }
         // Machines count; but where there are too few of them, peers are better than nothing.
         let machines_most = machines(&[mine], ranked.iter().map(|candidate| candidate.machine)).min(config.custodians);
         let peers_most = ranked.len().min(config.custodians);
-        let mut done = Vec::new();
+        let (mut done, mut asked_all, mut lacking) = (Vec::new(), Vec::new(), Vec::new());
         for &key in &self.wanting {
             let Some((size, holders)) = of(key) else {
                 done.push(key);
@@ -151,11 +156,19 @@ impl Deposits {
                     leaving.entry(candidate.peer).or_default().push((key, size));
                 }
             }
-            // Every window is full: the rest waits for an answer.
-            if full && !moves {
-                break;
+            match (full, moves) {
+                // Every window is full: the rest waits for an answer.
+                (true, false) => break,
+                (true, true) => {}
+                // Who was asked answers; beyond that nobody is left to ask.
+                (false, _) if on.len() >= config.custodians || (on.len() >= machines_most && peers >= peers_most) => asked_all.push(key),
+                (false, _) => lacking.push(key),
             }
         }
+        for key in asked_all.into_iter().chain(lacking.iter().copied()) {
+            self.wanting.remove(&key);
+        }
+        self.lacking.extend(lacking);
         done.into_iter().for_each(|key| self.forget(key));
         leaving
     }

@@ -57,10 +57,7 @@ impl Sim {
             let Some(sealed) = self.custodians.sealed.get(id) else { return Err(format!("{id:?} was held and nobody sealed it")) };
             let taken = sealed.letters.iter().all(|letter| self.checker.ever_had(sealed.to, *letter));
             if !taken && elsewhere < COPIES {
-                return Err(format!(
-                    "node {node} lets go of {id:?}, which node {} does not have and {elsewhere} others hold",
-                    sealed.to
-                ));
+                return Err(format!("node {node} lets go of {id:?}, which node {} does not have and {elsewhere} others hold", sealed.to));
             }
         }
         Ok(())
@@ -77,7 +74,8 @@ impl Sim {
         for holder in holders {
             let other = self.checker.node(holder.peer).ok_or("a holder that is nobody")?;
             let holds = self.nodes[other].disk.held.values().any(|held| held.index.id == id);
-            let taken = self.custodians.sealed[&id].letters.iter().all(|letter| self.checker.ever_had(self.custodians.sealed[&id].to, *letter));
+            let taken =
+                self.custodians.sealed[&id].letters.iter().all(|letter| self.checker.ever_had(self.custodians.sealed[&id].to, *letter));
             // A custodian outside the closest may have handed it over since it said so.
             if !holds && !taken && self.holding(&id).count() < COPIES {
                 return Err(format!("node {node} counts on node {other} for {id:?}, which does not hold it"));
@@ -113,7 +111,8 @@ impl Sim {
         disk.bundles.iter().any(|(key, kept)| {
             let holders = disk.holders.get(key).map(Vec::as_slice).unwrap_or_default();
             let mut nodes = holders.iter().filter_map(|holder| self.checker.node(holder.peer));
-            let its = self.custodians.sealed.get(&kept.bundle.id()).is_some_and(|sealed| sealed.to == to && sealed.letters.contains(&letter));
+            let its =
+                self.custodians.sealed.get(&kept.bundle.id()).is_some_and(|sealed| sealed.to == to && sealed.letters.contains(&letter));
             its && nodes.any(|node| !self.custodians.departed.contains(&node))
         })
     }

@@ -4,7 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use protocol::effect::{BundleIndex, Change, Head, HeldBundle, HeldIndex, InStream, KeptBundle, Known, Me, OutStream, Recent, SentLetter, Taken, segment_of};
+use protocol::effect::{
+    BundleIndex, Change, Head, HeldBundle, HeldIndex, InStream, KeptBundle, Known, Me, OutStream, Recent, SentLetter, Taken, segment_of,
+};
 use protocol::envelope::Kind;
 use protocol::input::{Earlier, Place, Recall, Recalled};
 use protocol::mail::{Holder, Slot};

@@ -24,16 +24,8 @@ pub(crate) enum Fault {
     Depart,
 }
 
-const ALL: [Fault; 8] = [
-    Fault::Crash,
-    Fault::Stop,
-    Fault::Partition,
-    Fault::CutConnection,
-    Fault::Pause,
-    Fault::Restore,
-    Fault::FullDisk,
-    Fault::Depart,
-];
+const ALL: [Fault; 8] =
+    [Fault::Crash, Fault::Stop, Fault::Partition, Fault::CutConnection, Fault::Pause, Fault::Restore, Fault::FullDisk, Fault::Depart];
 
 impl Sim {
     /// Arranges the first fault of each kind.
