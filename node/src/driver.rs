@@ -343,11 +343,8 @@ impl Driver {
         if parcels.is_empty() {
             return;
         }
-        let message = if deposit {
-            Message::Deposit(parcels)
-        } else {
-            Message::Letters(parcels.into_iter().map(|parcel| parcel.bundle).collect())
-        };
+        let message =
+            if deposit { Message::Deposit(parcels) } else { Message::Letters(parcels.into_iter().map(|parcel| parcel.bundle).collect()) };
         self.send(to, Lane::Bulk, &message, state);
     }
 

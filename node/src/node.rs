@@ -141,13 +141,7 @@ pub async fn start(settings: Settings) -> Result<Node, StartError> {
 
     let id = secrets.id();
     let machine = machine(&swarm, settings.machine);
-    let identity = Identity {
-        id,
-        name: settings.name.clone(),
-        machine,
-        encryption_key: secrets.encryption_key(),
-        key: secrets.key_id(),
-    };
+    let identity = Identity { id, name: settings.name.clone(), machine, encryption_key: secrets.encryption_key(), key: secrets.key_id() };
     let config = Config { swarm: swarm.clone(), ..Config::default() };
     let remembered = kept.known.iter().filter_map(|known| known.contact.trusted().ok()).map(|contact| {
         let addresses = contact.addresses.iter().filter_map(|address| address.parse().ok()).collect();

@@ -23,6 +23,7 @@ fn settings(directory: &Path, name: &str) -> Settings {
         listen: vec!["/ip4/127.0.0.1/tcp/0".parse().expect("a multiaddr")],
         peers: Vec::new(),
         mdns: false,
+        machine: None,
         start_over: false,
     }
 }

@@ -330,17 +330,59 @@ pub struct Event {
 #[serde(tag = "what", rename_all = "snake_case")]
 #[allow(missing_docs)] // The fields say what they are; a letter's numbers are those between two peers.
 pub enum What {
-    Started { boot: u64, epoch: String },
+    Started {
+        boot: u64,
+        epoch: String,
+    },
     Stopped,
-    EpochMinted { old: String, new: String },
-    PeerCame { peer: String, peer_id: String },
-    PeerLeft { peer: String, peer_id: String },
-    PeerRenamed { peer: String, peer_id: String, old: String },
-    NameOnNewKey { name: String, old_id: String, new_id: String },
-    Signalled { available: bool, inactive: bool },
-    LetterAccepted { letter: String, to_ids: Vec<String> },
-    LettersDelivered { to: String, to_id: String, epoch: String, first: u64, last: u64, letters: Vec<String>, more: bool },
-    LettersRead { by: String, by_id: String, epoch: String, first: u64, last: u64, letters: Vec<String>, more: bool },
+    EpochMinted {
+        old: String,
+        new: String,
+    },
+    PeerCame {
+        peer: String,
+        peer_id: String,
+    },
+    PeerLeft {
+        peer: String,
+        peer_id: String,
+    },
+    PeerRenamed {
+        peer: String,
+        peer_id: String,
+        old: String,
+    },
+    NameOnNewKey {
+        name: String,
+        old_id: String,
+        new_id: String,
+    },
+    Signalled {
+        available: bool,
+        inactive: bool,
+    },
+    LetterAccepted {
+        letter: String,
+        to_ids: Vec<String>,
+    },
+    LettersDelivered {
+        to: String,
+        to_id: String,
+        epoch: String,
+        first: u64,
+        last: u64,
+        letters: Vec<String>,
+        more: bool,
+    },
+    LettersRead {
+        by: String,
+        by_id: String,
+        epoch: String,
+        first: u64,
+        last: u64,
+        letters: Vec<String>,
+        more: bool,
+    },
     LettersHeld {
         to: String,
         to_id: String,
@@ -352,14 +394,54 @@ pub enum What {
         letters: Vec<String>,
         more: bool,
     },
-    MailTaken { recipient: String, recipient_id: String, depositor: String, depositor_id: String, bundles: u64, bytes: u64 },
-    MailReleased { recipient: String, recipient_id: String, depositor: String, depositor_id: String, bundles: u64 },
-    MailWithdrawn { recipient: String, recipient_id: String, depositor: String, depositor_id: String, bundles: u64 },
-    MailHandedOver { recipient: String, recipient_id: String, depositor: String, depositor_id: String, bundles: u64 },
-    LettersTaken { author: String, author_id: String, epoch: String, first: u64, last: u64 },
-    LettersShown { first_n: u64, last_n: u64 },
-    Refused { cause: String, count: u64 },
-    Gap { after: u64, next: u64 },
+    MailTaken {
+        recipient: String,
+        recipient_id: String,
+        depositor: String,
+        depositor_id: String,
+        bundles: u64,
+        bytes: u64,
+    },
+    MailReleased {
+        recipient: String,
+        recipient_id: String,
+        depositor: String,
+        depositor_id: String,
+        bundles: u64,
+    },
+    MailWithdrawn {
+        recipient: String,
+        recipient_id: String,
+        depositor: String,
+        depositor_id: String,
+        bundles: u64,
+    },
+    MailHandedOver {
+        recipient: String,
+        recipient_id: String,
+        depositor: String,
+        depositor_id: String,
+        bundles: u64,
+    },
+    LettersTaken {
+        author: String,
+        author_id: String,
+        epoch: String,
+        first: u64,
+        last: u64,
+    },
+    LettersShown {
+        first_n: u64,
+        last_n: u64,
+    },
+    Refused {
+        cause: String,
+        count: u64,
+    },
+    Gap {
+        after: u64,
+        next: u64,
+    },
 }
 
 impl What {
