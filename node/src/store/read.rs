@@ -88,6 +88,14 @@ impl Reader {
         })
     }
 
+    /// Receipts kept for others who are away.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub fn receipts(&self) -> Result<usize, ReadError> {
+        self.with(|txn| Ok(usize::try_from(txn.open_table(tables::RECEIPTS)?.len()?).unwrap_or(usize::MAX)))
+    }
+
     /// The answer to a peer's [`Recall`](protocol::Effect::Recall).
     ///
     /// # Errors
