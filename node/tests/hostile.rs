@@ -253,15 +253,15 @@ impl Stage {
         assert!(grown < MEMORY, "memory grew by {grown} bytes");
     }
 
-    /// Ann stops and starts again, and has what she had.
-    async fn restarts(self) -> Node {
+    /// Ann stops and starts again, and has what she had; her directory goes with the second value.
+    async fn restarts(self) -> (Node, tempfile::TempDir) {
         let before = inbox(&self.ann);
         self.ann.stop().await.expect("it stops");
         let ann = start(settings(self.directory.path().join("ann"), "ann", &[])).await.expect("it starts again");
         assert_eq!(inbox(&ann), before);
         self.bea.stop().await.expect("it stops");
         assert!(faults().is_empty(), "{:?}", faults());
-        ann
+        (ann, self.directory)
     }
 }
 
@@ -306,6 +306,8 @@ fn beacon(n: u8, counter: u64) -> Beacon {
         known: 0,
         linked: 0,
         record: 1,
+        other: None,
+        cloned: false,
         statistics: Statistics::default(),
     }
 }
@@ -392,7 +394,7 @@ impl Mallory {
     }
 
     fn hello(&mut self, answer: bool) -> Vec<u8> {
-        let say = Say::Hello { contact: contact(MALLORY), beacon: self.beacon(), yours: None, answer };
+        let say = Say::Hello { contact: contact(MALLORY), beacon: self.beacon(), yours: Vec::new(), answer };
         self.edge.utter(say).to_frame()
     }
 
@@ -505,7 +507,7 @@ async fn garbage_lies_and_forgeries_change_nothing_but_counters() {
         let mut contact = contact(MALLORY);
         contact.sequence = 2;
         change(&mut contact);
-        edge(MALLORY).utter(Say::Hello { contact, beacon: beacon(MALLORY, 1), yours: None, answer: false }).to_frame()
+        edge(MALLORY).utter(Say::Hello { contact, beacon: beacon(MALLORY, 1), yours: Vec::new(), answer: false }).to_frame()
     };
     let weak = |contact: &mut Contact| {
         let mut key = [0xff; 32];
@@ -513,8 +515,9 @@ async fn garbage_lies_and_forgeries_change_nothing_but_counters() {
         contact.encryption_key = key.into();
         contact.key = bundle::key_id(&key);
     };
-    let stranger =
-        |edge: &Edge, n: u8| edge.utter(Say::Hello { contact: contact(n), beacon: beacon(n, 1), yours: None, answer: false }).to_frame();
+    let stranger = |edge: &Edge, n: u8| {
+        edge.utter(Say::Hello { contact: contact(n), beacon: beacon(n, 1), yours: Vec::new(), answer: false }).to_frame()
+    };
     let other_swarm = Edge::new(secrets(MALLORY), "other".to_owned());
     let foreign_receipt = Receipt { author: bea, ..mallory.receipt(Epoch(1)) };
     let third = Receipt { recipient: bea, ..mallory.receipt(Epoch(1)) };
@@ -561,7 +564,7 @@ async fn garbage_lies_and_forgeries_change_nothing_but_counters() {
             {
                 let mut c = contact(MALLORY);
                 weak(&mut c);
-                edge(MALLORY).utter(Say::Hello { contact: c, beacon: beacon(MALLORY, 1), yours: None, answer: false }).to_frame()
+                edge(MALLORY).utter(Say::Hello { contact: c, beacon: beacon(MALLORY, 1), yours: Vec::new(), answer: false }).to_frame()
             },
             Cause::Inconsistent,
         ),
@@ -596,7 +599,8 @@ async fn garbage_lies_and_forgeries_change_nothing_but_counters() {
             .await;
     }
     stage.is_unharmed(&before, &expected.into_iter().collect::<Vec<_>>()).await;
-    stage.restarts().await.stop().await.expect("it stops");
+    let (ann, _directory) = stage.restarts().await;
+    ann.stop().await.expect("it stops");
 }
 
 #[tokio::test]
@@ -651,7 +655,8 @@ async fn false_gossip_is_counted_and_goes_no_further() {
     stage.mallory.says(stage.mallory.edge.utter(Say::Beacon(odd)).to_frame()).await;
     stage.exchanges_letters().await;
     stage.is_the_same(&before).await;
-    stage.restarts().await.stop().await.expect("it stops");
+    let (ann, _directory) = stage.restarts().await;
+    ann.stop().await.expect("it stops");
 }
 
 #[tokio::test]
@@ -703,7 +708,7 @@ async fn letters_come_once_whatever_numbers_they_bear() {
         })
         .await;
     stage.is_sound();
-    let node = stage.restarts().await;
+    let (node, _directory) = stage.restarts().await;
     assert_eq!(status(&node).await.peers.len(), 2);
     node.stop().await.expect("it stops");
 }
@@ -725,7 +730,7 @@ async fn a_void_is_never_shown_also_after_a_restart() {
         .await;
     assert_eq!(inbox(&stage.ann), stage.honest());
     let honest = stage.honest();
-    let node = stage.restarts().await;
+    let (node, _directory) = stage.restarts().await;
     tokio::time::sleep(Duration::from_secs(11)).await;
     assert_eq!(inbox(&node), honest);
 }
@@ -819,14 +824,19 @@ async fn letters_go_on_through_floods() {
     flood(&mut stage, "asking for peers", 10_000, Lane::Bulk, |_| Message::AskPeers { after: None }.to_frame()).await;
     let card = edge(MALLORY).sign(&contact(MALLORY));
     flood(&mut stage, "hellos", 3_000, Lane::Urgent, |n| {
-        Message::Hello { contact: card.clone(), beacon: edge(MALLORY).sign(&beacon(MALLORY, 1000 + n)), yours: None, answer: true }
+        Message::Hello { contact: card.clone(), beacon: edge(MALLORY).sign(&beacon(MALLORY, 1000 + n)), yours: Vec::new(), answer: true }
             .to_frame()
     })
     .await;
     flood(&mut stage, "coming and going", 3_000, Lane::Urgent, |n| match n % 2 {
         0 => Message::Leaving.to_frame(),
-        _ => Message::Hello { contact: card.clone(), beacon: edge(MALLORY).sign(&beacon(MALLORY, 5000 + n)), yours: None, answer: false }
-            .to_frame(),
+        _ => Message::Hello {
+            contact: card.clone(),
+            beacon: edge(MALLORY).sign(&beacon(MALLORY, 5000 + n)),
+            yours: Vec::new(),
+            answer: false,
+        }
+        .to_frame(),
     })
     .await;
     flood(&mut stage, "unwanted pages", 300, Lane::Bulk, |_| {
@@ -842,7 +852,8 @@ async fn letters_go_on_through_floods() {
     stage.mallory.says_by(Lane::Bulk, frame).await;
     let node = &stage.ann;
     wait_until("its letter", async || inbox(node).last().is_some_and(|text| text == "after all")).await;
-    stage.restarts().await.stop().await.expect("it stops");
+    let (ann, _directory) = stage.restarts().await;
+    ann.stop().await.expect("it stops");
 }
 
 #[tokio::test]
@@ -930,7 +941,8 @@ async fn streams_that_lie_cost_their_peer_the_connection_and_nobody_else() {
     assert!(stage.ann.net.counters().refused_streams > 0);
     stage.is_the_same(&before).await;
     drop((many, held, idle));
-    stage.restarts().await.stop().await.expect("it stops");
+    let (ann, _directory) = stage.restarts().await;
+    ann.stop().await.expect("it stops");
 }
 
 #[tokio::test]

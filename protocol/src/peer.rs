@@ -18,7 +18,7 @@ use crate::inbox::{Entered, Inbox, Shown};
 use crate::input::{Command, Disk, Heard, Input, NewLetter, Recall, Recalled, Said};
 use crate::mail::{Mailbox, Reason, Slot};
 use crate::message::Lane;
-use crate::myself::Myself;
+use crate::myself::{Myself, Shown as Mine};
 use crate::name::{Addressee, PeerName};
 use crate::now::{Now, Timestamp};
 use crate::outbox::{Outbox, Recipient};
@@ -69,6 +69,8 @@ pub struct Status {
     pub available: bool,
     /// Signals that letters may not be read soon.
     pub inactive: bool,
+    /// Another process with the same key is running: no letters are taken or sent until this one is started again alone.
+    pub cloned: bool,
     /// Where it can be reached.
     pub addresses: Vec<String>,
     /// All other peers ever heard of, by id.
@@ -108,6 +110,8 @@ pub struct PeerStatus {
     pub welcomes: bool,
     /// Signals that it may not read soon; the last it said.
     pub inactive: bool,
+    /// It says that it runs twice with one key: it takes and sends no letters.
+    pub cloned: bool,
     /// Its machine.
     pub machine: MachineId,
     /// Its addresses.
@@ -264,6 +268,7 @@ impl Peer {
             boot: me.boot,
             available: me.available,
             inactive: me.inactive,
+            cloned: self.myself.is_cloned(),
             addresses: me.addresses.clone(),
             peers,
             outbox_letters: self.outbox.copies(),
@@ -284,9 +289,11 @@ impl Peer {
         self.spread(facts, now, out);
         match said {
             Said::Hello { contact, beacon, yours, answer } => {
-                if let Some(mine) = yours {
-                    if self.myself.is_later_than_memory(&mine) {
-                        self.mint_epoch(now, out);
+                for mine in yours {
+                    match self.myself.on_shown(&mine, now) {
+                        Mine::Nothing => {}
+                        Mine::JumpedBack => self.on_jumped_back(now, out),
+                        Mine::Cloned => self.on_cloned(now, out),
                     }
                     if self.myself.supersede_card(&mine) {
                         self.myself.beacon_soon(now);
@@ -357,6 +364,8 @@ impl Peer {
         }
         match verdict {
             Ok(false) => {}
+            // It receipts what the other process with our key has written.
+            Ok(true) if self.myself.is_cloned() => self.record.on_refused(Cause::Cloned),
             // Either it lies, or our memory jumped back: our own signature, which its hello brings, tells.
             Ok(true) => {
                 self.record.on_refused(Cause::Unexpected);
@@ -375,7 +384,7 @@ impl Peer {
         match said {
             Said::Deposit(parcels) => {
                 let closed = match self.disk {
-                    _ if self.leaving => Some(Reason::Leaving),
+                    _ if self.leaving || self.myself.is_cloned() => Some(Reason::Leaving),
                     Disk::Low { .. } => Some(Reason::Disk),
                     Disk::Enough => None,
                 };
@@ -403,7 +412,7 @@ impl Peer {
                     } else {
                         self.custody.differs(offer) && closest(&offer.mailbox).iter().any(|candidate| candidate.peer == me)
                     };
-                    if wanted && self.disk == Disk::Enough && !self.leaving {
+                    if wanted && self.disk == Disk::Enough && !self.leaving && !self.myself.is_cloned() {
                         let direct = offer.mailbox.recipient == me && self.presence.is_reachable(&offer.mailbox.depositor);
                         self.pickup.on_offer(from, offer, direct, now, out);
                     }
@@ -447,6 +456,11 @@ impl Peer {
             Ok(facts) => self.spread(facts, now, out),
             // Who is not remembered cannot be answered: its letters stay with it.
             Err(cause) => return self.record.on_refused(cause),
+        }
+        if self.myself.is_cloned() {
+            // Whichever of the two took it, the other would not have it, and its author would never know.
+            self.record.on_refused(Cause::Cloned);
+            return;
         }
         if matches!(self.disk, Disk::Low { .. }) {
             // Not taken and not receipted: its author keeps it and comes again.
@@ -535,6 +549,9 @@ impl Peer {
         if self.leaving {
             return Err(Refusal::Leaving);
         }
+        if self.myself.is_cloned() {
+            return Err(Refusal::Cloned);
+        }
         if let Disk::Low { free } = self.disk {
             return Err(Refusal::DiskLow { free });
         }
@@ -567,7 +584,11 @@ impl Peer {
         if !self.myself.signal(available, inactive, out) {
             return;
         }
-        // Neighbours learn it at once by stream; the others by the next beacon, which goes now.
+        self.tell_neighbours(now, out);
+    }
+
+    /// Neighbours learn what our beacon says at once, by stream; the others by the next one, which goes now.
+    fn tell_neighbours(&mut self, now: Now, out: &mut Out) {
         let linked: Vec<PeerId> = self.presence.linked().collect();
         for peer in linked {
             let beacon = self.beacon();
@@ -590,25 +611,24 @@ impl Peer {
             match fact {
                 Fact::Greet { peer, answer } => self.greet(peer, answer, out),
                 Fact::Reachable(peer) => {
-                    let welcomes = self.presence.takes_letters(&peer);
                     self.inbox.on_reachable(peer);
+                    let welcomes = self.presence.takes_letters(&peer);
                     self.returns.on_reachable(peer);
-                    self.outbox.set_open(peer, welcomes, now, out);
+                    self.open(peer, now, out);
                     self.outbox.on_membership(peer, true, now);
                     self.custody.on_membership(now);
                     self.custody.on_reachable(peer, welcomes, out);
                     self.on_memory(peer, out);
                 }
                 Fact::Unreachable(peer) => {
-                    self.outbox.set_open(peer, false, now, out);
+                    self.open(peer, now, out);
                     self.outbox.on_membership(peer, false, now);
                     self.custody.on_membership(now);
                     self.pickup.on_lost(peer, now, out);
                 }
                 Fact::Signalled(peer) => {
-                    let welcomes = self.presence.takes_letters(&peer);
-                    self.outbox.set_open(peer, welcomes, now, out);
-                    if welcomes {
+                    self.open(peer, now, out);
+                    if self.presence.takes_letters(&peer) {
                         self.custody.on_reachable(peer, true, out);
                     }
                 }
@@ -616,6 +636,12 @@ impl Peer {
                 Fact::Named => self.find_bearers(),
             }
         }
+    }
+
+    /// Letters go to who is here and takes them, from a node of which there is one.
+    fn open(&mut self, peer: PeerId, now: Now, out: &mut Out) {
+        let open = self.presence.takes_letters(&peer) && !self.myself.is_cloned();
+        self.outbox.set_open(peer, open, now, out);
     }
 
     /// What a peer acknowledged counts only under the memory it has.
@@ -628,6 +654,9 @@ impl Peer {
     /// Somebody is new, or bears another name: letters that wait for a name may have found its bearer. A name that several
     /// bear is nobody's: those letters go on waiting.
     fn find_bearers(&mut self) {
+        if self.myself.is_cloned() {
+            return;
+        }
         let mine = self.myself.facts().name.clone();
         for name in self.outbox.waiting_names() {
             if let Ok(contact) = self.presence.resolve(&Addressee::Name(name), &mine) {
@@ -646,7 +675,7 @@ impl Peer {
     }
 
     fn greet(&mut self, peer: PeerId, answer: bool, out: &mut Out) {
-        let yours = self.presence.evidence(&peer);
+        let yours = self.presence.beacons_of(&peer);
         let hello = Say::Hello { contact: self.myself.contact(), beacon: self.beacon(), yours, answer };
         out.send(peer, hello);
     }
@@ -656,17 +685,34 @@ impl Peer {
         self.myself.beacon(known, self.presence.links(), self.record.number())
     }
 
+    /// Another process with our key is running. Until the next start nothing is authored here and no letter taken: nobody could
+    /// tell which of the two has it. What is authored then needs an epoch that the other does not have.
+    fn on_cloned(&mut self, now: Now, out: &mut Out) {
+        self.presence.on_cloned();
+        if self.myself.become_cloned(now, out) {
+            self.mint_epoch(now, out);
+        }
+        let linked: Vec<PeerId> = self.presence.linked().collect();
+        for peer in linked {
+            self.open(peer, now, out);
+        }
+        out.notify(Notice::Warning(
+            "another copy of this node is running with the same key: neither takes or sends letters; stop one of the two, give it a directory \
+             of its own, then restart the other"
+                .to_owned(),
+        ));
+    }
+
     /// Our memory may have jumped back: what we write from now on must not be mistaken for what we have forgotten.
     fn mint_epoch(&mut self, now: Now, out: &mut Out) {
         self.close_letters(out);
         let chain = self.myself.mint_epoch(&mut self.rng, out);
         self.record.open_chain(chain);
-        self.myself.beacon_soon(now);
-        let linked: Vec<PeerId> = self.presence.linked().collect();
-        for peer in linked {
-            let beacon = self.beacon();
-            out.send(peer, Say::Beacon(beacon));
-        }
+        self.tell_neighbours(now, out);
+    }
+
+    fn on_jumped_back(&mut self, now: Now, out: &mut Out) {
+        self.mint_epoch(now, out);
         out.notify(Notice::Warning(
             "this node's memory is older than what others heard from it (a restored backup or a copied directory?): it goes on under a new epoch"
                 .to_owned(),
@@ -690,9 +736,14 @@ impl Peer {
             self.find_bearers();
         }
         self.outbox.tick(now, out);
-        self.deposit(now, out);
-        self.pickup.tick(now, out);
-        self.compare(now, out);
+        if !self.myself.is_cloned() {
+            self.deposit(now, out);
+            self.pickup.tick(now, out);
+            self.compare(now, out);
+        }
+        if self.myself.telling_due(now) && !self.leaving {
+            self.tell_neighbours(now, out);
+        }
         if self.myself.beacon_due(self.presence.links(), now, &mut self.rng) && self.presence.links() > 0 && !self.leaving {
             let beacon = self.beacon();
             out.effects.push(Effect::Publish(beacon));
@@ -700,13 +751,19 @@ impl Peer {
         // Receipts bear the number of the segment that this commit writes.
         let (epoch, number) = (self.myself.facts().epoch, self.record.number() + 1);
         for receipt in self.inbox.close(epoch, number, out) {
+            // After the next start a receipt is due to everybody who is met.
+            if self.myself.is_cloned() {
+                continue;
+            }
             if self.presence.is_linked(&receipt.author) {
                 out.send(receipt.author, Say::Receipt(receipt));
             } else {
                 self.returns.note((receipt.author, receipt.epoch), now);
             }
         }
-        self.keep_receipts(now, out);
+        if !self.myself.is_cloned() {
+            self.keep_receipts(now, out);
+        }
         let presence = &self.presence;
         self.custody.close(epoch, |peer| presence.is_linked(peer), out);
         self.pickup.close(|peer| presence.is_linked(peer), out);

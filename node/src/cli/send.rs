@@ -10,7 +10,7 @@ use protocol::envelope::Payload;
 
 use super::failure::{DONE, Failure, PENDING, REFUSED};
 use super::terminal::{line, print};
-use super::words::{brief, duration};
+use super::words::{self, brief, duration};
 use super::{Context, batch, sent};
 use crate::control::api::{Content, Delivery, Letter, NewLetter, State, What, Why};
 use crate::control::client::Events;
@@ -41,7 +41,7 @@ pub(super) struct SendArgs {
     #[arg(long, value_name = "KEY", conflicts_with = "batch")]
     key: Option<String>,
     /// The letter that this one answers
-    #[arg(long, value_name = "ID", conflicts_with = "batch")]
+    #[arg(long, value_name = "ID", value_parser = words::letter, conflicts_with = "batch")]
     reply_to: Option<String>,
     /// Read letters as JSON lines: {"to": ["nikki"], "payload": "Hello"}, and optionally "key", "reply_to", "later"
     #[arg(long)]
@@ -97,7 +97,8 @@ pub(super) async fn execute(args: SendArgs, context: &Context) -> Result<u8, Fai
     };
     first.map_err(|failure| failure.after_accepting(&letter.envelope.id))?;
     let wanted = args.until.map_or(State::Delivered, Until::state);
-    let patience = if args.until.is_some() { args.timeout } else { Some(GLANCE) };
+    // Patience is the caller's: it began when the command did.
+    let patience = if args.until.is_some() { args.timeout.map(|all| all.saturating_sub(began.elapsed())) } else { Some(GLANCE) };
     if args.until.is_some() || (context.terminal.is && !context.json) {
         // Nobody who watches gains by waiting for those who are known to be away, once others hold what they can.
         let may_rise = |copy: &Delivery| match copy.why {
@@ -131,8 +132,9 @@ fn pending(letter: &Letter, wanted: State, missing: &[&Delivery]) -> Failure {
         State::Read => "read",
         _ => "delivered",
     };
-    let names: Vec<&str> = missing.iter().map(|copy| copy.to.as_str()).collect();
-    let failure = Failure::new(PENDING, format!("{} is accepted, but not yet {word}: {}", letter.envelope.id, names.join(", ")));
+    let copies: Vec<String> = missing.iter().map(|copy| format!("{} ({})", copy.to, sent::state(copy.state))).collect();
+    let said = format!("{} is accepted, but not yet {word} by the end of the time: {}", letter.envelope.id, copies.join(", "));
+    let failure = Failure::new(PENDING, said);
     let failure = match missing.iter().find(|copy| copy.state < State::Held) {
         Some(copy) if wanted == State::Held => failure.next(sent::place(copy)),
         _ => failure,
@@ -348,7 +350,11 @@ mod tests {
         assert!(reached(&letter(vec![copy("a", State::Delivered, None)]), State::Held));
         let here = letter(vec![Delivery { why_not_held: vec![WhyNotHeld::NoOtherMachine], ..copy("a", State::Accepted, Some(Why::Away)) }]);
         let text = pending(&here, State::Held, &here.deliveries.iter().collect::<Vec<_>>()).for_people().unwrap_or_default();
-        assert!(text.contains("not yet held by another machine: a") && text.contains("keep this machine on (no other"), "{text}");
+        assert!(
+            text.contains("not yet held by another machine by the end of the time: a (accepted)")
+                && text.contains("keep this machine on (no other"),
+            "{text}"
+        );
     }
 
     #[test]

@@ -9,6 +9,7 @@ use super::Context;
 use super::failure::{DONE, Failure};
 use super::send::short;
 use super::terminal::{block, line, print};
+use super::words;
 use crate::control::api::{Delivery, Letter, Peer, State, Why, WhyNotHeld};
 use crate::control::client::quoted;
 use crate::control::time::{for_people, now, parse};
@@ -19,7 +20,7 @@ const SCREEN: usize = 50;
 #[derive(Debug, Args)]
 pub(super) struct SentArgs {
     /// One letter in full: its id, or the first characters of it
-    #[arg(value_name = "ID")]
+    #[arg(value_name = "ID", value_parser = words::letter)]
     id: Option<String>,
     /// The newest N
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1000), conflicts_with = "id")]
@@ -84,6 +85,7 @@ pub(super) fn why(to: &str, to_id: Option<&str>, why: Why, since: &Away) -> Stri
             None => format!("{to} is away"),
         },
         Why::NeverMet => format!("{to} was never met; its letter waits until it comes"),
+        Why::Cloned => format!("{to} runs twice with one key and takes no letters until one of the two is stopped"),
         Why::NotAvailable => format!("{to} signals that it takes no letters now"),
         Why::NameNotKnown => format!("{to} is not known yet; waits for the first peer of that name"),
         Why::AwaitingReceipt => format!("{to} is here; waiting for its receipt"),
@@ -124,7 +126,8 @@ fn why_not_held(reason: WhyNotHeld) -> &'static str {
     }
 }
 
-fn state(state: State) -> &'static str {
+/// The rung's name.
+pub(super) fn state(state: State) -> &'static str {
     match state {
         State::Parked => "parked",
         State::Accepted => "accepted",

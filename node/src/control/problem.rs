@@ -97,8 +97,8 @@ codes! {
     UnsupportedMediaType = "unsupported_media_type", 415, "the body is of another type than expected";
     /// The body took too long.
     TooSlow = "too_slow", 408, "the request took too long";
-    /// Too many connections at once.
-    Busy = "busy", 503, "too many connections";
+    /// Too many connections, readers of events or batches at once.
+    Busy = "busy", 503, "too many at once";
     /// A letter to nobody.
     NoRecipient = "no_recipient", 422, "no recipient";
     /// A letter without content.
@@ -131,6 +131,8 @@ codes! {
     NotReached = "not_reached", 502, "nobody was reached";
     /// The node is stopping.
     Stopping = "stopping", 503, "the node is stopping";
+    /// Another process with the node's key is running.
+    Cloned = "cloned", 409, "the node runs twice";
     /// The disk cannot be read.
     Disk = "disk", 500, "the disk cannot be read";
     /// The node is at fault.
@@ -168,10 +170,17 @@ impl Problem {
         Problem::new(Code::Malformed, detail)
     }
 
+    /// There is no room for one more of these now.
+    #[must_use]
+    pub fn busy(what: &str) -> Problem {
+        Problem::new(Code::Busy, format!("the node is busy: {what}")).hint("nothing was done; end some of them, or try again")
+    }
+
     /// The disk cannot be read.
     #[must_use]
     pub fn disk(error: impl Into<String>) -> Problem {
-        Problem::new(Code::Disk, error).hint("look at what the node itself says; if the disk is at fault, stop it and restore a backup")
+        Problem::new(Code::Disk, error)
+            .hint("look at what the node itself says; if the disk is at fault, stop it and bring its directory back from a copy")
     }
 
     /// The node does not answer any more.
@@ -211,6 +220,9 @@ impl From<Refusal> for Problem {
             }
             Refusal::DiskUnreadable => new(Code::Disk).hint("nothing was sent"),
             Refusal::KeyInUse => new(Code::KeyReused).hint("nothing was sent; use another key for another letter"),
+            Refusal::Cloned => new(Code::Cloned).hint(
+                "nothing was sent; stop one of the two copies and give it a directory of its own (node run --name NEW), then restart the other",
+            ),
             Refusal::Leaving => new(Code::Stopping).hint("start it again and repeat the request"),
         }
     }

@@ -37,6 +37,7 @@ fn me() -> Me {
         available: true,
         inactive: false,
         chain: u64::MAX,
+        starts: Vec::new(),
     }
 }
 

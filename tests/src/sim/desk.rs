@@ -9,11 +9,13 @@ use protocol::codec;
 use protocol::config::limits;
 use protocol::edge::{Cause, Edge};
 use protocol::effect::Say;
-use protocol::input::{Heard, Input, Said};
+use protocol::input::{Deposited, Heard, Input, Said};
+use protocol::mail::{Mailbox, Parcel, Slip};
 use protocol::message::Message;
 use protocol::sign::{Signed, Statement};
 use protocol::{Epoch, PeerId};
 use serde_bytes::{ByteArray, ByteBuf};
+use sha2::{Digest, Sha256};
 
 /// What one peer hands to the network for another.
 #[derive(Clone, Debug)]
@@ -22,6 +24,8 @@ pub(crate) enum Frame {
     Say(Box<Say>),
     /// Bundles whose seal is a mere wrapping.
     Letters(Vec<Bundle>),
+    /// Parcels whose slips nobody has signed.
+    Deposit(Vec<Parcel>),
     /// What would go over a real wire.
     Bytes { bytes: Vec<u8>, what: &'static str },
 }
@@ -51,6 +55,13 @@ fn trusted<T: Statement>(signed: Signed<T>) -> Heard<T> {
     Heard { value: signed.trusted().expect("peers pass on what was signed"), signed }
 }
 
+fn deposited(parcel: &Parcel) -> Deposited {
+    let header = parcel.bundle.read_header().expect("sealed by a desk");
+    let slip = trusted(parcel.slip.clone()).value;
+    let mailbox = Mailbox { recipient: header.recipient, depositor: slip.depositor };
+    Deposited { id: slip.bundle, mailbox, size: slip.size, withdrawal: header.withdrawal.into_array(), parcel: parcel.clone() }
+}
+
 impl Desk {
     pub(crate) fn new(me: PeerId, edge: Option<Edge>) -> Desk {
         Desk { me, edge }
@@ -73,12 +84,33 @@ impl Desk {
         }
     }
 
+    pub(crate) fn parcel(&self, bundle: Bundle) -> Parcel {
+        match &self.edge {
+            Some(edge) => edge.parcel(bundle),
+            None => {
+                let slip = Slip { depositor: self.me, bundle: bundle.id(), size: bundle.size() as u64 };
+                Parcel { slip: Signed::unchecked(&slip), bundle }
+            }
+        }
+    }
+
+    pub(crate) fn deposit(&self, parcels: Vec<Parcel>) -> Frame {
+        match &self.edge {
+            None => Frame::Deposit(parcels),
+            Some(_) => Frame::Bytes { bytes: Message::Deposit(parcels).to_frame(), what: "Deposit" },
+        }
+    }
+
     /// What follows from a frame.
     pub(crate) fn admit(&self, from: PeerId, frame: &Frame) -> Vec<Input> {
         match (frame, &self.edge) {
             (Frame::Bytes { bytes, .. }, Some(edge)) => edge.admit(from, bytes),
             (Frame::Bytes { .. }, None) => unreachable!("all desks of a run are of one kind"),
             (Frame::Letters(bundles), _) => bundles.iter().map(|bundle| self.open(from, bundle)).collect(),
+            (Frame::Deposit(parcels), _) => {
+                let parcels = parcels.iter().map(deposited).collect();
+                vec![Input::Arrived { from, said: Box::new(Said::Deposit(parcels)) }]
+            }
             (Frame::Say(say), _) => vec![self.said(from, Say::clone(say))],
         }
     }
@@ -98,8 +130,9 @@ impl Desk {
     fn said(&self, from: PeerId, say: Say) -> Input {
         let refused = |cause| Input::Refused { from, cause };
         let said = match say {
+            Say::Hello { yours, .. } if yours.len() > limits::YOURS => return refused(Cause::Malformed),
             Say::Hello { contact, beacon, yours, answer } => {
-                let yours = yours.map(|signed| trusted(signed).value).filter(|mine| mine.peer == self.me);
+                let yours = yours.into_iter().map(|signed| trusted(signed).value).filter(|mine| mine.peer == self.me).collect();
                 Said::Hello { contact: heard(contact), beacon: heard(beacon), yours, answer }
             }
             Say::Beacon(beacon) => Said::Beacon(heard(beacon)),
@@ -115,6 +148,23 @@ impl Desk {
                 let peers = peers.into_iter().map(|listing| (trusted(listing.contact.clone()).value, listing)).collect();
                 Said::Peers { peers, more }
             }
+            Say::AskHeld(bundles) | Say::Fetch(bundles) if bundles.len() > limits::BUNDLE_IDS => {
+                unreachable!("{} ids in one frame", bundles.len())
+            }
+            Say::AskHeld(bundles) => Said::AskHeld(bundles),
+            Say::Held { epoch, bundles, refused, absent } => Said::Held { epoch, bundles, refused, absent },
+            Say::Offers(offers) => Said::Offers(offers),
+            Say::AskMail { mailbox, after } => Said::AskMail { mailbox, after },
+            Say::Mail { mailbox, bundles, more } => Said::Mail { mailbox, bundles, more },
+            Say::Fetch(bundles) => Said::Fetch(bundles),
+            Say::Release(release) => Said::Release(release),
+            Say::Withdraw(bundles) => {
+                Said::Withdraw(bundles.into_iter().map(|(bundle, secret)| (bundle, Sha256::digest(secret).into())).collect())
+            }
+            Say::KeepReceipt(receipt) => Said::KeepReceipt(heard(receipt)),
+            Say::PassReceipt(signed) => Said::Receipt(trusted(signed).value),
+            Say::ReceiptKept { slot, number } => Said::ReceiptKept { slot, number },
+            Say::ReceiptTaken { slot, number } => Said::ReceiptTaken { slot, number },
             Say::Leaving => Said::Leaving,
             Say::Unsupported { what } => Said::Unsupported { what },
         };
@@ -156,6 +206,18 @@ fn name(say: &Say) -> &'static str {
         Say::Ids { .. } => "Ids",
         Say::AskPeers { .. } => "AskPeers",
         Say::Peers { .. } => "Peers",
+        Say::AskHeld(_) => "AskHeld",
+        Say::Held { .. } => "Held",
+        Say::Offers(_) => "Offers",
+        Say::AskMail { .. } => "AskMail",
+        Say::Mail { .. } => "Mail",
+        Say::Fetch(_) => "Fetch",
+        Say::Release(_) => "Release",
+        Say::Withdraw(_) => "Withdraw",
+        Say::KeepReceipt(_) => "KeepReceipt",
+        Say::PassReceipt(_) => "PassReceipt",
+        Say::ReceiptKept { .. } => "ReceiptKept",
+        Say::ReceiptTaken { .. } => "ReceiptTaken",
         Say::Leaving => "Leaving",
         Say::Unsupported { .. } => "Unsupported",
     }
@@ -167,6 +229,7 @@ impl Frame {
         match self {
             Frame::Say(say) => name(say),
             Frame::Letters(_) => "Letters",
+            Frame::Deposit(_) => "Deposit",
             Frame::Bytes { what, .. } => what,
         }
     }

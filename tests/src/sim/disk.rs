@@ -4,10 +4,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use protocol::effect::{BundleIndex, Change, Head, InStream, KeptBundle, Known, Me, OutStream, Recent, SentLetter, Taken, segment_of};
+use protocol::effect::{
+    BundleIndex, Change, Head, HeldBundle, HeldIndex, InStream, KeptBundle, Known, Me, OutStream, Recent, SentLetter, Taken, segment_of,
+};
 use protocol::envelope::Kind;
 use protocol::input::{Earlier, Place, Recall, Recalled};
+use protocol::mail::{Holder, Slot};
+use protocol::receipt::Receipt;
 use protocol::segment::{Segment, What};
+use protocol::sign::Signed;
 use protocol::{Kept, LetterId, PeerId, Ranges, Timestamp};
 use sha2::{Digest, Sha256};
 
@@ -22,6 +27,11 @@ pub(crate) struct Disk {
     pub(crate) keys: BTreeMap<String, (LetterId, u64, [u8; 32])>,
     pub(crate) bundles: BTreeMap<(u32, u64), KeptBundle>,
     pub(crate) out_streams: BTreeMap<u32, OutStream>,
+    /// Who holds a bundle that waits.
+    pub(crate) holders: BTreeMap<(u32, u64), Vec<Holder>>,
+    /// Bundles held for others, by number.
+    pub(crate) held: BTreeMap<u64, HeldBundle>,
+    pub(crate) receipts: BTreeMap<Slot, Signed<Receipt>>,
     /// What the rows of single copies say, by stream.
     delivered: BTreeMap<u32, Ranges>,
     pub(crate) read_by: BTreeMap<u32, Ranges>,
@@ -90,6 +100,7 @@ impl Disk {
             Change::Bundle(bundle) => self.put_bundle(bundle, touched),
             Change::DropBundle { stream, first } => {
                 let gone = self.bundles.remove(&(*stream, *first));
+                self.holders.remove(&(*stream, *first));
                 let Some(gone) = gone else { return Err(format!("bundle {stream}/{first} dropped that is not there")) };
                 let last = first + gone.ids.len() as u64 - 1;
                 touched.out.insert(*stream);
@@ -98,6 +109,31 @@ impl Disk {
                 if !all {
                     touched.dropped.push((*stream, *first, last));
                 }
+                Ok(())
+            }
+            Change::Holders { stream, first, holders } => {
+                let key = (*stream, *first);
+                demand!(self.bundles.contains_key(&key), "holders of bundle {key:?}, which is not there");
+                let peers: BTreeSet<PeerId> = holders.iter().map(|holder| holder.peer).collect();
+                demand!(peers.len() == holders.len() && !peers.contains(&author), "bundle {key:?} is held by {holders:?}");
+                self.holders.insert(key, holders.clone());
+                Ok(())
+            }
+            Change::Hold(bundle) => self.put_held(author, bundle),
+            Change::Unhold { no } => {
+                demand!(self.held.remove(no).is_some(), "held bundle {no} is let go of and is not there");
+                Ok(())
+            }
+            Change::KeepReceipt { slot, receipt } => {
+                let new = receipt.trusted().map_err(|error| format!("a receipt that is none: {error}"))?;
+                demand!(Slot::of(&new) == *slot && slot.author != author, "a receipt is kept where it does not belong");
+                let old = self.receipts.get(slot).and_then(|old| old.trusted().ok());
+                demand!(old.is_none_or(|old| old.number < new.number), "a receipt is replaced by an older one");
+                self.receipts.insert(*slot, receipt.clone());
+                Ok(())
+            }
+            Change::DropReceipt { slot } => {
+                demand!(self.receipts.remove(slot).is_some(), "a receipt is dropped that is not there");
                 Ok(())
             }
             Change::OutStream(stream) => self.put_out_stream(stream, touched),
@@ -203,6 +239,18 @@ impl Disk {
         self.bundles.insert((stream, first), bundle.clone());
         touched.out.insert(stream);
         touched.bundles.push((stream, first));
+        Ok(())
+    }
+
+    fn put_held(&mut self, author: PeerId, bundle: &HeldBundle) -> Verdict {
+        let HeldIndex { no, id, mailbox, size, .. } = bundle.index;
+        let last = self.held.last_key_value().map_or(0, |(no, _)| *no);
+        demand!(no > last, "bundle {no} is held after {last}");
+        demand!(mailbox.recipient != author && mailbox.depositor != author, "a node holds mail of its own");
+        let twice = self.held.values().any(|other| other.index.id == id);
+        demand!(!twice, "{id:?} is held twice");
+        demand!(bundle.parcel.bundle.id() == id && bundle.parcel.bundle.size() as u64 == size, "{id:?} is held as another");
+        self.held.insert(no, bundle.clone());
         Ok(())
     }
 
@@ -350,7 +398,9 @@ impl Disk {
             stream: *stream,
             first: *first,
             ids: kept.ids.clone(),
+            id: kept.bundle.id(),
             size: kept.bundle.size(),
+            holders: self.holders.get(&(*stream, *first)).cloned().unwrap_or_default(),
         };
         Kept {
             me: self.me.clone(),
@@ -358,6 +408,8 @@ impl Disk {
             known: self.known.values().cloned().collect(),
             out_streams: self.out_streams.values().cloned().collect(),
             bundles: self.bundles.iter().map(index).collect(),
+            held: self.held.values().map(|bundle| bundle.index).collect(),
+            receipts: self.receipts.values().cloned().collect(),
             in_streams: self.in_streams.values().cloned().collect(),
             recent: recent.into_values().collect(),
             waiting: self.waiting.iter().map(|k| self.letters[k].clone()).collect(),
@@ -373,6 +425,10 @@ impl Disk {
                 let rows = numbers.iter().flat_map(|(first, last)| self.taken.range((*stream, first, 0)..=(*stream, last, u8::MAX)));
                 let found = rows.map(|((_, seq, _), taken)| (*seq, taken.envelope.id)).collect();
                 Recalled::Letters { token: *token, found }
+            }
+            Recall::Written { stream, numbers, token } => {
+                let rows = numbers.iter().flat_map(|(first, last)| self.numbered.range((*stream, first)..=(*stream, last)));
+                Recalled::Written { token: *token, found: rows.map(|((_, seq), id)| (*seq, *id)).collect() }
             }
             Recall::Key { key } => {
                 let found = self.keys.get(key).map(|(letter, k, digest)| Earlier { letter: *letter, k: *k, digest: *digest });

@@ -204,6 +204,21 @@ impl Sim {
                     self.send(node, to, Lane::Bulk, frame);
                 }
             }
+            Effect::DepositKept { to, bundles } => {
+                let rows = bundles.iter().filter_map(|key| self.nodes[node].disk.bundles.get(key));
+                let parcels: Vec<_> = rows.map(|kept| self.nodes[node].desk.parcel(kept.bundle.clone())).collect();
+                self.deposit(node, to, parcels);
+            }
+            Effect::SendHeld { to, held, deposit } => {
+                let rows = held.iter().filter_map(|no| self.nodes[node].disk.held.get(no));
+                let parcels: Vec<_> = rows.map(|held| held.parcel.clone()).collect();
+                if deposit {
+                    self.deposit(node, to, parcels);
+                } else if !parcels.is_empty() {
+                    let frame = self.nodes[node].desk.letters(parcels.into_iter().map(|parcel| parcel.bundle).collect());
+                    self.send(node, to, Lane::Bulk, frame);
+                }
+            }
             Effect::Publish(beacon) => {
                 let gossip = self.nodes[node].desk.gossip(beacon);
                 self.nodes[node].published(&gossip);
@@ -244,6 +259,17 @@ impl Sim {
                     }
                 }
             }
+        }
+    }
+
+    fn deposit(&mut self, node: usize, to: protocol::PeerId, parcels: Vec<protocol::mail::Parcel>) {
+        let size: usize = parcels.iter().map(|parcel| parcel.bundle.size()).sum();
+        if parcels.len() > limits::PAGE || (parcels.len() > 1 && size > limits::FRAME_BYTES) {
+            self.fail(format!("{} parcels of {size} bytes are to be sent in one frame", parcels.len()));
+        }
+        if !parcels.is_empty() {
+            let frame = self.nodes[node].desk.deposit(parcels);
+            self.send(node, to, Lane::Bulk, frame);
         }
     }
 
