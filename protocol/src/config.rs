@@ -119,6 +119,8 @@ pub struct Config {
     pub custody_interval: Duration,
     /// … and the wait for the first after somebody came or went (DESIGN 4).
     pub custody_settle: Duration,
+    /// Time between two offers to a recipient who is here and has not fetched its mail (guess: an offer may have been lost).
+    pub offer_interval: Duration,
     /// How long closer custodians must have held a bundle before one that is not among them lets go (DESIGN 4).
     pub handed_over_after: Duration,
     /// Bytes held for others in all (guess: what a small disk can spare) …
@@ -181,6 +183,7 @@ impl Default for Config {
             custodian_silent: Duration::from_secs(120),
             custody_interval: Duration::from_secs(60),
             custody_settle: Duration::from_secs(30),
+            offer_interval: Duration::from_secs(10),
             handed_over_after: Duration::from_secs(15 * 60),
             custody_bytes: 1024 * 1024 * 1024,
             custody_bytes_depositor: 256 * 1024 * 1024,

@@ -21,6 +21,8 @@ use crate::sign::Signed;
 
 /// Bytes of bundles in one frame (guess: as for letters).
 const FRAME_TARGET: u64 = 256 * 1024;
+/// Pages of lists for one peer in one batch (guess: twice the mailboxes that are fetched at a time).
+const PAGES: usize = 32;
 /// How fresh the word of closer custodians must be at the moment of letting go (guess: an answer takes milliseconds).
 const FRESH: Duration = Duration::from_secs(10);
 
@@ -39,10 +41,11 @@ pub(crate) struct Custody {
     tombstones: Tombstones,
     next_no: u64,
     compare_at: Duration,
+    offer_at: Duration,
     /// What was taken, refused and missed in this batch, by whom it is to be told.
     words: BTreeMap<PeerId, Word>,
-    /// Peers that got a page of a list in this batch.
-    paged: BTreeSet<PeerId>,
+    /// Pages of lists that each peer got in this batch.
+    paged: BTreeMap<PeerId, usize>,
     /// Taken and let go of in this batch, for the record.
     taken: BTreeMap<Mailbox, (u64, u64)>,
     gone: BTreeMap<(Mailbox, Gone), u64>,
@@ -102,8 +105,9 @@ impl Custody {
             tombstones: Tombstones::default(),
             next_no: 1,
             compare_at: now.mono + config.custody_settle,
+            offer_at: now.mono + config.offer_interval,
             words: BTreeMap::new(),
-            paged: BTreeSet::new(),
+            paged: BTreeMap::new(),
             taken: BTreeMap::new(),
             gone: BTreeMap::new(),
         };
@@ -273,14 +277,16 @@ impl Custody {
         self.by_id.contains_key(bundle) || self.tombstones.set.contains(bundle)
     }
 
-    /// A page of a list; each peer gets one in a batch.
+    /// A page of a list; each peer gets some in a batch.
     ///
     /// # Errors
-    /// It has had its page.
+    /// It has had its share.
     pub(crate) fn on_ask_mail(&mut self, from: PeerId, mailbox: Mailbox, after: u64, out: &mut Out) -> Result<(), Cause> {
-        if self.paged.len() >= limits::PAGE || !self.paged.insert(from) {
+        let pages = self.paged.entry(from).or_default();
+        if *pages >= PAGES {
             return Err(Cause::Full);
         }
+        *pages += 1;
         let bundles = self.boxes.get(&mailbox).map(|held| &held.bundles);
         let mut rest = bundles.into_iter().flat_map(|bundles| bundles.range(after.saturating_add(1)..)).peekable();
         let page: Vec<Listed> = rest
@@ -324,7 +330,7 @@ impl Custody {
         self.compare_at = self.compare_at.min(now.mono + self.config.custody_settle);
     }
 
-    /// Compares with the other custodians of each mailbox, and lets go of what closer ones have held for long.
+    /// Offers again what was not fetched, compares with the other custodians of each mailbox, and lets go of what closer ones have held for long.
     /// `custodians` tells who they are now, this node among them if it is one; `here` who takes letters now, `linked` who can be reached.
     pub(crate) fn tick(
         &mut self,
@@ -335,6 +341,14 @@ impl Custody {
         now: Now,
         out: &mut Out,
     ) {
+        if self.offer_at <= now.mono {
+            self.offer_at = now.mono + self.config.offer_interval;
+            let mut offers: BTreeMap<PeerId, Vec<Offer>> = BTreeMap::new();
+            for mailbox in self.boxes.keys().filter(|mailbox| here(&mailbox.recipient)) {
+                offers.entry(mailbox.recipient).or_default().push(self.offer(mailbox));
+            }
+            offers.into_iter().for_each(|(peer, offers)| say_offers(peer, offers, out));
+        }
         if now.mono < self.compare_at {
             return;
         }
@@ -347,9 +361,6 @@ impl Custody {
             let closest = custodians(mailbox);
             for other in closest.iter().filter(|other| other.peer != self.me) {
                 offers.entry(other.peer).or_default().push(offer);
-            }
-            if here(&mailbox.recipient) {
-                offers.entry(mailbox.recipient).or_default().push(offer);
             }
             if closest.iter().any(|other| other.peer == self.me) {
                 continue;
@@ -397,7 +408,9 @@ impl Custody {
 
     /// When [`Custody::tick`] has something to do.
     pub(crate) fn deadline(&self) -> Option<Duration> {
-        (!self.held.is_empty() || !self.receipts.is_empty()).then_some(self.compare_at)
+        let offers = (!self.held.is_empty()).then_some(self.offer_at);
+        let compares = (!self.held.is_empty() || !self.receipts.is_empty()).then_some(self.compare_at);
+        offers.into_iter().chain(compares).min()
     }
 
     /// Ends a batch: tells what was flushed with it.

@@ -680,8 +680,8 @@ pub struct InStream {
     pub read: Ranges,
     /// All letters below have their place in the inbox, or were given up waiting for.
     pub shown: u64,
-    /// Letters given up waiting for since the last that was shown.
-    pub missing: u64,
+    /// The greatest number that has a place in the inbox; 0 while none has.
+    pub last: u64,
     /// This node's epoch and record number of the last receipt.
     pub receipt: (Epoch, u64),
     /// Further letters under numbers that were known already, as (number, letter): the author's memory had jumped back.

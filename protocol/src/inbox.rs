@@ -343,7 +343,7 @@ impl Inbox {
             taken: Ranges::default(),
             read: Ranges::default(),
             shown: 1,
-            missing: 0,
+            last: 0,
             receipt: (Epoch::default(), 0),
             twins: BTreeSet::new(),
         };
@@ -380,7 +380,7 @@ impl Inbox {
             return;
         }
         if late || twin > 0 {
-            self.show(place, seq, twin, Held { letter, preview, since: now.mono }, 0, out, shown);
+            self.show(place, seq, twin, Held { letter, preview, since: now.mono }, out, shown);
         } else {
             let preview = if stream.held.len() < HELD_PREVIEWS { preview } else { String::new() };
             stream.hold(seq, Held { letter, preview, since: now.mono });
@@ -413,24 +413,24 @@ impl Inbox {
         }
     }
 
-    /// Gives its place to a letter that was held, and tells how many are missing before it.
+    /// Gives its place to a letter that was held.
     fn show_held(&mut self, place: (PeerId, Epoch), seq: u64, out: &mut Out, shown: &mut Vec<Shown>) {
         let stream = self.streams.get_mut(&place).expect("the caller has found it");
         let held = stream.unhold(seq);
-        stream.pass_over(seq);
-        stream.row.shown = stream.row.shown.max(seq + 1);
-        stream.changed = true;
-        let missing = std::mem::take(&mut stream.row.missing);
-        self.show(place, seq, 0, held, missing, out, shown);
+        stream.pass_over(seq + 1);
+        self.show(place, seq, 0, held, out, shown);
     }
 
-    #[expect(clippy::too_many_arguments, reason = "one letter, its place and two outputs")]
-    fn show(&mut self, place: (PeerId, Epoch), seq: u64, twin: u8, held: Held, missing_before: u64, out: &mut Out, shown: &mut Vec<Shown>) {
+    fn show(&mut self, place: (PeerId, Epoch), seq: u64, twin: u8, held: Held, out: &mut Out, shown: &mut Vec<Shown>) {
         let n = self.next_n;
         self.next_n += 1;
         self.shown = Some((self.shown.map_or(n, |(first, _)| first), n));
-        let stream = self.streams[&place].row.no;
-        out.store(Change::Shown { place: Place { stream, seq, twin, n }, missing_before });
+        let stream = self.streams.get_mut(&place).expect("the caller has found it");
+        // What is missing was told already where a later one is in the inbox.
+        let missing_before = Ranges::of(stream.row.last + 1, seq - 1).minus(&stream.row.taken).len();
+        stream.row.last = stream.row.last.max(seq);
+        stream.changed = true;
+        out.store(Change::Shown { place: Place { stream: stream.row.no, seq, twin, n }, missing_before });
         shown.push(Shown { n, author: place.0, letter: held.letter, preview: held.preview, missing_before });
     }
 }
@@ -484,10 +484,9 @@ impl Stream {
         self.held_since.first().map(|(since, _)| *since + config.gap_wait)
     }
 
-    /// Waits no longer for anything below `reach`; what is missing there is told with the next letter that is shown.
+    /// Waits no longer for anything below `reach`.
     fn pass_over(&mut self, reach: u64) {
         if reach > self.row.shown {
-            self.row.missing += Ranges::of(self.row.shown, reach - 1).minus(&self.row.taken).len();
             self.row.shown = reach;
             self.changed = true;
         }

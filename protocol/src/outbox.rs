@@ -532,11 +532,13 @@ impl Outbox {
         let Some(stream) = self.streams.get(&place) else { return };
         let new = receipt.taken.minus(&stream.row.delivered);
         let sum = found.map(|found| found.iter().fold(Sum::default(), |sum, (number, id)| sum.plus(digest(*number, *id))));
+        let mut doubtful = Ranges::of(stream.floor(), receipt.floor.min(stream.row.next).saturating_sub(1)).minus(&stream.row.delivered);
         if sum == Some(receipt.digest) {
             self.mark_delivered(place, &new, now, out);
         } else {
-            self.ask_ids(place, new, now, out);
+            new.iter().for_each(|(first, last)| doubtful.insert_range(first, last));
         }
+        self.ask_ids(place, doubtful, now, out);
         self.mark_read(place, now, out);
         self.flow(place.0, now, out);
     }

@@ -16,6 +16,8 @@ use crate::now::Now;
 
 /// Mailboxes that are fetched or waited for at a time (guess: more are offered again).
 const ROUNDS: usize = 1_000;
+/// Mailboxes that are fetched at a time (guess: each has a window of its own).
+const AT_A_TIME: usize = 16;
 /// Custodians that are remembered as having offered one mailbox (guess: twice R and some).
 const OFFERERS: usize = 8;
 
@@ -75,7 +77,7 @@ impl Pickup {
         if round.from != Some(from) && !round.others.contains(&from) && round.others.len() < OFFERERS {
             round.others.push_back(from);
         }
-        if round.from.is_none() && round.begins_at <= now.mono {
+        if round.from.is_none() && round.begins_at <= now.mono && self.active() < AT_A_TIME {
             self.begin(offer.mailbox, now, out);
         }
     }
@@ -162,15 +164,23 @@ impl Pickup {
 
     /// Begins what was put off, and asks another where one is silent.
     pub(crate) fn tick(&mut self, now: Now, out: &mut Out) {
-        let due: Vec<Mailbox> = self.rounds.iter().filter(|(_, round)| self.due(round) <= now.mono).map(|(mailbox, _)| *mailbox).collect();
-        for mailbox in due {
-            self.begin(mailbox, now, out);
+        let due = |waiting: bool| -> Vec<Mailbox> {
+            let due = self.rounds.iter().filter(|(_, round)| round.from.is_none() == waiting && self.due(round) <= now.mono);
+            due.map(|(mailbox, _)| *mailbox).collect()
+        };
+        let (silent, waiting) = (due(false), due(true));
+        silent.into_iter().for_each(|mailbox| self.begin(mailbox, now, out));
+        for mailbox in waiting {
+            if self.active() < AT_A_TIME {
+                self.begin(mailbox, now, out);
+            }
         }
     }
 
     /// When [`Pickup::tick`] has something to do.
     pub(crate) fn deadline(&self) -> Option<Duration> {
-        self.rounds.values().map(|round| self.due(round)).min()
+        let full = self.active() >= AT_A_TIME;
+        self.rounds.values().filter(|round| round.from.is_some() || !full).map(|round| self.due(round)).min()
     }
 
     /// Ends a batch: releases what was flushed with it.
@@ -185,6 +195,10 @@ impl Pickup {
     }
 
     // -- private
+
+    fn active(&self) -> usize {
+        self.rounds.values().filter(|round| round.from.is_some()).count()
+    }
 
     fn due(&self, round: &Round) -> Duration {
         if round.from.is_none() { round.begins_at } else { round.progress_at + self.config.fetch_patience }

@@ -10,8 +10,9 @@ use protocol::contact::Contact;
 use protocol::edge::{Cause, Edge};
 use protocol::effect::Say;
 use protocol::envelope::{Envelope, Payload};
-use protocol::id::{Epoch, LetterId, MachineId};
+use protocol::id::{BundleId, Epoch, LetterId, MachineId};
 use protocol::input::{Input, Said};
+use protocol::mail::{self, Listed, Mailbox, Offer, Reason, Release, Slot};
 use protocol::message::{Listing, Message};
 use protocol::now::Timestamp;
 use protocol::ranges::Ranges;
@@ -134,6 +135,11 @@ fn segment() -> Segment {
             entry(What::PeerCame { peer: secrets(2).id(), name: "nikki-pi".parse().expect("a name") }),
             entry(What::LetterAccepted { letter: LetterId::new([1; 16]), to: vec![(secrets(2).id(), 1)] }),
             entry(What::LettersDelivered { to: secrets(2).id(), epoch: Epoch(7), first: 1, last: 5 }),
+            entry(What::LettersHeld { to: secrets(2).id(), epoch: Epoch(7), first: 1, last: 5, by: secrets(3).id() }),
+            entry(What::MailTaken { recipient: secrets(2).id(), depositor: secrets(3).id(), bundles: 2, bytes: 900 }),
+            entry(What::MailReleased { recipient: secrets(2).id(), depositor: secrets(3).id(), bundles: 1 }),
+            entry(What::MailWithdrawn { recipient: secrets(2).id(), depositor: secrets(3).id(), bundles: 1 }),
+            entry(What::MailHandedOver { recipient: secrets(2).id(), depositor: secrets(3).id(), bundles: 1 }),
             entry(What::Cloned { peer: secrets(2).id() }),
             entry(What::Refused { cause: "sealed".to_owned(), count: 3 }),
         ],
@@ -141,7 +147,8 @@ fn segment() -> Segment {
 }
 
 fn messages() -> Vec<(&'static str, Message)> {
-    let (one, two) = (edge(1), edge(2));
+    let (one, two, three) = (edge(1), edge(2), edge(3));
+    let mailbox = Mailbox { recipient: secrets(2).id(), depositor: secrets(1).id() };
     let listing = Listing { contact: two.sign(&contact(2, "nikki-pi")), first_seen_ago: 60_000, last_seen_ago: None };
     vec![
         (
@@ -160,6 +167,26 @@ fn messages() -> Vec<(&'static str, Message)> {
         ("ids", one.utter(Say::Ids { epoch: Epoch(7), ids: vec![(3, LetterId::new([3; 16]))] })),
         ("ask_peers", one.utter(Say::AskPeers { after: Some(secrets(3).id()) })),
         ("peers", one.utter(Say::Peers { peers: vec![listing], more: true })),
+        ("deposit", Message::Deposit(vec![one.parcel(sealed())])),
+        ("ask_held", one.utter(Say::AskHeld(vec![sealed().id()]))),
+        (
+            "held",
+            three.utter(Say::Held {
+                epoch: Epoch(9),
+                bundles: vec![sealed().id()],
+                refused: vec![(BundleId::new([1; 32]), Reason::DepositorFull), (BundleId::new([2; 32]), Reason::Released)],
+                absent: vec![BundleId::new([3; 32])],
+            }),
+        ),
+        ("offers", three.utter(Say::Offers(vec![Offer { mailbox, count: 1, digest: mail::digest(&sealed().id()) }]))),
+        ("ask_mail", two.utter(Say::AskMail { mailbox, after: 4 })),
+        ("mail", three.utter(Say::Mail { mailbox, bundles: vec![Listed { no: 5, bundle: sealed().id(), size: 1_400 }], more: true })),
+        ("fetch", two.utter(Say::Fetch(vec![sealed().id()]))),
+        ("release", two.utter(Say::Release(Release { recipient: secrets(2).id(), bundles: vec![sealed().id()] }))),
+        ("withdraw", one.utter(Say::Withdraw(vec![(sealed().id(), [5; 32])]))),
+        ("keep_receipt", two.utter(Say::KeepReceipt(receipt()))),
+        ("receipt_kept", three.utter(Say::ReceiptKept { slot: Slot::of(&receipt()), number: 40 })),
+        ("receipt_taken", one.utter(Say::ReceiptTaken { slot: Slot::of(&receipt()), number: 40 })),
         ("leaving", one.utter(Say::Leaving)),
         ("unsupported", one.utter(Say::Unsupported { what: "version".to_owned() })),
     ]

@@ -4,6 +4,7 @@
 mod agenda;
 mod chance;
 mod checker;
+mod custodians;
 mod desk;
 mod disk;
 mod driver;
@@ -26,6 +27,7 @@ use protocol::{Answer, Input, RequestId};
 use self::agenda::{Agenda, Event};
 use self::chance::Chance;
 use self::checker::Checker;
+use self::custodians::Custodians;
 use self::disk::Disk;
 use self::network::{Network, Sight};
 pub use self::node::CrashPoint;
@@ -49,6 +51,8 @@ pub struct Counts {
     pub crashes: u64,
     /// Disks put back to a backup.
     pub restored: u64,
+    /// Nodes gone for ever.
+    pub departed: u64,
     /// Frames sent.
     pub frames: u64,
     /// Batches handled.
@@ -65,6 +69,7 @@ pub struct Sim {
     nodes: Vec<Node>,
     network: Network,
     checker: Checker,
+    custodians: Custodians,
     work: Workload,
     answers: BTreeMap<RequestId, Answer>,
     /// Chance of drivers and disks.
@@ -92,6 +97,7 @@ impl Sim {
             nodes: Vec::new(),
             network,
             checker: Checker::default(),
+            custodians: Custodians::default(),
             work: Workload::new(seed),
             answers: BTreeMap::new(),
             chance: Chance::new(seed, "driver"),
@@ -238,7 +244,7 @@ impl Sim {
     // -- what happens to one node
 
     fn on_start(&mut self, node: usize) {
-        if self.nodes[node].is_up() {
+        if self.nodes[node].is_up() || self.custodians.departed.contains(&node) {
             return;
         }
         let verdict = self.checker.on_start(node, &self.nodes[node].disk);

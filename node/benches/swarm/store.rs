@@ -144,7 +144,7 @@ fn arrived(first: u64, letters: u64) -> Vec<Change> {
         taken: Ranges::of(1, first + letters - 1),
         read: Ranges::default(),
         shown: first + letters,
-        missing: 0,
+        last: first + letters - 1,
         receipt: (Epoch(0), 0),
         twins: std::collections::BTreeSet::new(),
     }));

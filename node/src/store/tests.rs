@@ -93,7 +93,7 @@ fn in_stream(no: u32, author: u8, floor: u64) -> InStream {
         taken: Ranges::default(),
         read: Ranges::default(),
         shown: 1,
-        missing: 0,
+        last: 0,
         receipt: (Epoch(0), 0),
         twins: std::collections::BTreeSet::new(),
     }

@@ -72,11 +72,11 @@ impl Checker {
     }
 
     /// A node has committed `changes`, and this is its disk now.
-    pub(crate) fn on_commit(&mut self, node: usize, disk: &Disk, changes: &[Change]) -> Verdict {
+    pub(crate) fn on_commit(&mut self, node: usize, disk: &Disk, changes: &[Change], departed: &BTreeSet<usize>) -> Verdict {
         for change in changes {
             match change {
-                Change::Letter(letter) => self.on_letter(node, letter)?,
-                Change::Taken(taken) => self.on_taken(node, &taken.envelope)?,
+                Change::Letter(letter) => self.on_letter(node, letter, departed)?,
+                Change::Taken(taken) => self.on_taken(node, &taken.envelope, departed)?,
                 Change::Delivered { stream, first, last, .. } => self.on_delivered(node, disk, *stream, *first, *last)?,
                 Change::ReadBy { stream, first, last, .. } => self.on_read_by(disk, *stream, *first, *last)?,
                 Change::Shown { place, missing_before } => {
@@ -88,7 +88,7 @@ impl Checker {
         Ok(())
     }
 
-    fn on_letter(&mut self, node: usize, letter: &SentLetter) -> Verdict {
+    fn on_letter(&mut self, node: usize, letter: &SentLetter, departed: &BTreeSet<usize>) -> Verdict {
         let mut recipients = BTreeSet::new();
         for place in letter.to.iter().filter_map(|copy| copy.place) {
             let Some(to) = self.node(place.peer) else { return Err(format!("letter {} to nobody: {}", letter.id, place.peer)) };
@@ -98,7 +98,7 @@ impl Checker {
             let before = self.texts.insert((node, text.clone()), letter.id);
             demand!(before.is_none_or(|id| id == letter.id), "one request made two letters, {before:?} and {}", letter.id);
         }
-        let fresh = |to: &usize| !self.ever.contains(&(*to, letter.id));
+        let fresh = |to: &usize| !self.ever.contains(&(*to, letter.id)) && !departed.contains(to);
         let open: Vec<_> = recipients.iter().copied().filter(fresh).map(|to| (letter.id, to)).collect();
         let (payload, forgotten) = (letter.payload.clone(), false);
         let known = self.authored.entry(letter.id).or_insert_with(|| {
@@ -111,7 +111,7 @@ impl Checker {
         Ok(())
     }
 
-    fn on_taken(&mut self, node: usize, envelope: &protocol::envelope::Envelope) -> Verdict {
+    fn on_taken(&mut self, node: usize, envelope: &protocol::envelope::Envelope, departed: &BTreeSet<usize>) -> Verdict {
         let id = envelope.id;
         let Some(authored) = self.authored.get(&id) else { return Err(format!("letter {id} was taken and nobody wrote it")) };
         demand!(authored.recipients.contains(&node), "letter {id} was taken by node {node}, to whom it was not written");
@@ -120,6 +120,9 @@ impl Checker {
         let to: BTreeSet<usize> = envelope.recipients.iter().filter_map(|peer| self.node(*peer)).collect();
         demand!(to.is_subset(&authored.recipients), "letter {id} names recipients it was not written to");
         demand!(self.inbox.insert((node, id)), "letter {id} was taken twice by node {node}");
+        if departed.contains(&authored.author) {
+            self.open.remove(&(id, node));
+        }
         if self.ever.insert((node, id)) {
             self.taken += 1;
         }
@@ -258,6 +261,21 @@ impl Checker {
         Ok(())
     }
 
+    /// Whether a letter was ever in a node's inbox.
+    pub(crate) fn ever_had(&self, node: usize, letter: LetterId) -> bool {
+        self.ever.contains(&(node, letter))
+    }
+
+    /// Copies that are not both taken and delivered: letter, author and recipient.
+    pub(crate) fn open_copies(&self) -> Vec<(LetterId, usize, usize)> {
+        self.open.iter().map(|(id, to)| (*id, self.authored[id].author, *to)).collect()
+    }
+
+    /// This copy need not arrive, or its author need not know.
+    pub(crate) fn excuse(&mut self, letter: LetterId, to: usize) {
+        self.open.remove(&(letter, to));
+    }
+
     /// Whether everything written is taken and its author knows.
     pub(crate) fn all_delivered(&self) -> bool {
         self.open.is_empty()
@@ -270,24 +288,32 @@ impl Checker {
     }
 
     /// At the end: each letter is in the inbox of each of its recipients, has a place there, and its author knows.
-    pub(crate) fn end(&self, disks: &[&Disk]) -> Verdict {
+    pub(crate) fn end(&self, disks: &[&Disk], departed: &BTreeSet<usize>) -> Verdict {
         self.nothing_is_lost(disks)?;
-        for (id, authored) in self.authored.iter().filter(|(_, authored)| !authored.forgotten) {
+        let here = |authored: &Authored| !authored.forgotten && !departed.contains(&authored.author);
+        for (id, authored) in self.authored.iter().filter(|(_, authored)| here(authored)) {
             let row = disks[authored.author].by_id.get(id).map(|k| &disks[authored.author].letters[k]);
             let placed: BTreeSet<usize> =
                 row.iter().flat_map(|row| &row.to).filter_map(|copy| copy.place).filter_map(|place| self.node(place.peer)).collect();
             // Put back to a backup, an author may wait again for a name that nobody bears any more.
-            for to in authored.recipients.iter().filter(|to| placed.contains(to) || !self.restored) {
+            let recipients = authored.recipients.difference(departed);
+            for to in recipients.filter(|to| placed.contains(to) || !self.restored) {
                 demand!(self.ever.contains(&(*to, *id)), "letter {id} never reached node {to}");
                 let peer = self.nodes.iter().find(|(_, node)| *node == to).map(|(peer, _)| *peer);
                 let delivered = peer.and_then(|peer| disks[authored.author].is_delivered(*id, peer));
                 demand!(delivered == Some(true), "the author of {id} does not know that node {to} has it");
             }
         }
-        let names: BTreeSet<&str> = disks.iter().filter_map(|disk| disk.me.as_ref()).map(|me| me.name.as_str()).collect();
-        for (node, disk) in disks.iter().enumerate() {
+        let present = disks.iter().enumerate().filter(|(node, _)| !departed.contains(node));
+        let names: BTreeSet<&str> = present.filter_map(|(_, disk)| disk.me.as_ref()).map(|me| me.name.as_str()).collect();
+        for (node, disk) in disks.iter().enumerate().filter(|(node, _)| !departed.contains(node)) {
             demand!(disk.unshown.is_empty(), "node {node} does not show {:?}", disk.unshown);
-            demand!(disk.bundles.is_empty(), "node {node} still has bundles in its outbox: {:?}", disk.bundles.keys());
+            let gone = |stream: &u32| {
+                let peer = disk.out_streams.get(stream).map(|stream| stream.peer);
+                peer.and_then(|peer| self.node(peer)).is_some_and(|to| departed.contains(&to))
+            };
+            let waits = disk.bundles.keys().find(|(stream, _)| !gone(stream));
+            demand!(waits.is_none(), "node {node} still has a bundle in its outbox: {waits:?}");
             let named = |k: &&u64| disk.letters[k].to.iter().any(|copy| copy.place.is_none() && names.contains(copy.name.as_str()));
             let waits = disk.waiting.iter().find(named);
             demand!(

@@ -139,9 +139,12 @@ impl Sim {
         let state = &mut self.nodes[node];
         state.commits += 1;
         self.counts.commits += 1;
+        let gone = self.let_go(node, changes);
+        let state = &mut self.nodes[node];
         let verdict = state.disk.commit(state.identity.id, now, changes);
         let verdict = verdict.map_err(|why| format!("the disk of {}: {why}", state.name()));
-        let verdict = verdict.and_then(|()| self.checker.on_commit(node, &self.nodes[node].disk, changes));
+        let verdict = verdict.and_then(|()| self.checker.on_commit(node, &self.nodes[node].disk, changes, &self.custodians.departed));
+        let verdict = verdict.and_then(|()| self.check_custody(node, changes, &gone));
         self.demand(verdict);
     }
 

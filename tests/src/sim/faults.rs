@@ -21,9 +21,19 @@ pub(crate) enum Fault {
     Pause,
     Restore,
     FullDisk,
+    Depart,
 }
 
-const ALL: [Fault; 7] = [Fault::Crash, Fault::Stop, Fault::Partition, Fault::CutConnection, Fault::Pause, Fault::Restore, Fault::FullDisk];
+const ALL: [Fault; 8] = [
+    Fault::Crash,
+    Fault::Stop,
+    Fault::Partition,
+    Fault::CutConnection,
+    Fault::Pause,
+    Fault::Restore,
+    Fault::FullDisk,
+    Fault::Depart,
+];
 
 impl Sim {
     /// Arranges the first fault of each kind.
@@ -41,6 +51,7 @@ impl Sim {
             Fault::Pause => faults.pause,
             Fault::Restore => faults.restore,
             Fault::FullDisk => faults.full_disk,
+            Fault::Depart => faults.depart,
         };
         if let Some(every) = every {
             let wait = self.faults.between(Duration::ZERO, every * 2);
@@ -81,6 +92,9 @@ impl Sim {
                 let later = self.faults.between(Duration::from_millis(500), Duration::from_secs(15));
                 self.agenda.after(later, Event::Restore { node });
             }
+            // Two stay, to write to each other.
+            Fault::Depart if self.nodes.len() - self.custodians.departed.len() > 2 => self.depart(node),
+            Fault::Depart => {}
             Fault::FullDisk => {
                 let lasts = self.faults.between(Duration::from_millis(100), Duration::from_secs(8));
                 self.measure(node, Room::Low { free: 1 });

@@ -39,6 +39,8 @@ pub struct Faults {
     pub restore: Option<Duration>,
     /// A disk is full for a while.
     pub full_disk: Option<Duration>,
+    /// A node goes for ever, and its disk with it.
+    pub depart: Option<Duration>,
 }
 
 /// What people do.
@@ -138,7 +140,10 @@ impl Options {
             // A backup in which a letter still waits for a name does not know that the name was found and the letter numbered:
             // under the new epoch it is numbered again. See "Known limits" in ARCHITECTURE.md.
             options.work.later = 0.0;
+            options.faults.depart = None;
         }
+        // Who finds others by way of one who is gone for ever may never meet them.
+        options.multicast |= options.faults.depart.is_some();
         // A small window over a long way would not get the letters of a busy swarm across in time.
         let quick = options.weather.delay <= Duration::from_millis(1) && options.flush < Duration::from_millis(10);
         if chance.yes(0.3) && quick {
@@ -178,6 +183,7 @@ impl Faults {
             pause: every(0.25, 4, 20),
             restore: every(0.08, 6, 20),
             full_disk: every(0.1, 5, 20),
+            depart: every(0.3, 5, 30),
         }
     }
 }

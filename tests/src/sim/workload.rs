@@ -143,6 +143,9 @@ impl Sim {
     /// A client hands in a letter; if the node is down, it tries again.
     pub(super) fn submit(&mut self, mut job: Job) {
         if !self.nodes[job.node].is_up() {
+            if self.custodians.departed.contains(&job.node) {
+                return;
+            }
             if job.letter.key.is_some() {
                 self.repeat(job);
             }
