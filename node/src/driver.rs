@@ -62,6 +62,13 @@ pub enum Fact {
         /// What is wrong with it.
         cause: Cause,
     },
+    /// A frame of bundles to deposit is signed.
+    Parcels {
+        /// With whom.
+        to: PeerId,
+        /// Its bytes.
+        frame: Bytes,
+    },
     /// The user asks for something.
     Asked {
         /// What.
@@ -221,6 +228,8 @@ impl Driver {
                         self.command(net::Command::Judge { token, verdict: net::Verdict::Reject });
                         inputs.push(Input::Refused { from, cause });
                     }
+                    // What its slips are for was flushed before they were ordered.
+                    Fact::Parcels { to, frame } => self.send_frame(to, Lane::Bulk, frame, &mut state),
                     Fact::Asked { command, reply } => {
                         let request = RequestId(state.next_request);
                         state.next_request += 1;
@@ -322,6 +331,8 @@ impl Driver {
                 self.send(to, lane, &self.edge.utter(*say), state);
             }
             Effect::SendKept { to, bundles } => self.send_kept(to, &bundles, state),
+            Effect::DepositKept { to, bundles } => self.deposit_kept(to, &bundles, state),
+            Effect::SendHeld { to, held, deposit } => self.send_held(to, &held, deposit, state),
             Effect::Publish(beacon) => self.command(net::Command::Publish(Bytes::from(self.edge.gossip(&beacon)))),
             Effect::Judge { token, verdict } => {
                 if let Some(token) = state.tokens.remove(&token) {
@@ -373,8 +384,41 @@ impl Driver {
         }
     }
 
+    /// The same bundles go to several custodians, and to their recipient if it comes soon: what is fresh stays so.
+    fn deposit_kept(&self, to: PeerId, keys: &[(u32, u64)], state: &State) {
+        let mut bundles = Vec::with_capacity(keys.len());
+        for key in keys {
+            match state.fresh.get(key).map_or_else(|| state.reader.bundle(key.0, key.1), |bundle| Ok(Some(bundle.clone()))) {
+                Ok(bundle) => bundles.extend(bundle),
+                Err(error) => tracing::warn!(%error, "a waiting bundle could not be read"),
+            }
+        }
+        if !bundles.is_empty() {
+            self.workers.bulk(Job::Deposit { to, bundles });
+        }
+    }
+
+    fn send_held(&self, to: PeerId, numbers: &[u64], deposit: bool, state: &mut State) {
+        let parcels = match state.reader.held(numbers) {
+            Ok(parcels) => parcels,
+            Err(error) => {
+                tracing::warn!(%error, "bundles held for others could not be read");
+                return;
+            }
+        };
+        if parcels.is_empty() {
+            return;
+        }
+        let message =
+            if deposit { Message::Deposit(parcels) } else { Message::Letters(parcels.into_iter().map(|parcel| parcel.bundle).collect()) };
+        self.send(to, Lane::Bulk, &message, state);
+    }
+
     fn send(&self, to: PeerId, lane: Lane, message: &Message, state: &mut State) {
-        let frame = Bytes::from(message.to_frame());
+        self.send_frame(to, lane, Bytes::from(message.to_frame()), state);
+    }
+
+    fn send_frame(&self, to: PeerId, lane: Lane, frame: Bytes, state: &mut State) {
         let by = match lane {
             Lane::Urgent => net::Lane::Urgent,
             Lane::Bulk => net::Lane::Bulk,

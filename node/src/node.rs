@@ -60,6 +60,8 @@ pub struct Settings {
     pub peers: Vec<Multiaddr>,
     /// Whether to look for peers by multicast.
     pub mdns: bool,
+    /// What counts as its machine; none for the machine it runs on.
+    pub machine: Option<String>,
     /// Set a lost or damaged database aside and begin a new memory under the same key.
     pub start_over: bool,
 }
@@ -103,6 +105,8 @@ pub struct Node {
     pub id: PeerId,
     /// Its swarm.
     pub swarm: String,
+    /// Its machine, as others know it.
+    pub machine: MachineId,
     /// What became of dials; subscribe for it.
     pub met: broadcast::Sender<Met>,
     /// Reads its disk.
@@ -136,13 +140,8 @@ pub async fn start(settings: Settings) -> Result<Node, StartError> {
     let reader = store.reader();
 
     let id = secrets.id();
-    let identity = Identity {
-        id,
-        name: settings.name.clone(),
-        machine: machine(&swarm),
-        encryption_key: secrets.encryption_key(),
-        key: secrets.key_id(),
-    };
+    let machine = machine(&swarm, settings.machine);
+    let identity = Identity { id, name: settings.name.clone(), machine, encryption_key: secrets.encryption_key(), key: secrets.key_id() };
     let config = Config { swarm: swarm.clone(), ..Config::default() };
     let remembered = kept.known.iter().filter_map(|known| known.contact.trusted().ok()).map(|contact| {
         let addresses = contact.addresses.iter().filter_map(|address| address.parse().ok()).collect();
@@ -187,7 +186,7 @@ pub async fn start(settings: Settings) -> Result<Node, StartError> {
         // The node may have been dropped without waiting.
         drop(end.send(result));
     })?;
-    Ok(Node { id, swarm, met, reader, entries: watch, notices, net, facts, ended, _directory: directory })
+    Ok(Node { id, swarm, machine, met, reader, entries: watch, notices, net, facts, ended, _directory: directory })
 }
 
 impl Node {
@@ -356,10 +355,12 @@ async fn measure(facts: mpsc::Sender<Fact>) {
     }
 }
 
-/// Names this machine to the swarm without giving its machine id away.
-fn machine(swarm: &str) -> MachineId {
+/// Names this machine to the swarm without giving its machine id away. Where one machine is many, or many share an id (images
+/// of one disk), its user names it.
+fn machine(swarm: &str, named: Option<String>) -> MachineId {
     let read = |path: &str| std::fs::read_to_string(Path::new(path)).ok().map(|id| id.trim().to_owned()).filter(|id| !id.is_empty());
-    let id = read("/etc/machine-id")
+    let id = named
+        .or_else(|| read("/etc/machine-id"))
         .or_else(|| read("/var/lib/dbus/machine-id"))
         .unwrap_or_else(|| rustix::system::uname().nodename().to_string_lossy().into_owned());
     let mut hash = Sha256::new();

@@ -56,6 +56,7 @@ pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         swarm: node.swarm.clone(),
         open: options.swarm_key.is_none(),
+        machine: node.machine,
         data_dir: options.data_dir.clone(),
         started: time::now(),
     };
@@ -151,6 +152,7 @@ fn settings(options: &Options) -> anyhow::Result<Settings> {
         listen: if listen.is_empty() { vec![everywhere] } else { listen },
         peers: addresses(&options.peers)?,
         mdns: options.mdns,
+        machine: options.machine.clone(),
         start_over: options.start_over,
     })
 }

@@ -8,8 +8,9 @@ use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use libp2p::PeerId;
 use protocol::Input;
-use protocol::bundle::Draft;
+use protocol::bundle::{Bundle, Draft};
 use protocol::edge::Edge;
+use protocol::message::Message;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use crate::driver::Fact;
@@ -40,6 +41,13 @@ pub enum Job {
     },
     /// A bundle is to be sealed.
     Seal(Box<Draft>),
+    /// Bundles of this node are to be held by another: each needs a slip.
+    Deposit {
+        /// With whom.
+        to: PeerId,
+        /// In this order.
+        bundles: Vec<Bundle>,
+    },
 }
 
 /// The threads. Dropping the last handle ends them.
@@ -77,7 +85,7 @@ impl Workers {
         let _ = self.urgent.send(job);
     }
 
-    /// Letters: sealing and opening.
+    /// Letters: sealing, opening, depositing.
     pub fn bulk(&self, job: Job) {
         let _ = self.bulk.send(job);
     }
@@ -103,8 +111,12 @@ fn work(edge: &Edge, driver: &mpsc::Sender<Fact>, urgent: &Receiver<Job>, bulk: 
             },
             Job::Seal(draft) => {
                 let bundle = edge.seal(&draft);
-                let bytes = bundle.as_ref().map_or(0, protocol::bundle::Bundle::size);
+                let bytes = bundle.as_ref().map_or(0, Bundle::size);
                 (Fact::Inputs { inputs: vec![Input::Sealed { draft: draft.number, bundle }], bytes }, None)
+            }
+            Job::Deposit { to, bundles } => {
+                let parcels = bundles.into_iter().map(|bundle| edge.parcel(bundle)).collect();
+                (Fact::Parcels { to, frame: Message::Deposit(parcels).to_frame().into() }, None)
             }
         };
         let sent = driver.blocking_send(fact);

@@ -93,6 +93,7 @@ fn settings(directory: PathBuf, name: &str, near: &[String]) -> Settings {
         listen: vec!["/ip4/127.0.0.1/tcp/0".parse().expect("a multiaddr")],
         peers: near.iter().map(|address| address.parse().expect("our own multiaddr")).collect(),
         mdns: false,
+        machine: None,
         start_over: false,
     }
 }

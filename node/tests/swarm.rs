@@ -1,95 +1,15 @@
-//! Real nodes in one process, over loopback: libp2p, redb and threads as they are.
+//! Letters between real nodes, to one and to several, over restarts and in numbers.
+
+mod nodes;
 
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use node::driver::Fact;
-use node::node::{Node, Settings, start};
-use node::store::{InboxQuery, State};
-use protocol::envelope::Payload;
-use protocol::input::NewLetter;
-use protocol::{Answer, Command, LetterId};
+use node::node::Node;
+use nodes::{ask, began, delivered, inbox, letter, sees, send, wait_until};
+use protocol::Answer;
 use tokio::sync::oneshot;
-
-/// Longer than anything here should take, even on a busy machine.
-const BOUND: Duration = Duration::from_secs(20);
-
-fn settings(directory: &Path, name: &str) -> Settings {
-    Settings {
-        directory: directory.join(name),
-        name: name.parse().expect("a name"),
-        swarm: Some("test".to_owned()),
-        swarm_key: None,
-        listen: vec!["/ip4/127.0.0.1/tcp/0".parse().expect("a multiaddr")],
-        peers: Vec::new(),
-        mdns: false,
-        start_over: false,
-    }
-}
-
-async fn began(directory: &Path, name: &str, near: Option<&Node>) -> Node {
-    let mut settings = settings(directory, name);
-    if let Some(near) = near {
-        wait_until("the other listens", async || near.status().await.is_some_and(|status| !status.addresses.is_empty())).await;
-        let status = near.status().await.expect("it runs");
-        settings.peers = status.addresses.iter().map(|address| address.parse().expect("our own multiaddr")).collect();
-    }
-    start(settings).await.expect("it starts")
-}
-
-async fn wait_until(what: &str, mut condition: impl AsyncFnMut() -> bool) {
-    let begin = Instant::now();
-    while !condition().await {
-        assert!(begin.elapsed() < BOUND, "waited {BOUND:?} for: {what}");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-}
-
-async fn ask(node: &Node, command: Command) -> Answer {
-    let (reply, answer) = oneshot::channel();
-    node.facts().send(Fact::Asked { command, reply }).await.expect("it runs");
-    answer.await.expect("it answers")
-}
-
-fn letter(to: &[&str], text: &str) -> Command {
-    Command::Send(NewLetter {
-        to: to.iter().map(|name| name.parse().expect("a name")).collect(),
-        kind: "message".to_owned(),
-        payload: Payload::Text(text.to_owned()),
-        in_reply_to: None,
-        key: None,
-        later: false,
-    })
-}
-
-async fn send(node: &Node, to: &[&str], text: &str) -> LetterId {
-    match ask(node, letter(to, text)).await {
-        Answer::Accepted { letter, repeated: false, .. } => letter,
-        other => panic!("{other:?}"),
-    }
-}
-
-fn inbox(node: &Node) -> Vec<String> {
-    let query = InboxQuery { after: 0, before: None, unread: false, from: None, limit: 1_000_000, newest: false };
-    let letters = node.reader.inbox(&query).expect("the disk can be read");
-    let text = |payload| match payload {
-        Payload::Text(text) => text,
-        other => panic!("{other:?}"),
-    };
-    letters.into_iter().map(|letter| text(letter.envelope.payload)).collect()
-}
-
-async fn sees(node: &Node, others: usize) {
-    wait_until("all see all", async || {
-        node.status().await.is_some_and(|status| status.peers.iter().filter(|peer| peer.available).count() == others)
-    })
-    .await;
-}
-
-fn delivered(node: &Node, letter: LetterId) -> bool {
-    let views = node.reader.sent_by_id(&letter.to_string()).expect("the disk can be read");
-    views[0].deliveries.iter().all(|delivery| delivery.state >= State::Delivered)
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn letters_reach_one_and_several_and_survive_restarts() {

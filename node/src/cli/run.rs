@@ -35,6 +35,9 @@ pub(super) struct RunArgs {
     /// Do not look for others by multicast [env: SWARM_NO_MDNS]
     #[arg(long)]
     no_mdns: bool,
+    /// What counts as the machine of this node, where the system's own name for it does not tell machines apart [env: SWARM_MACHINE]
+    #[arg(long, value_name = "NAME")]
+    machine: Option<String>,
     /// What to log, like `info` or `node=debug` [env: SWARM_LOG]
     #[arg(long, value_name = "FILTER")]
     log: Option<String>,
@@ -62,6 +65,8 @@ pub struct Options {
     pub peers: Vec<String>,
     /// Look for others by multicast.
     pub mdns: bool,
+    /// What counts as its machine, if somebody said so.
+    pub machine: Option<String>,
     /// What to log.
     pub log: Option<String>,
     /// Begin anew where database or key are lost.
@@ -134,6 +139,7 @@ fn options(args: RunArgs, which: &Which, environment: &Environment, variable: im
         listen,
         peers,
         mdns: !no_mdns,
+        machine: args.machine.or_else(|| variable("SWARM_MACHINE")),
         log: args.log.or_else(|| variable("SWARM_LOG")),
         start_over: args.start_over,
         called: called(),

@@ -17,6 +17,8 @@ use crate::control::client::Events;
 
 /// How long `send` looks for a better rung when somebody watches (DESIGN 10.1).
 const GLANCE: Duration = Duration::from_secs(1);
+/// How long it relies on events alone (guess: who refuses is asked again after a minute).
+const LOOK: Duration = Duration::from_secs(2);
 
 #[derive(Debug, Args)]
 pub(super) struct SendArgs {
@@ -49,13 +51,18 @@ pub(super) struct SendArgs {
 /// Rungs that can be waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Until {
+    /// On the disks of as many other machines as can hold it: this one may be switched off
+    Held,
+    /// The recipient's node has signed for it
     Delivered,
+    /// And it was read
     Read,
 }
 
 impl Until {
     fn state(self) -> State {
         match self {
+            Until::Held => State::Held,
             Until::Delivered => State::Delivered,
             Until::Read => State::Read,
         }
@@ -93,9 +100,13 @@ pub(super) async fn execute(args: SendArgs, context: &Context) -> Result<u8, Fai
     // Patience is the caller's: it began when the command did.
     let patience = if args.until.is_some() { args.timeout.map(|all| all.saturating_sub(began.elapsed())) } else { Some(GLANCE) };
     if args.until.is_some() || (context.terminal.is && !context.json) {
-        // Nobody who watches gains by waiting for those who are known to be away.
-        let hopeless =
-            |letter: &Letter| args.until.is_none() && !letter.deliveries.iter().any(|copy| copy.why == Some(Why::AwaitingReceipt));
+        // Nobody who watches gains by waiting for those who are known to be away, once others hold what they can.
+        let may_rise = |copy: &Delivery| match copy.why {
+            None => false,
+            Some(Why::AwaitingReceipt) => true,
+            Some(_) => copy.of > 0 && !sent::held_by_all(copy),
+        };
+        let hopeless = |letter: &Letter| args.until.is_none() && !letter.deliveries.iter().any(may_rise);
         letter = climb(context, letter, wanted, patience, hopeless).await?;
     }
     let shown = if context.json {
@@ -107,14 +118,28 @@ pub(super) async fn execute(args: SendArgs, context: &Context) -> Result<u8, Fai
         Ok(())
     };
     shown.map_err(|failure| failure.after_accepting(&letter.envelope.id))?;
-    if args.until.is_some() && !reached(&letter, wanted) {
-        let word = if wanted == State::Read { "read" } else { "delivered" };
-        let missing = letter.deliveries.iter().filter(|copy| copy.state < wanted);
-        let missing: Vec<String> = missing.map(|copy| format!("{} ({})", copy.to, sent::state(copy.state))).collect();
-        let said = format!("{} is accepted, but not yet {word} by the end of the time: {}", letter.envelope.id, missing.join(", "));
-        return Err(Failure::new(PENDING, said).next(format!("see how far it got: node sent {}", short(&letter.envelope.id))));
+    let missing: Vec<&Delivery> = letter.deliveries.iter().filter(|copy| copy.state < wanted).collect();
+    if args.until.is_none() || missing.is_empty() {
+        return Ok(DONE);
     }
-    Ok(DONE)
+    Err(pending(&letter, wanted, &missing))
+}
+
+/// Patience has ended before the rung was reached.
+fn pending(letter: &Letter, wanted: State, missing: &[&Delivery]) -> Failure {
+    let word = match wanted {
+        State::Held => "held by another machine",
+        State::Read => "read",
+        _ => "delivered",
+    };
+    let copies: Vec<String> = missing.iter().map(|copy| format!("{} ({})", copy.to, sent::state(copy.state))).collect();
+    let said = format!("{} is accepted, but not yet {word} by the end of the time: {}", letter.envelope.id, copies.join(", "));
+    let failure = Failure::new(PENDING, said);
+    let failure = match missing.iter().find(|copy| copy.state < State::Held) {
+        Some(copy) if wanted == State::Held => failure.next(sent::place(copy)),
+        _ => failure,
+    };
+    failure.next(format!("see how far it got: node sent {}", short(&letter.envelope.id)))
 }
 
 impl Failure {
@@ -161,7 +186,8 @@ fn piped(input: impl Read) -> Result<String, Failure> {
 }
 
 fn reached(letter: &Letter, wanted: State) -> bool {
-    letter.deliveries.iter().all(|copy| copy.state >= wanted)
+    // Held is a rung with degrees: as many machines as can.
+    letter.deliveries.iter().all(|copy| copy.state >= wanted && (copy.state != State::Held || sent::held_by_all(copy)))
 }
 
 /// Waits until the letter has come so far, for as long as there is patience and hope.
@@ -185,7 +211,10 @@ async fn climb(
             if reached(&latest, wanted) || hopeless(&latest) {
                 return Ok::<(), Failure>(());
             }
-            news_of(&latest.envelope.id, &mut events).await?;
+            // What others refuse, or who has lost its memory, is not told by events.
+            if let Ok(news) = tokio::time::timeout(LOOK, news_of(&latest.envelope.id, &mut events)).await {
+                news?;
+            }
         }
     };
     match patience {
@@ -201,12 +230,14 @@ async fn climb(
 async fn news_of(id: &str, events: &mut Events) -> Result<(), Failure> {
     while let Some(event) = events.next().await? {
         match event.what {
-            What::LettersDelivered { letters, more, .. } | What::LettersRead { letters, more, .. }
+            What::LettersDelivered { letters, more, .. }
+            | What::LettersRead { letters, more, .. }
+            | What::LettersHeld { letters, more, .. }
                 if more || letters.iter().any(|letter| letter == id) =>
             {
                 return Ok(());
             }
-            What::Gap { .. } | What::PeerLeft { .. } => return Ok(()),
+            What::Gap { .. } | What::PeerCame { .. } | What::PeerLeft { .. } => return Ok(()),
             _ => {}
         }
     }
@@ -224,14 +255,19 @@ fn told(letter: &Letter, took: Duration, since: &sent::Away) -> String {
     if let [copy] = letter.deliveries.as_slice() {
         return match copy.why {
             None => format!("; {}: {} ({})\n", line(&copy.to), far(copy), brief(took)),
-            Some(why) => format!("; {}\n{}", sent::why(&copy.to, copy.to_id.as_deref(), why, since), here_only(letter)),
+            // Its receipt comes within milliseconds: where it is until then need not be said.
+            Some(why @ Why::AwaitingReceipt) if copy.state < State::Held => {
+                format!("; {}\n", sent::why(&copy.to, copy.to_id.as_deref(), why, since))
+            }
+            Some(why) => format!("; {}\n  {}\n", sent::why(&copy.to, copy.to_id.as_deref(), why, since), sent::place(copy)),
         };
     }
     let there = letter.deliveries.iter().filter(|copy| copy.why.is_none()).count();
     let mut text = format!("; delivered to {there} of {} ({})\n", letter.deliveries.len(), brief(took));
     for copy in &letter.deliveries {
         if let Some(why) = copy.why {
-            text += &format!("  {}\n", sent::why(&copy.to, copy.to_id.as_deref(), why, since));
+            let held = if copy.state == State::Held { format!("; {}", sent::held(copy)) } else { String::new() };
+            text += &format!("  {}{held}\n", sent::why(&copy.to, copy.to_id.as_deref(), why, since));
         }
     }
     text + &here_only(letter)
@@ -239,8 +275,13 @@ fn told(letter: &Letter, took: Duration, since: &sent::Away) -> String {
 
 /// Only what nobody else has depends on this machine.
 fn here_only(letter: &Letter) -> String {
-    let waits = letter.deliveries.iter().any(|copy| copy.state == State::Accepted && copy.why != Some(Why::AwaitingReceipt));
-    if waits { "  held here only: keep this machine on\n".to_owned() } else { String::new() }
+    let waiting = || letter.deliveries.iter().filter(|copy| copy.why.is_some());
+    let here = waiting().find(|copy| copy.state == State::Accepted && copy.why != Some(Why::AwaitingReceipt));
+    match here {
+        Some(copy) => format!("  {}\n", sent::place(copy)),
+        None if waiting().count() > 0 && waiting().all(|copy| copy.state == State::Held) => "  you may switch off\n".to_owned(),
+        None => String::new(),
+    }
 }
 
 #[cfg(test)]
@@ -272,6 +313,47 @@ mod tests {
         assert_eq!(
             told(&letter, Duration::from_millis(3), &sent::Away::default()),
             "; nikki-pi is away\n  held here only: keep this machine on\n"
+        );
+    }
+
+    #[test]
+    fn for_one_who_is_away_others_may_hold_it() {
+        let held = Delivery { held_by: 2, of: 3, ..copy("nikki-pi", State::Held, Some(Why::Away)) };
+        let away = sent::Away::default();
+        assert_eq!(
+            told(&letter(vec![held.clone()]), Duration::from_millis(3), &away),
+            "; nikki-pi is away\n  held 2/3 by other machines: you may switch off\n"
+        );
+        let several = letter(vec![held.clone(), copy("a", State::Read, None), held.clone()]);
+        assert_eq!(
+            told(&several, Duration::from_millis(3), &away),
+            "; delivered to 1 of 3 (3 ms)\n  nikki-pi is away; held 2/3 by other machines\n  \
+             nikki-pi is away; held 2/3 by other machines\n  you may switch off\n"
+        );
+        let one_here = letter(vec![held, copy("b", State::Accepted, Some(Why::Away))]);
+        assert!(told(&one_here, Duration::from_millis(3), &away).ends_with("\n  held here only: keep this machine on\n"));
+    }
+
+    #[test]
+    fn waiting_until_held_ends_when_all_that_can_hold_it_do() {
+        use crate::control::api::WhyNotHeld;
+        let check = |held_by: u32, of: u32, reasons: &[WhyNotHeld], ends: bool| {
+            let state = if held_by > 0 { State::Held } else { State::Accepted };
+            let copy = Delivery { held_by, of, why_not_held: reasons.to_vec(), ..copy("a", state, Some(Why::Away)) };
+            assert_eq!(reached(&letter(vec![copy]), State::Held), ends, "{held_by}/{of} {reasons:?}");
+        };
+        check(0, 0, &[WhyNotHeld::NoOtherMachine], false);
+        check(0, 2, &[], false);
+        check(1, 2, &[], false);
+        check(1, 2, &[WhyNotHeld::Full], true);
+        check(2, 2, &[], true);
+        assert!(reached(&letter(vec![copy("a", State::Delivered, None)]), State::Held));
+        let here = letter(vec![Delivery { why_not_held: vec![WhyNotHeld::NoOtherMachine], ..copy("a", State::Accepted, Some(Why::Away)) }]);
+        let text = pending(&here, State::Held, &here.deliveries.iter().collect::<Vec<_>>()).for_people().unwrap_or_default();
+        assert!(
+            text.contains("not yet held by another machine by the end of the time: a (accepted)")
+                && text.contains("keep this machine on (no other"),
+            "{text}"
         );
     }
 

@@ -10,7 +10,7 @@ use super::failure::{DONE, Failure};
 use super::send::short;
 use super::terminal::{block, line, print};
 use super::words;
-use crate::control::api::{Letter, Peer, State, Why};
+use crate::control::api::{Delivery, Letter, Peer, State, Why, WhyNotHeld};
 use crate::control::client::quoted;
 use crate::control::time::{for_people, now, parse};
 
@@ -92,6 +92,40 @@ pub(super) fn why(to: &str, to_id: Option<&str>, why: Why, since: &Away) -> Stri
     }
 }
 
+/// Where a copy is that is not delivered, and what that means for this machine.
+pub(super) fn place(copy: &Delivery) -> String {
+    if copy.state < State::Held {
+        let reasons: Vec<&str> = copy.why_not_held.iter().map(|reason| why_not_held(*reason)).collect();
+        let why = if reasons.is_empty() { String::new() } else { format!(" ({})", reasons.join("; ")) };
+        return format!("held here only: keep this machine on{why}");
+    }
+    let at = copy.confirmed_at.as_deref().map(|at| format!(", {}", time(at))).unwrap_or_default();
+    format!("{}{at}: you may switch off", held(copy))
+}
+
+/// `held 2/3 by other machines`.
+pub(super) fn held(copy: &Delivery) -> String {
+    let who = if copy.held_by == 1 { "another machine" } else { "other machines" };
+    format!("held {}/{} by {who}", copy.held_by, copy.of)
+}
+
+/// As many machines hold it as can, for now.
+pub(super) fn held_by_all(copy: &Delivery) -> bool {
+    copy.state >= State::Held && (copy.held_by >= copy.of || !copy.why_not_held.is_empty())
+}
+
+fn why_not_held(reason: WhyNotHeld) -> &'static str {
+    match reason {
+        WhyNotHeld::NoOtherMachine => "no other machine is here to hold it",
+        WhyNotHeld::Full => "a machine that was asked holds as much mail as it may",
+        WhyNotHeld::DepositorFull => "a machine that was asked holds as much mail of this node as it may",
+        WhyNotHeld::RecipientFull => "a machine that was asked holds as much mail for this recipient as it may",
+        WhyNotHeld::Disk => "a machine that was asked has too little room on its disk",
+        WhyNotHeld::Leaving => "a machine that was asked is stopping",
+        WhyNotHeld::Released => "a machine that was asked knows that the recipient has it",
+    }
+}
+
 /// The rung's name.
 pub(super) fn state(state: State) -> &'static str {
     match state {
@@ -113,6 +147,8 @@ fn row(letter: &Letter) -> [String; 5] {
     let there = letter.deliveries.iter().filter(|copy| copy.state >= State::Delivered).count();
     let rung = if lowest < State::Delivered && there > 0 {
         format!("delivered {there}/{}", letter.deliveries.len())
+    } else if let [Delivery { state: State::Held, held_by, of, .. }] = letter.deliveries.as_slice() {
+        format!("held {held_by}/{of}")
     } else {
         state(lowest).to_owned()
     };
@@ -137,9 +173,13 @@ fn full(letter: &Letter, since: &Away) -> String {
         match copy.why {
             None => out += &format!("  {to}{pad}  {}{at}\n", state(copy.state)),
             Some(reason) => {
-                out += &format!("  {to}{pad}  {}: held here only, keep this machine on\n", state(copy.state));
+                out += &format!("  {to}{pad}  {}\n", place(copy));
                 let indent = " ".repeat(width + 4);
                 out += &format!("{indent}why not delivered: {}\n", why(&copy.to, copy.to_id.as_deref(), reason, since));
+                if copy.state == State::Held && copy.held_by < copy.of {
+                    let reasons = copy.why_not_held.iter().map(|reason| why_not_held(*reason));
+                    reasons.for_each(|reason| out += &format!("{indent}why not held by more: {reason}\n"));
+                }
             }
         }
     }
@@ -159,7 +199,7 @@ pub(super) fn text(payload: &serde_json::Value) -> String {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::control::api::{Delivery, Envelope};
+    use crate::control::api::Envelope;
 
     pub(in crate::cli) fn copy(to: &str, state: State, why: Option<Why>) -> Delivery {
         Delivery {
@@ -170,6 +210,7 @@ pub(super) mod tests {
             of: 0,
             confirmed_at: None,
             why,
+            why_not_held: Vec::new(),
             done: why.is_none(),
         }
     }
@@ -198,9 +239,38 @@ pub(super) mod tests {
         assert_eq!(
             full(&letter, &Away::new()),
             "4kq7t2mx000000000000000000  \"Back soon?\"  1970-01-01\n  \
-             nikki-pi  accepted: held here only, keep this machine on\n            \
+             nikki-pi  held here only: keep this machine on\n            \
              why not delivered: nikki-pi is away\n  \
              ada       delivered\n"
+        );
+    }
+
+    #[test]
+    fn a_machine_may_be_switched_off_only_when_another_holds_its_letters() {
+        let check = |held_by: u32, of: u32, reasons: &[WhyNotHeld], expected: &str| {
+            let state = if held_by > 0 { State::Held } else { State::Accepted };
+            let at = (held_by > 0).then(|| "1970-01-01T00:00:00.000Z".to_owned());
+            let copy = Delivery { held_by, of, confirmed_at: at, why_not_held: reasons.to_vec(), ..copy("a", state, Some(Why::Away)) };
+            let whole = full(&letter(vec![copy]), &Away::new());
+            assert_eq!(whole.lines().skip(1).collect::<Vec<_>>().join("\n"), expected);
+        };
+        let away = "why not delivered: a is away";
+        check(
+            0,
+            0,
+            &[WhyNotHeld::NoOtherMachine],
+            &format!("  a  held here only: keep this machine on (no other machine is here to hold it)\n     {away}"),
+        );
+        check(0, 2, &[], &format!("  a  held here only: keep this machine on\n     {away}"));
+        check(1, 1, &[], &format!("  a  held 1/1 by another machine, 1970-01-01: you may switch off\n     {away}"));
+        check(
+            2,
+            3,
+            &[WhyNotHeld::Full],
+            &format!(
+                "  a  held 2/3 by other machines, 1970-01-01: you may switch off\n     {away}\n     \
+                 why not held by more: a machine that was asked holds as much mail as it may"
+            ),
         );
     }
 
@@ -211,6 +281,10 @@ pub(super) mod tests {
         check(vec![copy("a", State::Read, None), copy("b", State::Delivered, None)], "delivered");
         check(vec![copy("a", State::Read, None), copy("b", State::Accepted, Some(Why::Away))], "delivered 1/2");
         check(vec![copy("b", State::Accepted, Some(Why::Away))], "accepted");
+        let held = Delivery { held_by: 1, of: 2, ..copy("b", State::Held, Some(Why::Away)) };
+        check(vec![held.clone()], "held 1/2");
+        check(vec![held.clone(), held.clone()], "held");
+        check(vec![held, copy("a", State::Read, None)], "delivered 1/2");
     }
 
     #[test]

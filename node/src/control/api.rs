@@ -82,6 +82,10 @@ pub struct LetterCounts {
     pub waiting: u64,
     /// Bytes that wait for receipts.
     pub waiting_bytes: u64,
+    /// Bundles held here for others: one or more letters each …
+    pub held_bundles: u64,
+    /// … and their bytes.
+    pub held_bytes: u64,
 }
 
 /// Room on the disk.
@@ -165,14 +169,16 @@ pub struct Delivery {
     pub to_id: Option<String>,
     /// The rung.
     pub state: State,
-    /// Other machines that have acknowledged a flushed copy …
+    /// Other machines that have acknowledged a flushed copy, three at most …
     pub held_by: u32,
-    /// … of so many that were asked for one.
+    /// … of so many that there are to hold it.
     pub of: u32,
-    /// When the rung was learned.
+    /// When the rung was learned; for `held` the longest ago that one of those machines said so.
     pub confirmed_at: Option<String>,
     /// Why it is not delivered; null if it is.
     pub why: Option<Why>,
+    /// Why no more machines hold it, as far as known; empty once it is delivered, or if three do.
+    pub why_not_held: Vec<WhyNotHeld>,
     /// Nothing is left to be done for it: it was signed for, or given up.
     #[serde(rename = "final")]
     pub done: bool,
@@ -210,6 +216,26 @@ pub enum Why {
     NameNotKnown,
     /// The recipient is here; its receipt is awaited.
     AwaitingReceipt,
+}
+
+/// Why no more machines hold a copy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WhyNotHeld {
+    /// No other machine is here but the recipient's.
+    NoOtherMachine,
+    /// A machine that was asked holds as much mail as it may.
+    Full,
+    /// One holds as much mail of this node as it may.
+    DepositorFull,
+    /// One holds as much mail for that recipient as it may.
+    RecipientFull,
+    /// One has too little room on its disk.
+    Disk,
+    /// One is stopping.
+    Leaving,
+    /// One knows that the recipient has it; its receipt is awaited.
+    Released,
 }
 
 /// A letter to this node.
@@ -310,22 +336,122 @@ pub struct Event {
 #[serde(tag = "what", rename_all = "snake_case")]
 #[allow(missing_docs)] // The fields say what they are; a letter's numbers are those between two peers.
 pub enum What {
-    Started { boot: u64, epoch: String },
+    Started {
+        boot: u64,
+        epoch: String,
+    },
     Stopped,
-    EpochMinted { old: String, new: String },
-    Cloned { peer: String, peer_id: String },
-    PeerCame { peer: String, peer_id: String },
-    PeerLeft { peer: String, peer_id: String },
-    PeerRenamed { peer: String, peer_id: String, old: String },
-    NameOnNewKey { name: String, old_id: String, new_id: String },
-    Signalled { available: bool, inactive: bool },
-    LetterAccepted { letter: String, to_ids: Vec<String> },
-    LettersDelivered { to: String, to_id: String, epoch: String, first: u64, last: u64, letters: Vec<String>, more: bool },
-    LettersRead { by: String, by_id: String, epoch: String, first: u64, last: u64, letters: Vec<String>, more: bool },
-    LettersTaken { author: String, author_id: String, epoch: String, first: u64, last: u64 },
-    LettersShown { first_n: u64, last_n: u64 },
-    Refused { cause: String, count: u64 },
-    Gap { after: u64, next: u64 },
+    EpochMinted {
+        old: String,
+        new: String,
+    },
+    Cloned {
+        peer: String,
+        peer_id: String,
+    },
+    PeerCame {
+        peer: String,
+        peer_id: String,
+    },
+    PeerLeft {
+        peer: String,
+        peer_id: String,
+    },
+    PeerRenamed {
+        peer: String,
+        peer_id: String,
+        old: String,
+    },
+    NameOnNewKey {
+        name: String,
+        old_id: String,
+        new_id: String,
+    },
+    Signalled {
+        available: bool,
+        inactive: bool,
+    },
+    LetterAccepted {
+        letter: String,
+        to_ids: Vec<String>,
+    },
+    LettersDelivered {
+        to: String,
+        to_id: String,
+        epoch: String,
+        first: u64,
+        last: u64,
+        letters: Vec<String>,
+        more: bool,
+    },
+    LettersRead {
+        by: String,
+        by_id: String,
+        epoch: String,
+        first: u64,
+        last: u64,
+        letters: Vec<String>,
+        more: bool,
+    },
+    LettersHeld {
+        to: String,
+        to_id: String,
+        by: String,
+        by_id: String,
+        epoch: String,
+        first: u64,
+        last: u64,
+        letters: Vec<String>,
+        more: bool,
+    },
+    MailTaken {
+        recipient: String,
+        recipient_id: String,
+        depositor: String,
+        depositor_id: String,
+        bundles: u64,
+        bytes: u64,
+    },
+    MailReleased {
+        recipient: String,
+        recipient_id: String,
+        depositor: String,
+        depositor_id: String,
+        bundles: u64,
+    },
+    MailWithdrawn {
+        recipient: String,
+        recipient_id: String,
+        depositor: String,
+        depositor_id: String,
+        bundles: u64,
+    },
+    MailHandedOver {
+        recipient: String,
+        recipient_id: String,
+        depositor: String,
+        depositor_id: String,
+        bundles: u64,
+    },
+    LettersTaken {
+        author: String,
+        author_id: String,
+        epoch: String,
+        first: u64,
+        last: u64,
+    },
+    LettersShown {
+        first_n: u64,
+        last_n: u64,
+    },
+    Refused {
+        cause: String,
+        count: u64,
+    },
+    Gap {
+        after: u64,
+        next: u64,
+    },
 }
 
 impl What {
@@ -345,6 +471,11 @@ impl What {
             What::LetterAccepted { .. } => "letter_accepted",
             What::LettersDelivered { .. } => "letters_delivered",
             What::LettersRead { .. } => "letters_read",
+            What::LettersHeld { .. } => "letters_held",
+            What::MailTaken { .. } => "mail_taken",
+            What::MailReleased { .. } => "mail_released",
+            What::MailWithdrawn { .. } => "mail_withdrawn",
+            What::MailHandedOver { .. } => "mail_handed_over",
             What::LettersTaken { .. } => "letters_taken",
             What::LettersShown { .. } => "letters_shown",
             What::Refused { .. } => "refused",

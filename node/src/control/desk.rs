@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use protocol::id::MachineId;
 use protocol::segment::Entry;
 use protocol::{Answer, Command, Epoch, LetterId, Notice, PeerId, Status, Timestamp};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
@@ -35,6 +36,8 @@ pub struct About {
     pub swarm: String,
     /// Anyone on this network may join.
     pub open: bool,
+    /// The machine it runs on, as others know it.
+    pub machine: MachineId,
     /// Where the node keeps its things.
     pub data_dir: PathBuf,
     /// When it started.

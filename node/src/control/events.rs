@@ -99,7 +99,7 @@ impl Reader {
             return self.watch.changed().await.map_err(|_| Problem::stopping());
         }
         let status = extract::status(&self.desk).await?;
-        let names = Names::new(&status);
+        let names = Names::new(&status, self.desk.about.machine);
         for (seq, chain, letters, entry) in entries {
             if seq > self.after + 1 {
                 self.gap(seq - 1, seq);
@@ -128,6 +128,7 @@ fn ids(shelf: &dyn Shelf, entry: &Entry) -> Result<Vec<String>, String> {
     let (peer, epoch, first, last): (&PeerId, Epoch, u64, u64) = match &entry.what {
         segment::What::LettersDelivered { to, epoch, first, last } => (to, *epoch, *first, *last),
         segment::What::LettersRead { by, epoch, first, last } => (by, *epoch, *first, *last),
+        segment::What::LettersHeld { to, epoch, first, last, .. } => (to, *epoch, *first, *last),
         _ => return Ok(Vec::new()),
     };
     Ok(shelf.delivered_ids(peer, epoch, first, last, IDS)?.iter().map(ToString::to_string).collect())
@@ -170,6 +171,46 @@ fn shown(names: &Names<'_>, entry: &Entry, letters: Vec<String>) -> api::What {
             last: *last,
             more: more(*first, *last, &letters),
             letters,
+        },
+        What::LettersHeld { to, epoch, first, last, by } => api::What::LettersHeld {
+            to: names.of(to),
+            to_id: to.to_string(),
+            by: names.of(by),
+            by_id: by.to_string(),
+            epoch: epoch.to_string(),
+            first: *first,
+            last: *last,
+            more: more(*first, *last, &letters),
+            letters,
+        },
+        What::MailTaken { recipient, depositor, bundles, bytes } => api::What::MailTaken {
+            recipient: names.of(recipient),
+            recipient_id: recipient.to_string(),
+            depositor: names.of(depositor),
+            depositor_id: depositor.to_string(),
+            bundles: *bundles,
+            bytes: *bytes,
+        },
+        What::MailReleased { recipient, depositor, bundles } => api::What::MailReleased {
+            recipient: names.of(recipient),
+            recipient_id: recipient.to_string(),
+            depositor: names.of(depositor),
+            depositor_id: depositor.to_string(),
+            bundles: *bundles,
+        },
+        What::MailWithdrawn { recipient, depositor, bundles } => api::What::MailWithdrawn {
+            recipient: names.of(recipient),
+            recipient_id: recipient.to_string(),
+            depositor: names.of(depositor),
+            depositor_id: depositor.to_string(),
+            bundles: *bundles,
+        },
+        What::MailHandedOver { recipient, depositor, bundles } => api::What::MailHandedOver {
+            recipient: names.of(recipient),
+            recipient_id: recipient.to_string(),
+            depositor: names.of(depositor),
+            depositor_id: depositor.to_string(),
+            bundles: *bundles,
         },
         What::LettersTaken { author, epoch, first, last } => api::What::LettersTaken {
             author: names.of(author),

@@ -1,11 +1,13 @@
 //! Who is who, at one moment, for one answer.
 //! Knows nothing beyond one [`Status`]. A key without a known name is called by its id.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use protocol::envelope::Envelope;
+use protocol::id::MachineId;
+use protocol::mail::{Holder, Reason};
 use protocol::name::{Addressee, distinct};
-use protocol::{PeerId, PeerStatus, Refusal, Status};
+use protocol::{PeerId, PeerStatus, Refusal, Status, Timestamp};
 
 use super::api;
 use super::desk::{Delivery, InboxLetter, SentView, State};
@@ -13,15 +15,20 @@ use super::json;
 use super::problem::{Code, Problem};
 use super::time::rfc3339;
 
+/// Machines that a letter is held by, at most (DESIGN 4: R).
+const CUSTODIANS: usize = 3;
+
 /// One status, indexed.
 pub(super) struct Names<'a> {
     status: &'a Status,
+    machine: MachineId,
     peers: HashMap<PeerId, &'a PeerStatus>,
 }
 
 impl<'a> Names<'a> {
-    pub(super) fn new(status: &'a Status) -> Names<'a> {
-        Names { status, peers: status.peers.iter().map(|peer| (peer.id, peer)).collect() }
+    /// `machine` is the one this node runs on.
+    pub(super) fn new(status: &'a Status, machine: MachineId) -> Names<'a> {
+        Names { status, machine, peers: status.peers.iter().map(|peer| (peer.id, peer)).collect() }
     }
 
     pub(super) fn of(&self, id: &PeerId) -> String {
@@ -105,22 +112,63 @@ impl<'a> Names<'a> {
     }
 
     fn delivery(&self, delivery: &Delivery) -> api::Delivery {
-        let state = match delivery.state {
-            State::Accepted => api::State::Accepted,
-            State::Delivered => api::State::Delivered,
-            State::Read => api::State::Read,
+        let done = delivery.state >= State::Delivered;
+        let said = self.machines(&delivery.holders);
+        let (held_by, of) = match delivery.peer {
+            Some(recipient) if !done => (said.len(), self.others(&recipient).max(said.len())),
+            _ => (0, 0),
         };
-        let done = state >= api::State::Delivered;
+        let (state, at) = match delivery.state {
+            State::Read => (api::State::Read, delivery.at),
+            State::Delivered => (api::State::Delivered, delivery.at),
+            State::Accepted => said.first().map_or((api::State::Accepted, delivery.at), |at| (api::State::Held, Some(*at))),
+        };
+        let why = (!done).then(|| self.why(delivery.peer));
         api::Delivery {
             to: delivery.name.to_string(),
             to_id: delivery.peer.map(|id| id.to_string()),
             state,
-            held_by: 0,
-            of: 0,
-            confirmed_at: delivery.at.map(rfc3339),
-            why: if done { None } else { Some(self.why(delivery.peer)) },
+            held_by: u32::try_from(held_by).unwrap_or(u32::MAX),
+            of: u32::try_from(of).unwrap_or(u32::MAX),
+            confirmed_at: at.map(rfc3339),
+            why,
+            why_not_held: delivery.peer.filter(|_| !done && held_by < CUSTODIANS).map(|to| self.why_not_held(to, of)).unwrap_or_default(),
             done,
         }
+    }
+
+    /// When each of the other machines that hold a copy last said so, the longest ago first; the three latest of more.
+    fn machines(&self, holders: &[Holder]) -> Vec<Timestamp> {
+        let mut machines: BTreeMap<MachineId, Timestamp> = BTreeMap::new();
+        for holder in holders.iter().filter(|holder| holder.machine != self.machine) {
+            let at = machines.entry(holder.machine).or_insert(holder.at);
+            *at = holder.at.max(*at);
+        }
+        let mut said: Vec<Timestamp> = machines.into_values().collect();
+        said.sort();
+        said.split_off(said.len().saturating_sub(CUSTODIANS))
+    }
+
+    /// Machines here that could hold mail for this recipient, three at most.
+    fn others(&self, recipient: &PeerId) -> usize {
+        let here = self.status.peers.iter().filter(|peer| peer.reachable && peer.id != *recipient && peer.machine != self.machine);
+        here.map(|peer| peer.machine).collect::<BTreeSet<_>>().len().min(CUSTODIANS)
+    }
+
+    fn why_not_held(&self, recipient: PeerId, of: usize) -> Vec<api::WhyNotHeld> {
+        let reasons = self.peers.get(&recipient).into_iter().flat_map(|peer| &peer.reasons);
+        let alone = (of == 0).then_some(api::WhyNotHeld::NoOtherMachine);
+        alone
+            .into_iter()
+            .chain(reasons.map(|reason| match reason {
+                Reason::Full => api::WhyNotHeld::Full,
+                Reason::DepositorFull => api::WhyNotHeld::DepositorFull,
+                Reason::RecipientFull => api::WhyNotHeld::RecipientFull,
+                Reason::Disk => api::WhyNotHeld::Disk,
+                Reason::Leaving => api::WhyNotHeld::Leaving,
+                Reason::Released => api::WhyNotHeld::Released,
+            }))
+            .collect()
     }
 
     fn why(&self, peer: Option<PeerId>) -> api::Why {

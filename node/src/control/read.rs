@@ -47,6 +47,8 @@ pub(super) async fn status(State(desk): State<Arc<Desk>>, _: Params<Nothing>) ->
             sent: counts.sent,
             waiting: status.outbox_letters,
             waiting_bytes: status.outbox_bytes,
+            held_bundles: status.held_bundles,
+            held_bytes: status.held_bytes,
         },
         refused: status.refused.iter().map(|(cause, count)| (cause.as_str().to_owned(), *count)).collect(),
         disk: api::Disk { low, database_bytes: counts.database_bytes, free_bytes },
@@ -98,7 +100,7 @@ pub(super) struct InboxParams {
 pub(super) async fn inbox(State(desk): State<Arc<Desk>>, Params(params): Params<InboxParams>) -> Result<Response, Problem> {
     let limit = extract::limit(params.limit)?;
     let status = extract::status(&desk).await?;
-    let names = Names::new(&status);
+    let names = Names::new(&status, desk.about.machine);
     let from = params.from.as_deref().map(|from| names.resolve(from)).transpose()?;
     let query = InboxQuery { after: params.after, before: params.before, unread: params.unread, from, limit, newest: params.newest };
     let found = extract::shelf(&desk, move |shelf| shelf.inbox(&query)).await?;
@@ -137,7 +139,7 @@ pub(super) async fn sent(State(desk): State<Arc<Desk>>, Params(params): Params<S
         (Some(_), true) => return Err(Problem::malformed("newest and after do not go together")),
     };
     let status = extract::status(&desk).await?;
-    let names = Names::new(&status);
+    let names = Names::new(&status, desk.about.machine);
     let newest = params.newest;
     let found = extract::shelf(&desk, move |shelf| shelf.sent(after, limit, newest)).await?;
     let more = !newest && found.len() == limit;
@@ -153,7 +155,7 @@ pub(super) async fn sent_one(State(desk): State<Arc<Desk>>, Named(id): Named, _:
     let view = extract::one(found, &prefix, |view| view.letter.id.to_string())
         .map_err(|problem| if problem.hint.is_some() { problem } else { problem.hint("letters of this node: node sent") })?;
     let status = extract::status(&desk).await?;
-    Ok(Json(Names::new(&status).sent(&view)))
+    Ok(Json(Names::new(&status, desk.about.machine).sent(&view)))
 }
 
 fn page(body: impl IntoResponse, next: Option<String>) -> Response {

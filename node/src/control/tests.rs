@@ -1,7 +1,7 @@
 //! The doors from end to end: a real socket, a made-up node behind it.
 //! The shelf is a few lists; the driver answers each ask at once. All waits are bounded.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
@@ -12,7 +12,9 @@ use http_body_util::StreamBody;
 use hyper::body::Frame;
 use protocol::effect::SentLetter;
 use protocol::envelope::{Envelope, Payload};
+use protocol::id::MachineId;
 use protocol::input::{Disk, Place};
+use protocol::mail::{Holder, Reason};
 use protocol::name::Addressee;
 use protocol::segment::{Entry, What};
 use protocol::{Answer, Command, Epoch, LetterId, PeerId, PeerStatus, Refusal, Status, Timestamp};
@@ -55,12 +57,14 @@ fn peer_status(n: u8, name: &str, here: bool) -> PeerStatus {
         connected: here,
         welcomes: true,
         inactive: false,
+        machine: MachineId::new([n; 16]),
         cloned: false,
-        machine: protocol::id::MachineId::new([n; 16]),
         addresses: vec![format!("/ip4/10.0.0.{n}/tcp/6174")],
         first_seen: Timestamp(1_000),
         last_seen: Timestamp(2_000),
         waiting: 0,
+        // The made-up custodians of ada are full.
+        reasons: if name == "ada" { BTreeSet::from([Reason::Full]) } else { BTreeSet::new() },
     }
 }
 
@@ -165,6 +169,7 @@ impl Node {
                 version: "0.1.0".to_owned(),
                 swarm: "lan".to_owned(),
                 open: true,
+                machine: MachineId::new([1; 16]),
                 data_dir: dir.path().to_owned(),
                 started: Timestamp(3_000),
             },
@@ -255,6 +260,8 @@ async fn drive(mut asks: mpsc::Receiver<Ask>, world: Arc<Mutex<World>>) {
                     ],
                     outbox_letters: 0,
                     outbox_bytes: 0,
+                    held_bundles: 12,
+                    held_bytes: 3_400_000,
                     next_entry: 1,
                     next_n: 1,
                     disk: Disk::Enough,
@@ -304,7 +311,7 @@ fn answer(world: &mut World, command: &Command) -> Answer {
                     Addressee::Name(name) | Addressee::Ending(name, _) => (name.clone(), Some(peer_id(2))),
                     Addressee::Id(id) => ("x".parse().expect("a name"), Some(*id)),
                 };
-                Delivery { name, peer, state: State::Accepted, at: None }
+                Delivery { name, peer, state: State::Accepted, at: None, holders: Vec::new() }
             };
             let letter = SentLetter {
                 k,
@@ -366,6 +373,36 @@ async fn a_receipt_ends_the_wait() {
     let letter: api::Letter = soon(node.client.get(&format!("/v1/sent/{}", letter.envelope.id))).await.expect("it is there");
     assert!(letter.delivered && letter.deliveries[0].done && letter.deliveries[0].why.is_none());
     assert_eq!(letter.deliveries[0].confirmed_at.as_deref(), Some("1970-01-01T00:00:00.007Z"));
+}
+
+#[tokio::test]
+async fn machines_that_hold_a_letter_are_counted_and_not_nodes() {
+    let node = Node::start().await;
+    let letter: api::Letter = soon(node.client.post("/v1/letters", &hello("ada"))).await.expect("accepted");
+    let path = format!("/v1/sent/{}", letter.envelope.id);
+    let check = async |holders: &[(u8, u8, u64)], expected: (api::State, u32, u32, Option<&str>, usize)| {
+        let holder = |&(n, machine, at): &(u8, u8, u64)| Holder {
+            peer: peer_id(n),
+            machine: MachineId::new([machine; 16]),
+            epoch: Epoch(1),
+            at: Timestamp(at),
+        };
+        node.world().sent[0].deliveries[0].holders = holders.iter().map(holder).collect();
+        let letter: api::Letter = soon(node.client.get(&path)).await.expect("it is there");
+        let api::Delivery { state, held_by, of, confirmed_at, why, why_not_held, done, .. } = &letter.deliveries[0];
+        assert_eq!((*why, *done, letter.delivered), (Some(api::Why::Away), false, false));
+        assert_eq!((*state, *held_by, *of, confirmed_at.as_deref(), why_not_held.len()), expected, "{holders:?}");
+    };
+    // Here are nikki-pi on machine 2 and a bob on machine 4; this node is on machine 1.
+    check(&[], (api::State::Accepted, 0, 2, None, 1)).await;
+    check(&[(6, 1, 5)], (api::State::Accepted, 0, 2, None, 1)).await;
+    check(&[(2, 2, 5)], (api::State::Held, 1, 2, Some("1970-01-01T00:00:00.005Z"), 1)).await;
+    check(&[(2, 2, 5), (7, 2, 9)], (api::State::Held, 1, 2, Some("1970-01-01T00:00:00.009Z"), 1)).await;
+    check(&[(2, 2, 5), (4, 4, 3)], (api::State::Held, 2, 2, Some("1970-01-01T00:00:00.003Z"), 1)).await;
+    // Who has left holds it all the same; three are enough, the latest count.
+    check(&[(2, 2, 5), (4, 4, 3), (7, 7, 6), (8, 8, 9)], (api::State::Held, 3, 3, Some("1970-01-01T00:00:00.005Z"), 0)).await;
+    let status: api::Status = soon(node.client.get("/v1/status")).await.expect("it answers");
+    assert_eq!((status.letters.held_bundles, status.letters.held_bytes), (12, 3_400_000));
 }
 
 #[tokio::test]
@@ -605,6 +642,30 @@ async fn events_are_told_as_they_happen_and_again_from_any_of_them() {
         seen.push(soon(again.next()).await.expect("it goes on").expect("an event").seq);
     }
     assert_eq!(seen, [1, 2, 3]);
+}
+
+#[tokio::test]
+async fn what_becomes_of_mail_is_told() {
+    let node = Node::start().await;
+    let mut events = soon(node.client.events(None)).await.expect("it begins");
+    let (recipient, depositor) = (peer_id(2), peer_id(3));
+    node.happen(1, What::LettersHeld { to: peer_id(2), epoch: Epoch(1), first: 5, last: 5, by: peer_id(3) });
+    node.happen(2, What::MailTaken { recipient, depositor, bundles: 2, bytes: 900 });
+    node.happen(3, What::MailReleased { recipient, depositor, bundles: 1 });
+    node.happen(4, What::MailWithdrawn { recipient, depositor, bundles: 1 });
+    node.happen(5, What::MailHandedOver { recipient, depositor, bundles: 1 });
+    let mut told = Vec::new();
+    for _ in 0..5 {
+        told.push(soon(events.next()).await.expect("it goes on").expect("an event").what);
+    }
+    assert_eq!(
+        told.iter().map(api::What::name).collect::<Vec<_>>(),
+        ["letters_held", "mail_taken", "mail_released", "mail_withdrawn", "mail_handed_over"]
+    );
+    let api::What::LettersHeld { to, by, letters, more, .. } = &told[0] else { panic!("{told:?}") };
+    assert_eq!((to.as_str(), by.as_str(), letters, *more), ("nikki-pi", "ada", &vec![letter_id(5).to_string()], false));
+    let api::What::MailTaken { recipient, depositor, bundles: 2, bytes: 900, .. } = &told[1] else { panic!("{told:?}") };
+    assert_eq!((recipient.as_str(), depositor.as_str()), ("nikki-pi", "ada"));
 }
 
 #[tokio::test]

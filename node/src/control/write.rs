@@ -46,7 +46,7 @@ pub(super) async fn letters(
     let view = view.ok_or_else(|| Problem::new(Code::Internal, format!("letter {letter} was accepted and is not there")))?;
     let status = extract::status(&desk).await?;
     let code = if repeated { StatusCode::OK } else { StatusCode::CREATED };
-    let mut response = (code, Json(Names::new(&status).sent(&view))).into_response();
+    let mut response = (code, Json(Names::new(&status, desk.about.machine).sent(&view))).into_response();
     if let Ok(place) = HeaderValue::try_from(format!("/v1/sent/{letter}")) {
         response.headers_mut().insert(header::LOCATION, place);
     }
@@ -103,7 +103,7 @@ pub(super) async fn inbox_read(
         find(&desk, Vec::new(), numbers).await?
     };
     let status = extract::status(&desk).await?;
-    let names = Names::new(&status);
+    let names = Names::new(&status, desk.about.machine);
     Ok(Json(letters.iter().map(|letter| names.inbox(letter)).collect()))
 }
 

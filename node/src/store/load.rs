@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use protocol::Kept;
 use protocol::LetterId;
-use protocol::effect::{Head, InStream, Recent};
+use protocol::effect::{BundleIndex, Head, InStream, Recent};
 use redb::{ReadTransaction, ReadableTable, TableDefinition};
 
 use super::fault::Fault;
@@ -16,7 +16,6 @@ pub(crate) fn load(txn: &ReadTransaction) -> Result<Kept, Fault> {
     let me = txn.open_table(tables::ME)?.get(())?.map(|row| rows::cbor(&tables::ME, &(), row.value())).transpose()?;
     let known = all(txn, tables::KNOWN, |key, row| rows::cbor(&tables::KNOWN, &key, row))?;
     let out_streams = all(txn, tables::OUT_STREAMS, |no, row| rows::cbor(&tables::OUT_STREAMS, &no, row))?;
-    let bundles = all(txn, tables::BUNDLES, rows::read_bundle_index)?;
     let in_streams: Vec<InStream> = all(txn, tables::IN_STREAMS, |no, row| rows::cbor(&tables::IN_STREAMS, &no, row))?;
     let sent = txn.open_table(tables::SENT)?;
     let waiting = txn.open_table(tables::WAITING)?;
@@ -30,7 +29,9 @@ pub(crate) fn load(txn: &ReadTransaction) -> Result<Kept, Fault> {
         head: head(txn)?,
         known,
         out_streams,
-        bundles,
+        bundles: bundles(txn)?,
+        held: all(txn, tables::HELD, rows::read_held)?,
+        receipts: all(txn, tables::RECEIPTS, |key, row| rows::cbor(&tables::RECEIPTS, &key, row))?,
         recent: recent(txn, &in_streams)?,
         in_streams,
         waiting: waiting.collect::<Result<_, _>>()?,
@@ -51,6 +52,20 @@ fn all<K: redb::Key + 'static, T>(
         values.push(read(key.value(), row.value())?);
     }
     Ok(values)
+}
+
+/// The bundles that wait, each with its holders.
+fn bundles(txn: &ReadTransaction) -> Result<Vec<BundleIndex>, Fault> {
+    let mut bundles = all(txn, tables::BUNDLES, rows::read_bundle_index)?;
+    let holders = txn.open_table(tables::HOLDERS)?;
+    for row in holders.iter()? {
+        let (key, row) = row?;
+        // Holders of no bundle would be of no use: they go when it goes.
+        if let Ok(at) = bundles.binary_search_by_key(&key.value(), |index| (index.stream, index.first)) {
+            bundles[at].holders = rows::cbor(&tables::HOLDERS, &key.value(), row.value())?;
+        }
+    }
+    Ok(bundles)
 }
 
 fn head(txn: &ReadTransaction) -> Result<Option<Head>, Fault> {

@@ -92,6 +92,18 @@ pub enum OpenError {
         /// Its format.
         found: u32,
     },
+    /// An earlier version of this program made it, and its format is not read any more.
+    #[error(
+        "{path}: the database has format {found}, and this version knows only {}: use the version that made it, or begin anew \
+         with `run --start-over`, which keeps the key and sets the old database aside",
+        tables::FORMAT_VERSION
+    )]
+    Older {
+        /// The database.
+        path: PathBuf,
+        /// Its format.
+        found: u32,
+    },
     /// Another process has it open.
     #[error("{path}: another process has the database open")]
     Busy {
@@ -164,6 +176,7 @@ pub(crate) fn open_medium(medium: Medium, create: bool) -> Result<Opened, OpenEr
             None if create => make(&slot)?,
             None => return Err(Fault::row(&tables::FORMAT, &(), "missing").into()),
             Some(found) if found > tables::FORMAT_VERSION => return Err(OpenError::Newer { path: PathBuf::new(), found }),
+            Some(found) if found < tables::FORMAT_VERSION => return Err(OpenError::Older { path: PathBuf::new(), found }),
             Some(_) => {
                 let row = txn.open_table(tables::DATABASE).map_err(Fault::from)?.get(()).map_err(Fault::from)?;
                 DatabaseId(*row.ok_or_else(|| Fault::row(&tables::DATABASE, &(), "missing"))?.value())
@@ -209,6 +222,7 @@ impl OpenError {
         let path = path.to_owned();
         match self {
             OpenError::Newer { found, .. } => OpenError::Newer { path, found },
+            OpenError::Older { found, .. } => OpenError::Older { path, found },
             OpenError::Damaged { fault: Fault::Storage(error), .. } => match *error {
                 redb::Error::DatabaseAlreadyOpen => OpenError::Busy { path },
                 redb::Error::Io(error) if error.kind() != io::ErrorKind::InvalidData && error.kind() != io::ErrorKind::UnexpectedEof => {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use protocol::bundle::Bundle;
 use protocol::input::{Earlier, Recall, Recalled};
+use protocol::mail::Parcel;
 use protocol::segment::Entry;
 use protocol::{Epoch, LetterId, PeerId};
 use redb::{ReadTransaction, ReadableTable, ReadableTableMetadata};
@@ -70,6 +71,31 @@ impl Reader {
         })
     }
 
+    /// Those of these bundles held for others that are still there, in the order asked for.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub fn held(&self, numbers: &[u64]) -> Result<Vec<Parcel>, ReadError> {
+        self.with(|txn| {
+            let table = txn.open_table(tables::HELD_PARCELS)?;
+            let mut parcels = Vec::with_capacity(numbers.len());
+            for no in numbers {
+                if let Some(row) = table.get(no)? {
+                    parcels.push(rows::read_parcel(*no, row.value())?);
+                }
+            }
+            Ok(parcels)
+        })
+    }
+
+    /// Receipts kept for others who are away.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub fn receipts(&self) -> Result<usize, ReadError> {
+        self.with(|txn| Ok(usize::try_from(txn.open_table(tables::RECEIPTS)?.len()?).unwrap_or(usize::MAX)))
+    }
+
     /// The answer to a peer's [`Recall`](protocol::Effect::Recall).
     ///
     /// # Errors
@@ -86,6 +112,19 @@ impl Reader {
                     }
                 }
                 Ok(Recalled::Letters { token: *token, found })
+            }
+            Recall::Written { stream, numbers, token } => {
+                let (copies, sent) = (txn.open_table(tables::COPIES)?, txn.open_table(tables::SENT)?);
+                let mut found = Vec::new();
+                for (first, last) in numbers.iter() {
+                    for row in copies.range((*stream, first)..=(*stream, last))? {
+                        let (key, k) = row?;
+                        let k = k.value();
+                        let row = sent.get(k)?.ok_or_else(|| Fault::row(&tables::SENT, &k, "missing"))?;
+                        found.push((key.value().1, rows::id(&tables::SENT, &k, row.value())?));
+                    }
+                }
+                Ok(Recalled::Written { token: *token, found })
             }
             Recall::Key { key } => {
                 let found = txn.open_table(tables::KEYS)?.get(key.as_str())?.map(|row| {

@@ -5,8 +5,10 @@ use std::fmt::Debug;
 
 use protocol::bundle::Bundle;
 use protocol::codec;
-use protocol::effect::{BundleIndex, Copy, KeptBundle, SentLetter, Taken};
+use protocol::effect::{BundleIndex, Copy, HeldIndex, KeptBundle, SentLetter, Taken};
 use protocol::envelope::{Envelope, Payload};
+use protocol::id::BundleId;
+use protocol::mail::{Mailbox, Parcel, Slip, Slot};
 use protocol::segment::Segment;
 use protocol::sign::Signed;
 use protocol::{LetterId, PeerId, Timestamp};
@@ -17,6 +19,7 @@ use super::fault::Fault;
 use super::tables;
 
 const ID: usize = 16;
+const BUNDLE_ID: usize = 32;
 const WITHDRAWAL: usize = 32;
 
 /// The value of a row that is CBOR throughout.
@@ -76,46 +79,104 @@ pub(crate) fn read_taken(key: (u32, u64, u8), bytes: &[u8]) -> Result<(Timestamp
     Ok((received, Envelope { kind, author, recipients, payload, timestamp, id, seq, in_reply_to }))
 }
 
-/// Size of header and sealed part together (u64), then the raw ids of its letters.
+/// Size of header and sealed part together (u64), the bundle's id, then the raw ids of its letters.
 pub(crate) fn bundle_index(kept: &KeptBundle) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(8 + kept.ids.len() * ID);
+    let mut bytes = Vec::with_capacity(8 + BUNDLE_ID + kept.ids.len() * ID);
     bytes.extend_from_slice(&(kept.bundle.size() as u64).to_be_bytes());
+    bytes.extend_from_slice(kept.bundle.id().as_bytes());
     kept.ids.iter().for_each(|id| bytes.extend_from_slice(id.as_bytes()));
     bytes
 }
 
-/// The index in a row of [`tables::BUNDLES`].
+/// The index in a row of [`tables::BUNDLES`]; its holders are in a table of their own.
 pub(crate) fn read_bundle_index((stream, first): (u32, u64), bytes: &[u8]) -> Result<BundleIndex, Fault> {
     let fault = || Fault::row(&tables::BUNDLES, &(stream, first), "of an odd length");
-    let (size, ids) = bytes.split_first_chunk::<8>().ok_or_else(fault)?;
+    let (size, rest) = bytes.split_first_chunk::<8>().ok_or_else(fault)?;
+    let (id, ids) = rest.split_first_chunk::<BUNDLE_ID>().ok_or_else(fault)?;
     let (ids, rest) = ids.as_chunks::<ID>();
     if !rest.is_empty() {
         return Err(fault());
     }
     let size = usize::try_from(u64::from_be_bytes(*size)).map_err(|_| fault())?;
-    Ok(BundleIndex { stream, first, ids: ids.iter().map(|id| LetterId::new(*id)).collect(), size })
+    let ids = ids.iter().map(|id| LetterId::new(*id)).collect();
+    Ok(BundleIndex { stream, first, ids, id: BundleId::new(*id), size, holders: Vec::new() })
 }
 
-/// Withdrawal secret, length of the header (u32), header, sealed part.
+/// Withdrawal secret, then as in [`bundle`].
 pub(crate) fn sealed(kept: &KeptBundle) -> Vec<u8> {
-    let Bundle { header, sealed } = &kept.bundle;
     let mut bytes = Vec::with_capacity(WITHDRAWAL + 4 + kept.bundle.size());
     bytes.extend_from_slice(kept.withdrawal.as_ref());
-    bytes.extend_from_slice(&u32::try_from(header.len()).expect("a header is some hundred bytes").to_be_bytes());
+    bundle(&kept.bundle, &mut bytes);
+    bytes
+}
+
+/// Length of the header (u32), header, sealed part.
+fn bundle(Bundle { header, sealed }: &Bundle, bytes: &mut Vec<u8>) {
+    bytes.extend_from_slice(&length(header));
     bytes.extend_from_slice(header);
     bytes.extend_from_slice(sealed);
-    bytes
+}
+
+fn read_bundle(bytes: &[u8]) -> Option<Bundle> {
+    let (header, sealed) = split_by_length(bytes)?;
+    Some(Bundle { header: header.to_vec().into(), sealed: sealed.to_vec().into() })
+}
+
+fn length(bytes: &[u8]) -> [u8; 4] {
+    u32::try_from(bytes.len()).expect("slips and headers have some hundred bytes").to_be_bytes()
+}
+
+fn split_by_length(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (length, rest) = bytes.split_first_chunk::<4>()?;
+    rest.split_at_checked(usize::try_from(u32::from_be_bytes(*length)).ok()?)
 }
 
 /// The bundle in a row of [`tables::SEALED`].
 pub(crate) fn read_sealed(key: (u32, u64), bytes: &[u8]) -> Result<Bundle, Fault> {
+    let rest = bytes.split_first_chunk::<WITHDRAWAL>().map(|(_, rest)| rest);
+    rest.and_then(read_bundle).ok_or_else(|| Fault::row(&tables::SEALED, &key, "too short"))
+}
+
+/// CBOR of the list `[bundle, recipient, depositor, size, hash of the withdrawal secret, received]`.
+pub(crate) fn held(index: &HeldIndex) -> Vec<u8> {
+    let HeldIndex { id, mailbox: Mailbox { recipient, depositor }, size, withdrawal, received, .. } = index;
+    codec::encode(&(id, recipient, depositor, size, withdrawal, received))
+}
+
+/// The index in a row of [`tables::HELD`].
+pub(crate) fn read_held(no: u64, bytes: &[u8]) -> Result<HeldIndex, Fault> {
+    let (id, recipient, depositor, size, withdrawal, received) = cbor(&tables::HELD, &no, bytes)?;
+    Ok(HeldIndex { no, id, mailbox: Mailbox { recipient, depositor }, size, withdrawal, received })
+}
+
+/// Length of the slip (u32), CBOR of the `Signed<Slip>`, then as in [`bundle`].
+pub(crate) fn parcel(parcel: &Parcel) -> Vec<u8> {
+    let slip = codec::encode(&parcel.slip);
+    let mut bytes = Vec::with_capacity(8 + slip.len() + parcel.bundle.size());
+    bytes.extend_from_slice(&length(&slip));
+    bytes.extend_from_slice(&slip);
+    bundle(&parcel.bundle, &mut bytes);
+    bytes
+}
+
+/// The parcel in a row of [`tables::HELD_PARCELS`].
+pub(crate) fn read_parcel(no: u64, bytes: &[u8]) -> Result<Parcel, Fault> {
     let parts = || {
-        let (_, rest) = bytes.split_first_chunk::<WITHDRAWAL>()?;
-        let (length, rest) = rest.split_first_chunk::<4>()?;
-        rest.split_at_checked(usize::try_from(u32::from_be_bytes(*length)).ok()?)
+        let (slip, rest) = split_by_length(bytes)?;
+        Some((slip, read_bundle(rest)?))
     };
-    let (header, sealed) = parts().ok_or_else(|| Fault::row(&tables::SEALED, &key, "too short"))?;
-    Ok(Bundle { header: header.to_vec().into(), sealed: sealed.to_vec().into() })
+    let (slip, bundle) = parts().ok_or_else(|| Fault::row(&tables::HELD_PARCELS, &no, "too short"))?;
+    let slip: Signed<Slip> = cbor(&tables::HELD_PARCELS, &no, slip)?;
+    Ok(Parcel { slip, bundle })
+}
+
+/// Author, its epoch, signer, its epoch, so that all of one author lie together. The bytes of an id say how long they are.
+pub(crate) fn slot(slot: &Slot) -> Vec<u8> {
+    let mut bytes = slot.author.to_bytes();
+    bytes.extend_from_slice(&slot.epoch.0.to_be_bytes());
+    bytes.extend(slot.recipient.to_bytes());
+    bytes.extend_from_slice(&slot.recipient_epoch.0.to_be_bytes());
+    bytes
 }
 
 /// Sequence of its first entry (u64), how many entries (u32), CBOR of `Signed<Segment>`.

@@ -1,9 +1,10 @@
 //! Reading the letters of this node and what became of each copy.
-//! Knows nothing of bundles. A copy's state never goes back: accepted, delivered, read.
+//! Knows nothing of what holders are worth. A copy's state never goes back: accepted, delivered, read.
 
 use std::collections::BTreeMap;
 
 use protocol::effect::{Copy, CopyPlace, OutStream, SentLetter};
+use protocol::mail::Holder;
 use protocol::name::PeerName;
 use protocol::{PeerId, Timestamp};
 use redb::{ReadOnlyTable, ReadTransaction, ReadableTable};
@@ -33,6 +34,8 @@ pub struct Delivery {
     pub state: State,
     /// When it came so far; none if that was not noted.
     pub at: Option<Timestamp>,
+    /// Who has acknowledged a flushed copy of it; nobody once it is delivered.
+    pub holders: Vec<Holder>,
 }
 
 /// How far a copy came.
@@ -112,6 +115,8 @@ struct Streams {
     delivered: ReadOnlyTable<(u32, u64), (u64, u64)>,
     read_by: ReadOnlyTable<(u32, u64), (u64, u64)>,
     rows: ReadOnlyTable<u32, &'static [u8]>,
+    bundles: ReadOnlyTable<(u32, u64), &'static [u8]>,
+    holders: ReadOnlyTable<(u32, u64), &'static [u8]>,
     streams: BTreeMap<u32, Option<OutStream>>,
 }
 
@@ -121,6 +126,8 @@ impl Streams {
             delivered: txn.open_table(tables::DELIVERED)?,
             read_by: txn.open_table(tables::READ_BY)?,
             rows: txn.open_table(tables::OUT_STREAMS)?,
+            bundles: txn.open_table(tables::BUNDLES)?,
+            holders: txn.open_table(tables::HOLDERS)?,
             streams: BTreeMap::new(),
         })
     }
@@ -135,7 +142,23 @@ impl Streams {
             None => (State::Accepted, Some(accepted)),
             Some(place) => self.state(place, accepted)?,
         };
-        Ok(Delivery { name: copy.name.clone(), peer: copy.place.map(|place| place.peer), state, at })
+        let holders = match copy.place {
+            Some(place) if state == State::Accepted => self.holders(place)?,
+            _ => Vec::new(),
+        };
+        Ok(Delivery { name: copy.name.clone(), peer: copy.place.map(|place| place.peer), state, at, holders })
+    }
+
+    /// Those who hold the bundle that a copy waits in.
+    fn holders(&self, CopyPlace { stream, seq, .. }: CopyPlace) -> Result<Vec<Holder>, Fault> {
+        let Some(row) = self.bundles.range((stream, 0)..=(stream, seq))?.next_back() else { return Ok(Vec::new()) };
+        let (key, row) = row?;
+        let key = key.value();
+        if seq - key.1 >= rows::read_bundle_index(key, row.value())?.ids.len() as u64 {
+            return Ok(Vec::new());
+        }
+        let row = self.holders.get(key)?;
+        row.map_or_else(|| Ok(Vec::new()), |row| rows::cbor(&tables::HOLDERS, &key, row.value()))
     }
 
     /// The stream's ranges decide; the rows beside them say when.

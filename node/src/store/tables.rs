@@ -8,8 +8,8 @@ use redb::{ReadTransaction, TableDefinition, WriteTransaction};
 
 use super::fault::Fault;
 
-/// The format of all tables below. A database of a greater one is refused.
-pub(crate) const FORMAT_VERSION: u32 = 1;
+/// The format of all tables below. A database of another one is refused.
+pub(crate) const FORMAT_VERSION: u32 = 2;
 
 /// Id of a letter in a value: its 16 raw bytes.
 pub(crate) type RawId = &'static [u8; 16];
@@ -37,6 +37,15 @@ pub(crate) const KEYS: TableDefinition<&str, (RawId, u64, &[u8; 32])> = TableDef
 pub(crate) const BUNDLES: TableDefinition<(u32, u64), &[u8]> = TableDefinition::new("bundles");
 /// (outgoing stream, first number) -> the bundle's bytes: see [`super::rows::sealed`].
 pub(crate) const SEALED: TableDefinition<(u32, u64), &[u8]> = TableDefinition::new("sealed");
+/// (outgoing stream, first number) of a waiting bundle -> CBOR of the list of `Holder`s that have acknowledged a copy, 1 or more.
+pub(crate) const HOLDERS: TableDefinition<(u32, u64), &[u8]> = TableDefinition::new("holders");
+
+/// Number of a bundle held for others, in the order of taking -> what is known of it without its bytes: see [`super::rows::held`].
+pub(crate) const HELD: TableDefinition<u64, &[u8]> = TableDefinition::new("held");
+/// The same number -> slip and bundle: see [`super::rows::parcel`].
+pub(crate) const HELD_PARCELS: TableDefinition<u64, &[u8]> = TableDefinition::new("held_parcels");
+/// Author, its epoch, signer, its epoch: see [`super::rows::slot`] -> CBOR of the `Signed<Receipt>` kept for that author.
+pub(crate) const RECEIPTS: TableDefinition<&[u8], &[u8]> = TableDefinition::new("receipts");
 
 /// Outgoing stream -> CBOR of `OutStream`.
 pub(crate) const OUT_STREAMS: TableDefinition<u32, &[u8]> = TableDefinition::new("out_streams");
@@ -72,7 +81,7 @@ pub(crate) fn create(txn: &WriteTransaction) -> Result<(), Fault> {
         ($($table:ident)*) => { $( txn.open_table($table)?; )* };
     }
     create!(FORMAT DATABASE ME KNOWN SENT COPIES WAITING KEYS BUNDLES SEALED OUT_STREAMS DELIVERED READ_BY);
-    create!(IN_STREAMS TAKEN UNSHOWN INBOX UNREAD CHAINS SEGMENTS ENTRIES);
+    create!(IN_STREAMS TAKEN UNSHOWN INBOX UNREAD CHAINS SEGMENTS ENTRIES HOLDERS HELD HELD_PARCELS RECEIPTS);
     Ok(())
 }
 

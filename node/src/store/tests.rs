@@ -5,9 +5,10 @@ mod damage;
 mod directory;
 
 use protocol::bundle::Bundle;
-use protocol::effect::{Change, Copy, CopyPlace, InStream, KeptBundle, Me, OutStream, SentLetter, Taken};
+use protocol::effect::{Change, Copy, CopyPlace, HeldBundle, HeldIndex, InStream, KeptBundle, Me, OutStream, SentLetter, Taken};
 use protocol::envelope::{Envelope, Payload};
 use protocol::input::Place;
+use protocol::mail::{Mailbox, Parcel, Slip};
 use protocol::segment::{Entry, Segment, What};
 use protocol::sign::Signed;
 use protocol::{Epoch, LetterId, PeerId, Ranges, Timestamp};
@@ -62,6 +63,21 @@ fn bundle(first: u64, letters: u64, bytes: usize) -> KeptBundle {
         bundle: Bundle { header: vec![1; 90].into(), sealed: vec![2; bytes].into() },
         withdrawal: [3; 32].into(),
     }
+}
+
+/// Number `no` of the bundles held for others.
+fn held(no: u64, bytes: usize) -> HeldBundle {
+    let bundle = Bundle { header: vec![4; 90].into(), sealed: vec![5; bytes].into() };
+    let slip = Slip { depositor: peer(5), bundle: bundle.id(), size: bundle.size() as u64 };
+    let index = HeldIndex {
+        no,
+        id: slip.bundle,
+        mailbox: Mailbox { recipient: peer(6), depositor: slip.depositor },
+        size: slip.size,
+        withdrawal: [7; 32].into(),
+        received: Timestamp(8),
+    };
+    HeldBundle { index, parcel: Parcel { slip: Signed::unchecked(&slip), bundle } }
 }
 
 fn out_stream(next: u64) -> OutStream {

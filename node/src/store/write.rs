@@ -14,13 +14,14 @@ use super::{Write, rows, tables};
 /// Writes all of `changes` into `txn`, table by table: rows of one table land next to one another.
 pub(crate) fn write(txn: &WriteTransaction, changes: &[Write]) -> Result<(), Fault> {
     let (mut own, mut sent, mut bundles, mut out, mut inbox) = (vec![], vec![], vec![], vec![], vec![]);
-    let mut record = vec![];
+    let (mut custody, mut record) = (vec![], vec![]);
     for change in changes {
         match change {
             Write::Change(change) => match change {
                 Change::Me(_) | Change::Known(_) => own.push(change),
                 Change::Letter(_) | Change::Waiting { .. } | Change::Key { .. } => sent.push(change),
-                Change::Bundle(_) | Change::DropBundle { .. } => bundles.push(change),
+                Change::Bundle(_) | Change::DropBundle { .. } | Change::Holders { .. } => bundles.push(change),
+                Change::Hold(_) | Change::Unhold { .. } | Change::KeepReceipt { .. } | Change::DropReceipt { .. } => custody.push(change),
                 Change::OutStream(_) | Change::Delivered { .. } | Change::ReadBy { .. } => out.push(change),
                 Change::InStream(_) | Change::Taken(_) | Change::Shown { .. } | Change::Read { .. } => inbox.push(change),
                 Change::Segment { .. } => {}
@@ -29,8 +30,14 @@ pub(crate) fn write(txn: &WriteTransaction, changes: &[Write]) -> Result<(), Fau
         }
     }
     type Part<'a> = (&'a [&'a Change], fn(&WriteTransaction, &[&Change]) -> Result<(), Fault>);
-    let parts: [Part<'_>; 5] =
-        [(&own, write_own), (&sent, write_sent), (&bundles, write_bundles), (&out, write_out), (&inbox, write_inbox)];
+    let parts: [Part<'_>; 6] = [
+        (&own, write_own),
+        (&sent, write_sent),
+        (&bundles, write_bundles),
+        (&custody, write_custody),
+        (&out, write_out),
+        (&inbox, write_inbox),
+    ];
     parts.into_iter().filter(|(changes, _)| !changes.is_empty()).try_for_each(|(changes, write)| write(txn, changes))?;
     if record.is_empty() { Ok(()) } else { write_record(txn, &record) }
 }
@@ -73,6 +80,7 @@ fn write_sent(txn: &WriteTransaction, changes: &[&Change]) -> Result<(), Fault> 
 
 fn write_bundles(txn: &WriteTransaction, changes: &[&Change]) -> Result<(), Fault> {
     let (mut bundles, mut sealed) = (txn.open_table(tables::BUNDLES)?, txn.open_table(tables::SEALED)?);
+    let mut holding = txn.open_table(tables::HOLDERS)?;
     for change in changes {
         match change {
             Change::Bundle(kept) => {
@@ -82,7 +90,35 @@ fn write_bundles(txn: &WriteTransaction, changes: &[&Change]) -> Result<(), Faul
             Change::DropBundle { stream, first } => {
                 bundles.remove((*stream, *first))?;
                 sealed.remove((*stream, *first))?;
+                holding.remove((*stream, *first))?;
             }
+            Change::Holders { stream, first, holders } if holders.is_empty() => drop(holding.remove((*stream, *first))?),
+            Change::Holders { stream, first, holders } => {
+                holding.insert((*stream, *first), codec::encode(holders).as_slice())?;
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn write_custody(txn: &WriteTransaction, changes: &[&Change]) -> Result<(), Fault> {
+    let (mut held, mut parcels) = (txn.open_table(tables::HELD)?, txn.open_table(tables::HELD_PARCELS)?);
+    let mut receipts = txn.open_table(tables::RECEIPTS)?;
+    for change in changes {
+        match change {
+            Change::Hold(bundle) => {
+                held.insert(bundle.index.no, rows::held(&bundle.index).as_slice())?;
+                parcels.insert(bundle.index.no, rows::parcel(&bundle.parcel).as_slice())?;
+            }
+            Change::Unhold { no } => {
+                held.remove(no)?;
+                parcels.remove(no)?;
+            }
+            Change::KeepReceipt { slot, receipt } => {
+                receipts.insert(rows::slot(slot).as_slice(), codec::encode(receipt).as_slice())?;
+            }
+            Change::DropReceipt { slot } => drop(receipts.remove(rows::slot(slot).as_slice())?),
             _ => {}
         }
     }

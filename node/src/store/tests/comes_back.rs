@@ -2,7 +2,10 @@ use std::sync::Arc;
 
 use protocol::Kept;
 use protocol::effect::{BundleIndex, Head, Known, Recent};
+use protocol::id::MachineId;
 use protocol::input::{Earlier, Recall, Recalled};
+use protocol::mail::{Holder, Slot};
+use protocol::receipt::Receipt;
 use redb::backends::InMemoryBackend;
 
 use super::super::{CommitError, InboxQuery, Reader, State};
@@ -94,10 +97,84 @@ fn bundles_come_back_until_they_are_dropped() {
     let (kept_one, dropped) = (bundle(3, 2, 500), bundle(1, 2, 100));
     let changes = [Change::Bundle(kept_one.clone().into()), Change::Bundle(dropped.into())];
     check(&[batch(changes), batch([Change::DropBundle { stream: 1, first: 1 }])], |kept, reader| {
-        assert_eq!(kept.bundles, [BundleIndex { stream: 1, first: 3, ids: kept_one.ids.clone(), size: 590 }]);
+        let index =
+            BundleIndex { stream: 1, first: 3, ids: kept_one.ids.clone(), id: kept_one.bundle.id(), size: 590, holders: Vec::new() };
+        assert_eq!(kept.bundles, [index]);
         assert_eq!(reader.bundle(1, 3).expect("a bundle"), Some(kept_one.bundle.clone()));
         assert_eq!(reader.bundle(1, 1).expect("no bundle"), None);
         assert_eq!(reader.bundles(&[(1, 1), (1, 3), (2, 3)]).expect("bundles"), std::slice::from_ref(&kept_one.bundle));
+    });
+}
+
+#[test]
+fn holders_come_back_with_their_bundle_and_go_with_it() {
+    let holder = |seed: u8| Holder { peer: peer(seed), machine: MachineId::new([seed; 16]), epoch: Epoch(3), at: Timestamp(seed.into()) };
+    let holders = |first, seeds: &[u8]| Change::Holders { stream: 1, first, holders: seeds.iter().copied().map(holder).collect() };
+    let letters = (1..=8).map(|k| Change::Letter(letter(k, "hi").into()));
+    let bundles = [1, 3, 5, 7].map(|first| Change::Bundle(bundle(first, 2, 10).into()));
+    let batches = [
+        batch(letters.chain(bundles)),
+        batch([holders(1, &[5]), holders(3, &[5]), holders(5, &[5]), holders(7, &[6])]),
+        batch([holders(1, &[5, 6]), holders(5, &[]), Change::DropBundle { stream: 1, first: 7 }]),
+        // Nothing of a dropped bundle stays for the next one under its number.
+        batch([Change::Bundle(bundle(7, 1, 10).into())]),
+    ];
+    check(&batches, |kept, reader| {
+        let found: Vec<(u64, Vec<Holder>)> = kept.bundles.iter().map(|index| (index.first, index.holders.clone())).collect();
+        assert_eq!(found, [(1, vec![holder(5), holder(6)]), (3, vec![holder(5)]), (5, vec![]), (7, vec![])]);
+        let views = reader.sent(0, 10, false).expect("letters");
+        let counts: Vec<usize> = views.iter().map(|view| view.deliveries[0].holders.len()).collect();
+        assert_eq!(counts, [2, 2, 1, 1, 0, 0, 0, 0]);
+    });
+}
+
+#[test]
+fn mail_held_for_others_comes_back_until_it_is_let_go() {
+    let (one, two, three) = (held(1, 40), held(2, 500), held(7, 60));
+    let changes = [&one, &two, &three].map(|bundle| Change::Hold(Box::new(bundle.clone())));
+    check(&[batch(changes), batch([Change::Unhold { no: 2 }, Change::Unhold { no: 99 }])], |kept, reader| {
+        assert_eq!(kept.held, [one.index, three.index]);
+        let parcels = reader.held(&[7, 2, 1, 99]).expect("parcels");
+        assert_eq!(parcels, [three.parcel.clone(), one.parcel.clone()]);
+    });
+}
+
+#[test]
+fn receipts_kept_for_others_come_back_one_for_each_slot() {
+    let receipt = |author: u8, epoch: u64, number: u64| {
+        let value = Receipt {
+            recipient: peer(9),
+            recipient_epoch: Epoch(4),
+            number,
+            author: peer(author),
+            epoch: Epoch(epoch),
+            floor: 1,
+            taken: Ranges::of(1, number),
+            digest: protocol::receipt::Sum::default(),
+            read: Ranges::default(),
+        };
+        (Slot::of(&value), Signed::unchecked(&value))
+    };
+    let keep = |(slot, receipt): (Slot, Signed<Receipt>)| Change::KeepReceipt { slot, receipt };
+    let batches = [
+        batch([keep(receipt(1, 7, 1)), keep(receipt(1, 8, 1)), keep(receipt(2, 7, 1))]),
+        batch([keep(receipt(1, 7, 5)), Change::DropReceipt { slot: receipt(2, 7, 1).0 }]),
+    ];
+    check(&batches, |kept, _| assert_eq!(kept.receipts, [receipt(1, 7, 5).1, receipt(1, 8, 1).1]));
+}
+
+#[test]
+fn what_was_written_is_recalled_by_number() {
+    let other = |k: u64| {
+        let place = Some(CopyPlace { peer: peer(3), stream: 2, seq: k });
+        SentLetter { to: vec![Copy { name: "carl".parse().expect("a name"), place }], ..letter(10 + k, "hi") }
+    };
+    let letters = (1..=6).map(|k| letter(k, "hi")).chain([1, 2].map(other)).map(|letter| Change::Letter(letter.into()));
+    check(&[batch(letters)], |_, reader| {
+        let mut numbers = Ranges::of(2, 3);
+        numbers.insert_range(6, 900);
+        let recalled = reader.recall(&Recall::Written { stream: 1, numbers, token: 4 }).expect("an answer");
+        assert_eq!(recalled, Recalled::Written { token: 4, found: vec![(2, id(2)), (3, id(3)), (6, id(6))] });
     });
 }
 

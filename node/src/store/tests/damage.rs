@@ -175,16 +175,21 @@ fn a_damaged_row_is_named_and_nothing_panics() {
 }
 
 #[test]
-fn a_database_of_a_newer_format_is_refused() {
-    let dir = tempfile::tempdir().expect("a temporary directory");
-    drop(Store::open(dir.path()).expect("the store opens"));
-    let database = redb::Database::open(dir.path().join(DATABASE)).expect("it opens");
-    let txn = database.begin_write().expect("a transaction");
-    txn.open_table(super::super::tables::FORMAT).expect("the table").insert((), 99).expect("inserted");
-    txn.commit().expect("committed");
-    drop(database);
-    let newer = Store::open(dir.path());
+fn a_database_of_another_format_is_refused() {
+    let open = |format: u32| {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        drop(Store::open(dir.path()).expect("the store opens"));
+        let database = redb::Database::open(dir.path().join(DATABASE)).expect("it opens");
+        let txn = database.begin_write().expect("a transaction");
+        txn.open_table(super::super::tables::FORMAT).expect("the table").insert((), format).expect("inserted");
+        txn.commit().expect("committed");
+        drop(database);
+        Store::open(dir.path()).map(drop)
+    };
+    let newer = open(99);
     assert!(matches!(newer, Err(OpenError::Newer { found: 99, .. })), "{newer:?}");
+    let older = open(1);
+    assert!(matches!(older, Err(OpenError::Older { found: 1, .. })), "{older:?}");
 }
 
 #[test]
