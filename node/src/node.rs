@@ -42,6 +42,8 @@ const NOTICES: usize = 4096;
 const MEASURE: Duration = Duration::from_secs(5);
 /// How long a node that leaves waits for its goodbyes to be sent (guess).
 const GOODBYE: Duration = Duration::from_millis(500);
+/// How long it waits for others to take over what it holds: longer than the core does (`hand_over_most`).
+const HAND_OVER: Duration = Duration::from_secs(4);
 
 /// What a node is started with.
 #[derive(Debug)]
@@ -218,8 +220,8 @@ impl Node {
     pub async fn stop(mut self) -> Result<(), CommitError> {
         let (reply, answer) = oneshot::channel();
         if self.facts.send(Fact::Asked { command: Command::Leave, reply }).await.is_ok() {
-            // The goodbyes are queued when the answer comes.
-            let _ = tokio::time::timeout(GOODBYE, answer).await;
+            // The mail is handed over and the goodbyes are queued when the answer comes.
+            let _ = tokio::time::timeout(HAND_OVER, answer).await;
         }
         let _ = self.facts.send(Fact::Stop).await;
         let result = self.ended().await;

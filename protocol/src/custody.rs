@@ -263,7 +263,7 @@ impl Custody {
         if welcomes {
             let offers: Vec<Offer> =
                 self.boxes.keys().filter(|mailbox| mailbox.recipient == peer).map(|mailbox| self.offer(mailbox)).collect();
-            say_offers(peer, offers, out);
+            say_offers(peer, offers, false, out);
         }
     }
 
@@ -347,7 +347,7 @@ impl Custody {
             for mailbox in self.boxes.keys().filter(|mailbox| here(&mailbox.recipient)) {
                 offers.entry(mailbox.recipient).or_default().push(self.offer(mailbox));
             }
-            offers.into_iter().for_each(|(peer, offers)| say_offers(peer, offers, out));
+            offers.into_iter().for_each(|(peer, offers)| say_offers(peer, offers, false, out));
         }
         if now.mono < self.compare_at {
             return;
@@ -377,7 +377,7 @@ impl Custody {
             self.let_go(no, Gone::HandedOver, out);
         }
         for (peer, offers) in offers {
-            say_offers(peer, offers, out);
+            say_offers(peer, offers, false, out);
         }
         for (slot, (_, signed)) in self.receipts.iter().filter(|(slot, _)| linked(&slot.author)) {
             out.send(slot.author, Say::PassReceipt(signed.clone()));
@@ -393,7 +393,7 @@ impl Custody {
         for (mailbox, held) in &self.boxes {
             let bundles: Vec<BundleId> = held.bundles.iter().map(|no| self.held[no].id).collect();
             for heir in heirs(mailbox) {
-                say_offers(heir.peer, vec![self.offer(mailbox)], out);
+                say_offers(heir.peer, vec![self.offer(mailbox)], true, out);
                 bundles.chunks(limits::BUNDLE_IDS).for_each(|part| out.send(heir.peer, Say::AskHeld(part.to_vec())));
             }
         }
@@ -589,6 +589,6 @@ fn take_from(map: &mut BTreeMap<PeerId, u64>, peer: PeerId, size: u64) {
     }
 }
 
-fn say_offers(peer: PeerId, offers: Vec<Offer>, out: &mut Out) {
-    offers.chunks(limits::PAGE).for_each(|part| out.send(peer, Say::Offers(part.to_vec())));
+fn say_offers(peer: PeerId, offers: Vec<Offer>, leaving: bool, out: &mut Out) {
+    offers.chunks(limits::PAGE).for_each(|part| out.send(peer, Say::Offers { offers: part.to_vec(), leaving }));
 }

@@ -124,7 +124,7 @@ impl Edge {
             Say::Peers { peers, more } => Message::Peers { peers, more },
             Say::AskHeld(bundles) => Message::AskHeld(bundles),
             Say::Held { epoch, bundles, refused, absent } => Message::Held { epoch, bundles, refused, absent },
-            Say::Offers(offers) => Message::Offers(offers),
+            Say::Offers { offers, leaving } => Message::Offers { offers, leaving },
             Say::AskMail { mailbox, after } => Message::AskMail { mailbox, after },
             Say::Mail { mailbox, bundles, more } => Message::Mail { mailbox, bundles, more },
             Say::Fetch(bundles) => Message::Fetch(bundles),
@@ -246,7 +246,7 @@ impl Edge {
             }
             Message::AskHeld(bundles) => Said::AskHeld(bundles),
             Message::Held { epoch, bundles, refused, absent } => Said::Held { epoch, bundles, refused, absent },
-            Message::Offers(offers) => Said::Offers(offers),
+            Message::Offers { offers, leaving } => Said::Offers { offers, leaving },
             Message::AskMail { mailbox, after } => Said::AskMail { mailbox, after },
             Message::Mail { mailbox, bundles, more } => Said::Mail { mailbox, bundles, more },
             Message::Fetch(bundles) => Said::Fetch(bundles),

@@ -163,7 +163,12 @@ pub enum Say {
         absent: Vec<BundleId>,
     },
     /// I hold mail.
-    Offers(Vec<Offer>),
+    Offers {
+        /// At most a page.
+        offers: Vec<Offer>,
+        /// I am about to leave.
+        leaving: bool,
+    },
     /// What do you hold of a mailbox?
     AskMail {
         /// Which.

@@ -183,7 +183,12 @@ pub enum Said {
         absent: Vec<BundleId>,
     },
     /// See [`Message::Offers`](crate::message::Message::Offers).
-    Offers(Vec<Offer>),
+    Offers {
+        /// At most a page.
+        offers: Vec<Offer>,
+        /// It is about to leave.
+        leaving: bool,
+    },
     /// See [`Message::AskMail`](crate::message::Message::AskMail).
     AskMail {
         /// Which mailbox.

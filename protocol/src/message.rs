@@ -92,7 +92,12 @@ pub enum Message {
         absent: Vec<BundleId>,
     },
     /// I hold mail: for you, or of a mailbox that you are custodian of too.
-    Offers(Vec<Offer>),
+    Offers {
+        /// At most a page.
+        offers: Vec<Offer>,
+        /// I am about to leave: take over what I hold.
+        leaving: bool,
+    },
     /// What do you hold of a mailbox?
     AskMail {
         /// Which.
@@ -216,7 +221,7 @@ impl Message {
             Message::Ids { ids, .. } => ids.len().div_ceil(limits::IDS_PER_ITEM),
             Message::AskIds { numbers, .. } => numbers.pieces(),
             Message::Deposit(parcels) => parcels.len(),
-            Message::Offers(offers) => offers.len(),
+            Message::Offers { offers, .. } => offers.len(),
             Message::AskHeld(bundles) | Message::Fetch(bundles) => bundles.len().div_ceil(limits::BUNDLE_IDS / limits::PAGE),
             Message::Held { bundles, refused, absent, .. } => {
                 (bundles.len() + refused.len() + absent.len()).div_ceil(limits::BUNDLE_IDS / limits::PAGE)

@@ -338,7 +338,7 @@ impl Peer {
             said @ (Said::Deposit(_)
             | Said::AskHeld(_)
             | Said::Held { .. }
-            | Said::Offers(_)
+            | Said::Offers { .. }
             | Said::AskMail { .. }
             | Said::Mail { .. }
             | Said::Fetch(_)
@@ -408,8 +408,13 @@ impl Peer {
                 self.custody.on_absent(from, &absent);
                 self.custody.on_confirmed(&bundles, closest, machine, now, out);
             }
-            Said::Offers(offers) => {
+            Said::Offers { offers, leaving } => {
                 let me = self.myself.identity().id;
+                // Who is about to leave does not count among the custodians any more.
+                let closest = |mailbox: &Mailbox| -> Vec<Candidate> {
+                    let all = presence.custodians(mailbox, machine).into_iter();
+                    all.filter(|other| !leaving || other.peer != from).take(most).collect()
+                };
                 for offer in offers.iter().filter(|offer| offer.count > 0 && offer.mailbox.depositor != me) {
                     let wanted = if offer.mailbox.recipient == me {
                         self.myself.facts().available

@@ -10,7 +10,7 @@ use crate::config::Config;
 use crate::id::Epoch;
 use crate::now::Now;
 
-/// How long receipts of one stream are gathered into one (guess: a drain makes hundreds a second).
+/// Least time between two receipts of one stream: what comes meanwhile is in the next (guess: a drain makes hundreds a second).
 const GATHER: Duration = Duration::from_millis(100);
 
 /// See the module.
@@ -22,7 +22,10 @@ pub(crate) struct Returns {
 
 #[derive(Debug)]
 struct Due {
-    at: Duration,
+    /// None once enough custodians keep it.
+    at: Option<Duration>,
+    /// When it last went to custodians.
+    sent_at: Option<Duration>,
     /// The number that custodians were asked to keep, and who keeps it.
     number: u64,
     kept_by: BTreeSet<PeerId>,
@@ -31,15 +34,16 @@ struct Due {
 impl Returns {
     /// What custodians kept before this start is not remembered: every stream of an absent author is due once more.
     pub(crate) fn new(config: &Config, streams: impl Iterator<Item = (PeerId, Epoch)>, now: Now) -> Self {
-        let due = |place| (place, Due { at: now.mono + config.custody_settle, number: 0, kept_by: BTreeSet::new() });
+        let at = Some(now.mono + config.custody_settle);
+        let due = |place| (place, Due { at, sent_at: None, number: 0, kept_by: BTreeSet::new() });
         Returns { config: config.clone(), due: streams.map(due).collect() }
     }
 
     /// There is a new receipt for an author who is away.
     pub(crate) fn note(&mut self, place: (PeerId, Epoch), now: Now) {
-        let soon = now.mono + GATHER;
-        let due = self.due.entry(place).or_insert_with(|| Due { at: soon, number: 0, kept_by: BTreeSet::new() });
-        due.at = due.at.min(soon);
+        let due = self.due.entry(place).or_insert_with(|| Due { at: None, sent_at: None, number: 0, kept_by: BTreeSet::new() });
+        let soon = due.sent_at.map_or(now.mono, |sent| (sent + GATHER).max(now.mono));
+        due.at = Some(due.at.map_or(soon, |at| at.min(soon)));
         due.kept_by.clear();
     }
 
@@ -60,21 +64,24 @@ impl Returns {
     /// Streams whose receipts should go to custodians now, with those who keep them already. Each must be answered with
     /// [`Returns::sent`].
     pub(crate) fn due(&self, now: Now) -> Vec<((PeerId, Epoch), BTreeSet<PeerId>)> {
-        self.due.iter().filter(|(_, due)| due.at <= now.mono).map(|(place, due)| (*place, due.kept_by.clone())).collect()
+        self.due
+            .iter()
+            .filter(|(_, due)| due.at.is_some_and(|at| at <= now.mono))
+            .map(|(place, due)| (*place, due.kept_by.clone()))
+            .collect()
     }
 
     /// The receipt of this number went to custodians, or (`done`) as many keep it as should.
     pub(crate) fn sent(&mut self, place: (PeerId, Epoch), number: u64, done: bool, now: Now) {
-        if done {
-            self.due.remove(&place);
-        } else if let Some(due) = self.due.get_mut(&place) {
+        if let Some(due) = self.due.get_mut(&place) {
             due.number = number;
-            due.at = now.mono + self.config.deposit_patience;
+            due.at = (!done).then_some(now.mono + self.config.deposit_patience);
+            due.sent_at = Some(now.mono);
         }
     }
 
     /// When something is due.
     pub(crate) fn deadline(&self) -> Option<Duration> {
-        self.due.values().map(|due| due.at).min()
+        self.due.values().filter_map(|due| due.at).min()
     }
 }

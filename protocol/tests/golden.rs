@@ -178,7 +178,10 @@ fn messages() -> Vec<(&'static str, Message)> {
                 absent: vec![BundleId::new([3; 32])],
             }),
         ),
-        ("offers", three.utter(Say::Offers(vec![Offer { mailbox, count: 1, digest: mail::digest(&sealed().id()) }]))),
+        (
+            "offers",
+            three.utter(Say::Offers { offers: vec![Offer { mailbox, count: 1, digest: mail::digest(&sealed().id()) }], leaving: false }),
+        ),
         ("ask_mail", two.utter(Say::AskMail { mailbox, after: 4 })),
         ("mail", three.utter(Say::Mail { mailbox, bundles: vec![Listed { no: 5, bundle: sealed().id(), size: 1_400 }], more: true })),
         ("fetch", two.utter(Say::Fetch(vec![sealed().id()]))),

@@ -469,3 +469,85 @@ fn difference(written: &[String], arrived: &[&String]) -> String {
     let first = written.iter().zip(arrived).position(|(written, arrived)| written != *arrived);
     format!("missing {missing:?}, more than once {doubled:?}, first out of order at {first:?} of {}", arrived.len())
 }
+
+// -- letters for those who are away
+
+/// Bundles that a host holds for others.
+fn holds(host: &Host) -> u64 {
+    host.json(&["status"])["letters"]["held_bundles"].as_u64().expect("a number of bundles")
+}
+
+/// By how many machines a letter to one is held, as its author's node shows it.
+fn held_by(author: &Host, letter: &str) -> u64 {
+    let letter = author.json(&["sent", letter]);
+    let letter = letter.as_array().map_or(&letter, |list| &list[0]);
+    letter["deliveries"][0]["held_by"].as_u64().expect("a number of machines")
+}
+
+#[test]
+fn letters_reach_who_was_away_though_their_author_and_two_custodians_are_gone() {
+    let lab = Lab::new(6);
+    let hosts: [&Host; 6] = lab.hosts();
+    start_together(&hosts);
+    let [nikki, markus, others @ ..] = hosts;
+
+    nikki.kill9();
+    wait_until(SOON, "markus sees that nikki is away", || !available(markus).contains("nikki"));
+    let letters: Vec<String> = (1..=3).map(|n| send(markus, &[nikki], &format!("letter {n}"))).collect();
+    promised("three letters are held by three machines", seconds(1), seconds(5), || letters.iter().all(|id| held_by(markus, id) == 3));
+    let custodians: Vec<&Host> = others.into_iter().filter(|host| holds(host) > 0).collect();
+    assert_eq!(custodians.len(), 3);
+
+    markus.kill9();
+    custodians[..2].iter().for_each(|host| host.kill9());
+    nikki.start(&[]);
+    promised("the letters are there", seconds(2), SOON, || texts(nikki).len() == 3);
+    assert_eq!(texts(nikki), ["letter 1", "letter 2", "letter 3"]);
+    wait_until(SOON, "the custodian lets go of what has arrived", || holds(custodians[2]) == 0);
+
+    nikki.kill9();
+    markus.start(&[]);
+    wait_until(SOON, "their author learns of it from those who are left", || letters.iter().all(|id| delivered(markus, id)));
+}
+
+#[test]
+fn letters_in_custody_outlive_the_death_of_all_hosts() {
+    let lab = Lab::new(5);
+    let hosts: [&Host; 5] = lab.hosts();
+    start_together(&hosts);
+    let [nikki, markus, others @ ..] = hosts;
+
+    nikki.kill9();
+    wait_until(SOON, "markus sees that nikki is away", || !available(markus).contains("nikki"));
+    let letters: Vec<String> = (1..=20).map(|n| send(markus, &[nikki], &format!("letter {n}"))).collect();
+    wait_until(SOON, "all are held", || letters.iter().all(|id| held_by(markus, id) == 3));
+    markus.kill9();
+    others.iter().for_each(|host| host.kill9());
+
+    [&[nikki], &others[..]].concat().iter().for_each(|host| host.begin(&[]));
+    [&[nikki], &others[..]].concat().iter().for_each(|host| host.await_ready());
+    wait_until(SOON, "all arrive without their author", || texts(nikki).len() == 20);
+    let expected: Vec<String> = (1..=20).map(|n| format!("letter {n}")).collect();
+    assert_eq!(texts(nikki), expected);
+    markus.start(&[]);
+    wait_until(SOON, "their author learns of it", || letters.iter().all(|id| delivered(markus, id)));
+    assert_eq!(texts(nikki), expected, "nothing comes twice");
+}
+
+#[test]
+fn a_custodian_that_stops_in_order_hands_over() {
+    let lab = Lab::new(6);
+    let hosts: [&Host; 6] = lab.hosts();
+    start_together(&hosts);
+    let [nikki, markus, others @ ..] = hosts;
+
+    nikki.kill9();
+    wait_until(SOON, "markus sees that nikki is away", || !available(markus).contains("nikki"));
+    let letter = send(markus, &[nikki], "keep this");
+    wait_until(SOON, "it is held", || held_by(markus, &letter) == 3);
+    markus.kill9();
+    let (custodians, free): (Vec<&Host>, Vec<&Host>) = others.into_iter().partition(|host| holds(host) > 0);
+    assert_eq!((custodians.len(), free.len()), (3, 1));
+    custodians[0].stop();
+    assert_eq!(holds(free[0]), 1, "when it has stopped another one holds it");
+}

@@ -153,7 +153,7 @@ impl Desk {
             }
             Say::AskHeld(bundles) => Said::AskHeld(bundles),
             Say::Held { epoch, bundles, refused, absent } => Said::Held { epoch, bundles, refused, absent },
-            Say::Offers(offers) => Said::Offers(offers),
+            Say::Offers { offers, leaving } => Said::Offers { offers, leaving },
             Say::AskMail { mailbox, after } => Said::AskMail { mailbox, after },
             Say::Mail { mailbox, bundles, more } => Said::Mail { mailbox, bundles, more },
             Say::Fetch(bundles) => Said::Fetch(bundles),
@@ -208,7 +208,7 @@ fn name(say: &Say) -> &'static str {
         Say::Peers { .. } => "Peers",
         Say::AskHeld(_) => "AskHeld",
         Say::Held { .. } => "Held",
-        Say::Offers(_) => "Offers",
+        Say::Offers { .. } => "Offers",
         Say::AskMail { .. } => "AskMail",
         Say::Mail { .. } => "Mail",
         Say::Fetch(_) => "Fetch",
