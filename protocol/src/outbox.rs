@@ -657,14 +657,15 @@ impl Outbox {
 
     /// Recipients whose deposits should be looked at now.
     pub(crate) fn take_deposit_due(&mut self, now: Now) -> BTreeSet<PeerId> {
-        if now.mono < self.away_from {
-            return BTreeSet::new();
-        }
         for (recipient, deposits) in &mut self.deposits {
             if deposits.deadline(&self.config).is_some_and(|at| at <= now.mono) {
                 deposits.tick(now.mono, &self.config);
                 self.deposit_due.insert(*recipient);
             }
+        }
+        if now.mono < self.away_from {
+            // Who was not heard of since this start may be about to be; who went since is away.
+            return self.deposit_due.extract_if(.., |recipient| self.deposits.contains_key(recipient)).collect();
         }
         std::mem::take(&mut self.deposit_due)
     }
@@ -743,7 +744,8 @@ impl Outbox {
         }
         let streams = self.streams.values().filter_map(|stream| stream.deadline(&self.config));
         let deposits = self.deposits.values().filter_map(|deposits| deposits.deadline(&self.config));
-        streams.chain(deposits).chain((self.copies > 0).then_some(self.review_at)).min()
+        let review = (self.copies > 0).then_some(self.review_at);
+        streams.chain(deposits).chain(review).min()
     }
 
     /// Writes the streams that changed.

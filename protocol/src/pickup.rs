@@ -86,6 +86,7 @@ impl Pickup {
     ///
     /// # Errors
     /// Nobody asked for it.
+    #[expect(clippy::too_many_arguments, reason = "a page, who sent it, what is known, the time and the output")]
     pub(crate) fn on_mail(
         &mut self,
         from: PeerId,
