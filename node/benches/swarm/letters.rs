@@ -166,3 +166,54 @@ pub(crate) fn drain(bench: &mut Bench) -> Vec<Figure> {
         figure("receipted, from its being ready", runs.iter().map(|run| run.2).collect()),
     ]
 }
+
+/// Letters that others hold for one who is away, fetched when their author is away too.
+pub(crate) fn custody(bench: &mut Bench) -> Vec<Figure> {
+    struct Run {
+        held: f64,
+        taken: f64,
+        ready: f64,
+        released: f64,
+        memory: f64,
+        floor: f64,
+    }
+    let letters = bench.options.letters;
+    let runs = bench.repeat(|place| {
+        let floor = rows_now(place);
+        let ann = Node::start_apart(place, "ann", &[]);
+        let others = ["bea", "carl", "dora", "emil"].map(|name| Node::start_apart(place, name, std::slice::from_ref(&ann.address)));
+        wait(ann.peers(4, LOOK));
+        let [bea, custodians @ ..] = others;
+        let addresses: Vec<String> = custodians.iter().map(|node| node.address.clone()).collect();
+        bea.stop();
+        wait(ann.peers(3, LOOK));
+        let begin = machine::nanos();
+        wait(ann.write(&["bea".to_owned()], letters, TEXT));
+        let held = wait(ann.held(letters, 3));
+        let memory = custodians.iter().map(|node| machine::memory(node.pid()).private).fold(0.0, f64::max);
+        ann.stop();
+        let bea = Node::start_apart(place, "bea", &addresses);
+        let taken = wait(bea.taken(letters));
+        let released = custodians.iter().map(|node| wait(node.released())).max().unwrap_or(taken);
+        let run = Run {
+            held: per_second(letters, begin, held),
+            taken: per_second(letters, bea.began, taken),
+            ready: per_second(letters, bea.ready, taken),
+            released: per_second(letters, bea.began, released),
+            memory,
+            floor,
+        };
+        bea.stop();
+        custodians.into_iter().for_each(Node::stop);
+        run
+    });
+    let floors: Vec<f64> = runs.iter().map(|run| run.floor).collect();
+    let of = |what: &str, unit, value: fn(&Run) -> f64| Figure::new("custody", what, unit, runs.iter().map(value).collect());
+    vec![
+        of("written and held by 3", "letters/s", |run| run.held).beside_each(ROWS, &floors).target(">= 10,000/s, then 20,000/s"),
+        of("taken, from its process's start", "letters/s", |run| run.taken).beside_each(ROWS, &floors).target(">= 30,000/s, then 76,000/s"),
+        of("taken, from its being ready", "letters/s", |run| run.ready),
+        of("released by all, from its process's start", "letters/s", |run| run.released),
+        of("private memory of a custodian with all of them", "MB", |run| run.memory),
+    ]
+}

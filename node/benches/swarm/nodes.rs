@@ -58,11 +58,23 @@ pub(crate) struct Single {
 impl Node {
     /// Starts a node in a directory of its own below `place`; it is not ready yet.
     pub(crate) fn begin(place: &Path, name: &str, peers: &[String]) -> Node {
+        Node::begin_on(None, place, name, peers)
+    }
+
+    /// Starts a node on a machine of its own, as far as others are told.
+    pub(crate) fn start_apart(place: &Path, name: &str, peers: &[String]) -> Node {
+        let mut node = Node::begin_on(Some(name), place, name, peers);
+        wait(node.until_ready());
+        node
+    }
+
+    fn begin_on(machine: Option<&str>, place: &Path, name: &str, peers: &[String]) -> Node {
         let dir: PathBuf = place.join(name);
         let mut command = Command::new(env!("CARGO_BIN_EXE_node"));
         command.arg("--data-dir").arg(&dir).args(["--name", name, "run", "--swarm", "bench", "--no-mdns"]);
         command.args(["--listen", "/ip4/127.0.0.1/tcp/0"]);
         command.args(peers.iter().flat_map(|peer| ["--peer", peer]));
+        command.args(machine.iter().flat_map(|machine| ["--machine", machine]));
         command.env_remove("SWARM_DATA_DIR").env_remove("SWARM_NODE");
         let began = nanos();
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().expect("the system starts a process");
@@ -112,6 +124,34 @@ impl Node {
     /// When everything it wrote is receipted.
     pub(crate) async fn receipted(&self) -> u64 {
         while self.status().await.letters.waiting > 0 {
+            tokio::time::sleep(LOOK).await;
+        }
+        nanos()
+    }
+
+    /// When its letter of this number, counted from 1, is held by so many machines.
+    pub(crate) async fn held(&self, number: u64, machines: u32) -> u64 {
+        let path = format!("/v1/sent?limit=1&after={}", number - 1);
+        loop {
+            let letters: Vec<api::Letter> = self.client.get(&path).await.expect("the node runs");
+            if letters[0].deliveries.iter().all(|delivery| delivery.held_by >= machines) {
+                return nanos();
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    /// When this many letters are in its inbox.
+    pub(crate) async fn taken(&self, letters: u64) -> u64 {
+        while self.status().await.letters.inbox < letters {
+            tokio::time::sleep(LOOK).await;
+        }
+        nanos()
+    }
+
+    /// When it holds nothing for others.
+    pub(crate) async fn released(&self) -> u64 {
+        while self.status().await.letters.held_bundles > 0 {
             tokio::time::sleep(LOOK).await;
         }
         nanos()

@@ -30,7 +30,7 @@ pub(crate) struct Row {
 }
 
 /// All rows, in the order in which they are run.
-pub(crate) const ROWS: [Row; 14] = [
+pub(crate) const ROWS: [Row; 15] = [
     Row { name: "disk", what: "floor: flushes of a file", measure: floors::disk },
     Row { name: "redb", what: "floor: commits of the database, in write order, in our mode", measure: floors::redb },
     Row { name: "store", what: "our rows through our store, and opening a long history", measure: store::store },
@@ -40,6 +40,7 @@ pub(crate) const ROWS: [Row; 14] = [
     Row { name: "latency", what: "one letter at a time: asked for, on the disk, shown, receipted", measure: letters::latency },
     Row { name: "fanout", what: "one author to 10 and to 50 recipients", measure: letters::fanout },
     Row { name: "drain", what: "letters waiting at their author for one that comes back", measure: letters::drain },
+    Row { name: "custody", what: "letters that three others hold for one who is away, their author too", measure: letters::custody },
     Row { name: "start", what: "process start to first answer, new and again", measure: idle::start },
     Row { name: "idle", what: "memory and CPU of a node alone and one of 11", measure: idle::idle },
     Row { name: "second", what: "a second node: start to listed, and to a letter delivered", measure: swarms::second },
