@@ -305,6 +305,8 @@ fn beacon(n: u8, counter: u64) -> Beacon {
         known: 0,
         linked: 0,
         record: 1,
+        other: None,
+        cloned: false,
         statistics: Statistics::default(),
     }
 }
@@ -391,7 +393,7 @@ impl Mallory {
     }
 
     fn hello(&mut self, answer: bool) -> Vec<u8> {
-        let say = Say::Hello { contact: contact(MALLORY), beacon: self.beacon(), yours: None, answer };
+        let say = Say::Hello { contact: contact(MALLORY), beacon: self.beacon(), yours: Vec::new(), answer };
         self.edge.utter(say).to_frame()
     }
 
@@ -504,7 +506,7 @@ async fn garbage_lies_and_forgeries_change_nothing_but_counters() {
         let mut contact = contact(MALLORY);
         contact.sequence = 2;
         change(&mut contact);
-        edge(MALLORY).utter(Say::Hello { contact, beacon: beacon(MALLORY, 1), yours: None, answer: false }).to_frame()
+        edge(MALLORY).utter(Say::Hello { contact, beacon: beacon(MALLORY, 1), yours: Vec::new(), answer: false }).to_frame()
     };
     let weak = |contact: &mut Contact| {
         let mut key = [0xff; 32];
@@ -512,8 +514,9 @@ async fn garbage_lies_and_forgeries_change_nothing_but_counters() {
         contact.encryption_key = key.into();
         contact.key = bundle::key_id(&key);
     };
-    let stranger =
-        |edge: &Edge, n: u8| edge.utter(Say::Hello { contact: contact(n), beacon: beacon(n, 1), yours: None, answer: false }).to_frame();
+    let stranger = |edge: &Edge, n: u8| {
+        edge.utter(Say::Hello { contact: contact(n), beacon: beacon(n, 1), yours: Vec::new(), answer: false }).to_frame()
+    };
     let other_swarm = Edge::new(secrets(MALLORY), "other".to_owned());
     let foreign_receipt = Receipt { author: bea, ..mallory.receipt(Epoch(1)) };
     let third = Receipt { recipient: bea, ..mallory.receipt(Epoch(1)) };
@@ -560,7 +563,7 @@ async fn garbage_lies_and_forgeries_change_nothing_but_counters() {
             {
                 let mut c = contact(MALLORY);
                 weak(&mut c);
-                edge(MALLORY).utter(Say::Hello { contact: c, beacon: beacon(MALLORY, 1), yours: None, answer: false }).to_frame()
+                edge(MALLORY).utter(Say::Hello { contact: c, beacon: beacon(MALLORY, 1), yours: Vec::new(), answer: false }).to_frame()
             },
             Cause::Inconsistent,
         ),
@@ -818,14 +821,19 @@ async fn letters_go_on_through_floods() {
     flood(&mut stage, "asking for peers", 10_000, Lane::Bulk, |_| Message::AskPeers { after: None }.to_frame()).await;
     let card = edge(MALLORY).sign(&contact(MALLORY));
     flood(&mut stage, "hellos", 3_000, Lane::Urgent, |n| {
-        Message::Hello { contact: card.clone(), beacon: edge(MALLORY).sign(&beacon(MALLORY, 1000 + n)), yours: None, answer: true }
+        Message::Hello { contact: card.clone(), beacon: edge(MALLORY).sign(&beacon(MALLORY, 1000 + n)), yours: Vec::new(), answer: true }
             .to_frame()
     })
     .await;
     flood(&mut stage, "coming and going", 3_000, Lane::Urgent, |n| match n % 2 {
         0 => Message::Leaving.to_frame(),
-        _ => Message::Hello { contact: card.clone(), beacon: edge(MALLORY).sign(&beacon(MALLORY, 5000 + n)), yours: None, answer: false }
-            .to_frame(),
+        _ => Message::Hello {
+            contact: card.clone(),
+            beacon: edge(MALLORY).sign(&beacon(MALLORY, 5000 + n)),
+            yours: Vec::new(),
+            answer: false,
+        }
+        .to_frame(),
     })
     .await;
     flood(&mut stage, "unwanted pages", 300, Lane::Bulk, |_| {

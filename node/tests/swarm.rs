@@ -122,6 +122,62 @@ async fn letters_reach_one_and_several_and_survive_restarts() {
     }
 }
 
+/// What a stopped node has on its disk, once more.
+fn copy(directory: &Path, from: &str, to: &str) {
+    std::fs::create_dir(directory.join(to)).expect("a new directory");
+    for file in std::fs::read_dir(directory.join(from)).expect("a directory") {
+        let file = file.expect("a file");
+        if file.file_type().expect("a type").is_file() {
+            std::fs::copy(file.path(), directory.join(to).join(file.file_name())).expect("it can be copied");
+        }
+    }
+    std::fs::set_permissions(directory.join(to), std::os::unix::fs::PermissionsExt::from_mode(0o700)).expect("our own");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_copies_of_one_directory_are_found_out_and_lose_nothing() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let bea = began(dir.path(), "bea", None).await;
+    let ann = began(dir.path(), "ann", Some(&bea)).await;
+    sees(&bea, 1).await;
+    ann.stop().await.expect("it stops");
+    copy(dir.path(), "ann", "twin");
+    let ann = began(dir.path(), "ann", Some(&bea)).await;
+    let twin = began(dir.path(), "twin", Some(&bea)).await;
+    let begin = Instant::now();
+    let known = async |node: &Node| {
+        let status = node.status().await.expect("it runs");
+        status.cloned || status.peers.iter().any(|peer| peer.cloned && peer.connected && !peer.available)
+    };
+    wait_until("all three know", async || known(&ann).await && known(&twin).await && known(&bea).await).await;
+    assert!(begin.elapsed() < Duration::from_secs(10), "it took {:?}", begin.elapsed());
+    println!("found out after {:?}", begin.elapsed());
+    for node in [&ann, &twin] {
+        assert!(node.status().await.is_some_and(|status| status.cloned));
+        assert_eq!(ask(node, letter(&["bea"], "from whom?")).await, Answer::Refused(protocol::Refusal::Cloned));
+    }
+    let waiting = send(&bea, &["ann"], "to whom?").await;
+    // The two keep contact: whoever is greeted and answers is not given up.
+    wait_until("a while passes", async || begin.elapsed() > Duration::from_secs(14)).await;
+    assert!(known(&ann).await && known(&twin).await && known(&bea).await && !delivered(&bea, waiting));
+    let sees_bea = async |node: &Node| node.status().await.is_some_and(|status| status.peers.iter().any(|peer| peer.available));
+    assert!(sees_bea(&ann).await && sees_bea(&twin).await, "both still hear bea");
+    assert!(inbox(&ann).is_empty() && inbox(&twin).is_empty());
+
+    twin.stop().await.expect("it stops");
+    ann.stop().await.expect("it stops");
+    let ann = began(dir.path(), "ann", Some(&bea)).await;
+    wait_until("the letter that waited", async || delivered(&bea, waiting)).await;
+    assert_eq!(inbox(&ann), ["to whom?"]);
+    assert!(bea.status().await.is_some_and(|status| status.peers.iter().all(|peer| !peer.cloned && peer.available)));
+    let last = send(&ann, &["bea"], "from the only one").await;
+    wait_until("a letter of the survivor", async || delivered(&ann, last)).await;
+    assert_eq!(inbox(&bea), ["from the only one"]);
+    for node in [ann, bea] {
+        node.stop().await.expect("it stops");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ten_thousand_letters_arrive_once_and_in_order() {
     let dir = tempfile::tempdir().expect("a directory");

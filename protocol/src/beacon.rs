@@ -47,6 +47,12 @@ pub struct Beacon {
     pub linked: u32,
     /// Its last record segment.
     pub record: u64,
+    /// The nonce of the last start of this peer, and none of those it remembers, that a neighbour showed it.
+    #[serde(default)]
+    pub other: Option<u64>,
+    /// Another process with this key is running: this one takes and sends no letters until it is started again.
+    #[serde(default)]
+    pub cloned: bool,
     /// Load.
     pub statistics: Statistics,
 }

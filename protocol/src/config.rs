@@ -36,6 +36,10 @@ pub mod limits {
     pub const KIND_BYTES: usize = 32;
     /// Bytes of an idempotency key (guess: a UUID, a path or a URL fits).
     pub const KEY_BYTES: usize = 256;
+    /// Beacons of the listener in one hello: its latest, and the last of another start of it.
+    pub const YOURS: usize = 2;
+    /// Starts that a node remembers of itself (guess: a backup older than that is told by its record).
+    pub const STARTS: usize = 64;
     /// Bytes of the gossiped frame that carries a beacon (measured: about 330).
     pub const GOSSIP_BYTES: usize = 2048;
 }

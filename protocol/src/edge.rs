@@ -36,6 +36,8 @@ pub enum Cause {
     Full,
     /// The right message at the wrong time: answers nobody asked for.
     Unexpected,
+    /// Letters for a node that runs twice: they stay with their authors.
+    Cloned,
 }
 
 impl Cause {
@@ -53,6 +55,7 @@ impl Cause {
             Cause::Replayed => "replayed",
             Cause::Full => "full",
             Cause::Unexpected => "unexpected",
+            Cause::Cloned => "cloned",
         }
     }
 }
@@ -193,8 +196,8 @@ impl Edge {
                     return Err(Cause::Impostor);
                 }
                 // What somebody else remembers of me counts only if it is mine; otherwise it is as if nothing were said.
-                let yours = yours.and_then(|signed| self.check(signed).ok()).map(|heard| heard.value);
-                Said::Hello { contact, beacon, yours: yours.filter(|mine| mine.peer == self.secrets.id()), answer }
+                let values = yours.into_iter().filter_map(|signed| self.check(signed).ok()).map(|heard| heard.value);
+                Said::Hello { contact, beacon, yours: values.filter(|mine| mine.peer == self.secrets.id()).collect(), answer }
             }
             Message::Beacon(signed) => {
                 let beacon = self.check(signed)?;

@@ -95,8 +95,8 @@ pub enum Say {
         contact: Contact,
         /// My beacon.
         beacon: Beacon,
-        /// The neighbour's latest beacon that I remember.
-        yours: Option<Signed<Beacon>>,
+        /// The neighbour's latest beacon that I remember, and the last one of another start of it.
+        yours: Vec<Signed<Beacon>>,
         /// I have not heard its hello.
         answer: bool,
     },
@@ -271,6 +271,9 @@ pub enum Refusal {
     /// This node is stopping.
     #[error("this node is stopping")]
     Leaving,
+    /// Another process with this node's key is running.
+    #[error("another copy of this node is running with the same key, so that neither takes or sends letters")]
+    Cloned,
 }
 
 /// News for whoever watches this node. Not durable; what is durable is in the record.
@@ -430,6 +433,20 @@ pub struct Me {
     pub inactive: bool,
     /// The chain of its record.
     pub chain: u64,
+    /// Its last starts, the present one last; at most [`STARTS`](crate::config::limits::STARTS).
+    #[serde(default)]
+    pub starts: Vec<Start>,
+}
+
+/// A start of this node. A beacon of its own that none of its starts can have made is from a memory that its disk does not have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Start {
+    /// Counts the starts of a memory.
+    pub boot: u64,
+    /// As in the beacons of this start.
+    pub nonce: u64,
+    /// The number of the last record segment when it began: no beacon of the start before names a later one.
+    pub record: u64,
 }
 
 /// What is known of another peer.

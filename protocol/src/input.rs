@@ -115,7 +115,6 @@ pub struct Heard<T> {
 
 /// What a neighbour can say, with all signatures checked and all bundles opened.
 #[derive(Clone, Debug, PartialEq)]
-#[expect(clippy::large_enum_variant, reason = "always boxed, in `Input::Arrived`")]
 pub enum Said {
     /// See [`Message::Hello`](crate::message::Message::Hello).
     Hello {
@@ -123,8 +122,8 @@ pub enum Said {
         contact: Heard<Contact>,
         /// Its beacon.
         beacon: Heard<Beacon>,
-        /// My own latest beacon, as it remembers it; proved to be mine.
-        yours: Option<Beacon>,
+        /// My own beacons, as it remembers them; proved to be mine.
+        yours: Vec<Beacon>,
         /// It has not heard my hello.
         answer: bool,
     },

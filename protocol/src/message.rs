@@ -36,8 +36,9 @@ pub enum Message {
         contact: Signed<Contact>,
         /// My beacon.
         beacon: Signed<Beacon>,
-        /// The latest beacon of yours that I remember: your signature, in case your memory jumped back.
-        yours: Option<Signed<Beacon>>,
+        /// The latest beacon of yours that I remember, and the last one of another start of yours; at most
+        /// [`limits::YOURS`]. Your signatures, in case your memory jumped back or runs twice.
+        yours: Vec<Signed<Beacon>>,
         /// I have not heard your hello on this connection.
         answer: bool,
     },
@@ -141,6 +142,11 @@ impl Message {
             return Err(FrameError::Version(*version));
         }
         let message: Message = codec::decode(body)?;
+        if let Message::Hello { yours, .. } = &message
+            && yours.len() > limits::YOURS
+        {
+            return Err(FrameError::TooMany(yours.len()));
+        }
         let items = match &message {
             Message::Letters(bundles) => bundles.len(),
             Message::Peers { peers, .. } => peers.len(),

@@ -9,14 +9,25 @@ use serde_bytes::ByteArray;
 
 use crate::beacon::{Beacon, Statistics};
 use crate::bundle::SUITE;
-use crate::config::Config;
+use crate::config::{Config, limits};
 use crate::contact::{ADDRESS_BYTES_MAX, ADDRESSES_MAX, Contact};
-use crate::effect::{Change, Me, Out};
+use crate::effect::{Change, Me, Out, Start};
 use crate::id::Epoch;
 use crate::name::PeerName;
 use crate::now::Now;
 use crate::peer::Identity;
 use crate::segment::What;
+
+/// What a beacon of our own that a neighbour shows tells us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Shown {
+    /// Nothing that we must act on.
+    Nothing,
+    /// Our memory is older than what others heard from it.
+    JumpedBack,
+    /// Another process with our key is running.
+    Cloned,
+}
 
 /// See the module.
 #[derive(Debug)]
@@ -26,9 +37,16 @@ pub(crate) struct Myself {
     nonce: u64,
     counter: u64,
     statistics: Statistics,
-    /// The number of the last record segment when this start began: a beacon that names a later one of an earlier boot
-    /// was made by a memory that this node does not have.
-    record_at_start: u64,
+    /// The nonce of the last start of this peer, and none that it remembers, that a neighbour showed.
+    other: Option<u64>,
+    /// Another process with this key is running.
+    cloned: bool,
+    /// An epoch was minted in this start: nobody else has it.
+    minted: bool,
+    /// Neighbours are to be told of `other` then, and when they last were.
+    tell_at: Option<Duration>,
+    told_at: Option<Duration>,
+    tell_least: Duration,
     beacon_at: Duration,
     interval: Duration,
     beacons_per_second: u32,
@@ -47,15 +65,26 @@ impl Myself {
             available: true,
             inactive: false,
             chain: rng.next_u64(),
+            starts: Vec::new(),
         });
         me.boot += 1;
+        let nonce = rng.next_u64();
+        // Nothing is said before this is on the disk: a start that died earlier was heard by nobody.
+        let forgotten = (me.starts.len() + 1).saturating_sub(limits::STARTS);
+        me.starts.drain(..forgotten);
+        me.starts.push(Start { boot: me.boot, nonce, record });
         Myself {
             identity,
             me,
-            nonce: rng.next_u64(),
+            nonce,
             counter: 0,
             statistics: Statistics::default(),
-            record_at_start: record,
+            other: None,
+            cloned: false,
+            minted: false,
+            tell_at: None,
+            told_at: None,
+            tell_least: config.hello_least,
             beacon_at: now.mono,
             interval: config.beacon_interval,
             beacons_per_second: config.beacons_per_second,
@@ -106,6 +135,8 @@ impl Myself {
             known,
             linked: u32::try_from(linked).unwrap_or(u32::MAX),
             record,
+            other: self.other,
+            cloned: self.cloned,
             statistics: self.statistics,
         }
     }
@@ -129,7 +160,22 @@ impl Myself {
     }
 
     pub(crate) fn deadline(&self) -> Duration {
-        self.beacon_at
+        self.tell_at.map_or(self.beacon_at, |at| at.min(self.beacon_at))
+    }
+
+    /// Whether neighbours are to be told now, by stream, what the beacon says.
+    pub(crate) fn telling_due(&mut self, now: Now) -> bool {
+        let due = self.tell_at.is_some_and(|at| at <= now.mono);
+        if due {
+            self.tell_at = None;
+            self.told_at = Some(now.mono);
+        }
+        due
+    }
+
+    /// Whether another process with this key is running. Never again untrue in this start.
+    pub(crate) fn is_cloned(&self) -> bool {
+        self.cloned
     }
 
     pub(crate) fn on_measured(&mut self, statistics: Statistics) {
@@ -175,7 +221,8 @@ impl Myself {
 
     /// Somebody has another card of ours with this sequence: ours must be greater to win.
     pub(crate) fn on_own_card(&mut self, sequence: u64) {
-        if sequence >= self.me.contact {
+        // Of two processes that both want the greater card neither would ever rest.
+        if sequence >= self.me.contact && !self.cloned {
             self.me.contact = sequence;
             self.new_card();
         }
@@ -183,7 +230,7 @@ impl Myself {
 
     /// A card that an earlier memory of ours announced must not outlive the one we have now. True if ours is new.
     pub(crate) fn supersede_card(&mut self, beacon: &Beacon) -> bool {
-        let older = beacon.epoch != self.me.epoch && beacon.contact >= self.me.contact;
+        let older = beacon.epoch != self.me.epoch && beacon.contact >= self.me.contact && !self.cloned;
         if older {
             self.me.contact = beacon.contact;
             self.new_card();
@@ -191,13 +238,49 @@ impl Myself {
         older
     }
 
+    /// A neighbour shows a beacon signed by us: what follows from it.
+    pub(crate) fn on_shown(&mut self, beacon: &Beacon, now: Now) -> Shown {
+        if beacon.nonce == self.nonce {
+            return Shown::Nothing;
+        }
+        // Whoever signed it has our key, and has learnt of a start that began after its own: ours, which still runs.
+        let proof = beacon.other == Some(self.nonce);
+        // A start that we remember is over, unless the directory was copied while it ran.
+        let remembered = self.me.starts.iter().any(|start| start.nonce == beacon.nonce) && !proof;
+        if !remembered && self.other != Some(beacon.nonce) {
+            // If the process that made it is alive, it learns of us by our next beacon; if it is not, nothing comes of it.
+            self.other = Some(beacon.nonce);
+            let soonest = self.told_at.map_or(now.mono, |at| at + self.tell_least);
+            self.tell_at = Some(self.tell_at.unwrap_or(soonest.max(now.mono)));
+        }
+        if self.cloned {
+            Shown::Nothing
+        } else if proof {
+            Shown::Cloned
+        } else if self.is_later_than_memory(beacon) {
+            Shown::JumpedBack
+        } else {
+            Shown::Nothing
+        }
+    }
+
+    /// Another process with this key is running. True if what is authored later needs a new epoch: ours may be the other's too.
+    pub(crate) fn become_cloned(&mut self, now: Now, out: &mut Out) -> bool {
+        self.cloned = true;
+        self.tell_at = Some(now.mono);
+        out.note(What::Cloned { peer: self.identity.id });
+        !self.minted
+    }
+
     /// Whether a beacon signed by us shows that our memory jumped back: it is later than what we remember.
-    pub(crate) fn is_later_than_memory(&self, beacon: &Beacon) -> bool {
+    fn is_later_than_memory(&self, beacon: &Beacon) -> bool {
+        let starts = &self.me.starts;
         beacon.epoch == self.me.epoch
-            && match beacon.boot.cmp(&self.me.boot) {
-                std::cmp::Ordering::Greater => true,
-                std::cmp::Ordering::Equal => beacon.nonce != self.nonce,
-                std::cmp::Ordering::Less => beacon.record > self.record_at_start,
+            && match starts.iter().position(|start| start.boot == beacon.boot) {
+                Some(at) if starts[at].nonce != beacon.nonce => true,
+                // A start that we remember may have gone on after the backup was taken.
+                Some(at) => starts.get(at + 1).is_some_and(|next| beacon.record > next.record),
+                None => beacon.boot > self.me.boot || starts.first().is_some_and(|oldest| beacon.record > oldest.record),
             }
     }
 
@@ -205,6 +288,7 @@ impl Myself {
     pub(crate) fn mint_epoch(&mut self, rng: &mut ChaCha8Rng, out: &mut Out) -> u64 {
         let (old, new) = (self.me.epoch, Epoch(rng.next_u64()));
         self.me.epoch = new;
+        self.minted = true;
         self.me.chain = rng.next_u64();
         self.new_card();
         out.note(What::EpochMinted { old, new });
@@ -221,5 +305,85 @@ impl Myself {
     fn new_card(&mut self) {
         self.me.contact = self.me.contact.saturating_add(1);
         self.dirty = true;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rand_core::SeedableRng;
+
+    use super::*;
+    use crate::bundle::Secrets;
+
+    /// A start of a node whose record ends with segment `record`.
+    fn start(kept: Option<Me>, record: u64, seed: u64) -> Myself {
+        let secrets = Secrets::from_seeds(&[1; 32], &[2; 32]);
+        let identity = Identity {
+            id: secrets.id(),
+            name: "ann".parse().expect("a name"),
+            machine: crate::id::MachineId::new([1; 16]),
+            encryption_key: secrets.encryption_key(),
+            key: secrets.key_id(),
+        };
+        Myself::new(identity, &Config::default(), kept, record, &mut ChaCha8Rng::seed_from_u64(seed), Now::default())
+    }
+
+    fn kept(myself: &Myself) -> Option<Me> {
+        Some(myself.facts().clone())
+    }
+
+    #[test]
+    fn no_start_finds_an_earlier_one_of_its_own_to_be_later() {
+        let mut myself = start(None, 0, 0);
+        let mut beacons = vec![myself.beacon(0, 0, 3)];
+        for boot in 1..200 {
+            // It died before it could write everything: its record ends where that beacon said, or later.
+            myself = start(kept(&myself), 3 * boot, boot);
+            for beacon in &beacons {
+                assert!(!myself.is_later_than_memory(beacon), "{beacon:?} at boot {}", boot + 1);
+            }
+            beacons.push(myself.beacon(0, 0, 3 * (boot + 1)));
+            assert!(myself.facts().starts.len() <= limits::STARTS);
+        }
+    }
+
+    #[test]
+    fn what_a_backup_has_forgotten_is_later_however_often_it_was_started_since() {
+        let backup = start(None, 0, 0);
+        let mut original = start(kept(&backup), 10, 100);
+        let forgotten = original.beacon(0, 0, 11);
+        let mut restored = start(kept(&backup), 10, 200);
+        // Its own starts overtake the forgotten one, and its record grows longer.
+        for boot in 0..60 {
+            restored = start(kept(&restored), 50 + boot, 300 + boot);
+            assert!(restored.is_later_than_memory(&forgotten), "at start {boot}");
+        }
+        let _ = restored.mint_epoch(&mut ChaCha8Rng::seed_from_u64(9), &mut Out::default());
+        assert!(!restored.is_later_than_memory(&forgotten), "said once");
+    }
+
+    #[test]
+    fn what_a_start_said_after_the_backup_was_taken_is_later() {
+        let mut original = start(None, 0, 0);
+        let before = original.beacon(0, 0, 10);
+        let backup = kept(&original);
+        let forgotten = original.beacon(0, 0, 20);
+        let mut restored = start(backup, 10, 1);
+        for boot in 2..5 {
+            restored = start(kept(&restored), 10 * boot + 10, boot);
+            assert!(restored.is_later_than_memory(&forgotten) && !restored.is_later_than_memory(&before));
+        }
+    }
+
+    #[test]
+    fn of_a_boot_too_old_to_be_remembered_the_record_tells() {
+        let mut myself = start(None, 0, 0);
+        let mut old = myself.beacon(0, 0, 10);
+        for boot in 0..limits::STARTS as u64 {
+            myself = start(kept(&myself), 50, boot + 1);
+        }
+        assert!(!myself.is_later_than_memory(&old));
+        old.record = 51;
+        assert!(myself.is_later_than_memory(&old));
     }
 }

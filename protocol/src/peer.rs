@@ -16,7 +16,7 @@ use crate::id::{Epoch, KeyId, MachineId, RequestId};
 use crate::inbox::{Entered, Inbox, Shown};
 use crate::input::{Command, Disk, Heard, Input, NewLetter, Recall, Recalled, Said};
 use crate::message::Lane;
-use crate::myself::Myself;
+use crate::myself::{Myself, Shown as Mine};
 use crate::name::{Addressee, PeerName};
 use crate::now::{Now, Timestamp};
 use crate::outbox::{Outbox, Recipient};
@@ -63,6 +63,8 @@ pub struct Status {
     pub available: bool,
     /// Signals that letters may not be read soon.
     pub inactive: bool,
+    /// Another process with the same key is running: no letters are taken or sent until this one is started again alone.
+    pub cloned: bool,
     /// Where it can be reached.
     pub addresses: Vec<String>,
     /// All other peers ever heard of, by id.
@@ -98,6 +100,8 @@ pub struct PeerStatus {
     pub welcomes: bool,
     /// Signals that it may not read soon; the last it said.
     pub inactive: bool,
+    /// It says that it runs twice with one key: it takes and sends no letters.
+    pub cloned: bool,
     /// Its machine.
     pub machine: MachineId,
     /// Its addresses.
@@ -241,6 +245,7 @@ impl Peer {
             boot: me.boot,
             available: me.available,
             inactive: me.inactive,
+            cloned: self.myself.is_cloned(),
             addresses: me.addresses.clone(),
             peers,
             outbox_letters: self.outbox.copies(),
@@ -259,9 +264,11 @@ impl Peer {
         self.spread(facts, now, out);
         match said {
             Said::Hello { contact, beacon, yours, answer } => {
-                if let Some(mine) = yours {
-                    if self.myself.is_later_than_memory(&mine) {
-                        self.mint_epoch(now, out);
+                for mine in yours {
+                    match self.myself.on_shown(&mine, now) {
+                        Mine::Nothing => {}
+                        Mine::JumpedBack => self.on_jumped_back(now, out),
+                        Mine::Cloned => self.on_cloned(now, out),
                     }
                     if self.myself.supersede_card(&mine) {
                         self.myself.beacon_soon(now);
@@ -277,6 +284,8 @@ impl Peer {
             Said::Letters { contents, contact, .. } => self.on_letters(contents, contact, now, out),
             Said::Receipt(receipt) => match self.outbox.on_receipt(&receipt, now, out) {
                 Ok(false) => {}
+                // It receipts what the other process with our key has written.
+                Ok(true) if self.myself.is_cloned() => self.record.on_refused(Cause::Cloned),
                 // Either it lies, or our memory jumped back: our own signature, which its hello brings, tells.
                 Ok(true) => {
                     self.record.on_refused(Cause::Unexpected);
@@ -324,6 +333,11 @@ impl Peer {
             Ok(facts) => self.spread(facts, now, out),
             // Who is not remembered cannot be answered: its letters stay with it.
             Err(cause) => return self.record.on_refused(cause),
+        }
+        if self.myself.is_cloned() {
+            // Whichever of the two took it, the other would not have it, and its author would never know.
+            self.record.on_refused(Cause::Cloned);
+            return;
         }
         if matches!(self.disk, Disk::Low { .. }) {
             // Not taken and not receipted: its author keeps it and comes again.
@@ -404,6 +418,9 @@ impl Peer {
         if self.leaving {
             return Err(Refusal::Leaving);
         }
+        if self.myself.is_cloned() {
+            return Err(Refusal::Cloned);
+        }
         if let Disk::Low { free } = self.disk {
             return Err(Refusal::DiskLow { free });
         }
@@ -436,7 +453,11 @@ impl Peer {
         if !self.myself.signal(available, inactive, out) {
             return;
         }
-        // Neighbours learn it at once by stream; the others by the next beacon, which goes now.
+        self.tell_neighbours(now, out);
+    }
+
+    /// Neighbours learn what our beacon says at once, by stream; the others by the next one, which goes now.
+    fn tell_neighbours(&mut self, now: Now, out: &mut Out) {
         let linked: Vec<PeerId> = self.presence.linked().collect();
         for peer in linked {
             let beacon = self.beacon();
@@ -460,19 +481,26 @@ impl Peer {
                 Fact::Greet { peer, answer } => self.greet(peer, answer, out),
                 Fact::Reachable(peer) => {
                     self.inbox.on_reachable(peer);
-                    self.outbox.set_open(peer, self.presence.takes_letters(&peer), now, out);
+                    self.open(peer, now, out);
                 }
-                Fact::Unreachable(peer) | Fact::Signalled(peer) => {
-                    self.outbox.set_open(peer, self.presence.takes_letters(&peer), now, out);
-                }
+                Fact::Unreachable(peer) | Fact::Signalled(peer) => self.open(peer, now, out),
                 Fact::Named => self.find_bearers(),
             }
         }
     }
 
+    /// Letters go to who is here and takes them, from a node of which there is one.
+    fn open(&mut self, peer: PeerId, now: Now, out: &mut Out) {
+        let open = self.presence.takes_letters(&peer) && !self.myself.is_cloned();
+        self.outbox.set_open(peer, open, now, out);
+    }
+
     /// Somebody is new, or bears another name: letters that wait for a name may have found its bearer. A name that several
     /// bear is nobody's: those letters go on waiting.
     fn find_bearers(&mut self) {
+        if self.myself.is_cloned() {
+            return;
+        }
         let mine = self.myself.facts().name.clone();
         for name in self.outbox.waiting_names() {
             if let Ok(contact) = self.presence.resolve(&Addressee::Name(name), &mine) {
@@ -491,7 +519,7 @@ impl Peer {
     }
 
     fn greet(&mut self, peer: PeerId, answer: bool, out: &mut Out) {
-        let yours = self.presence.evidence(&peer);
+        let yours = self.presence.beacons_of(&peer);
         let hello = Say::Hello { contact: self.myself.contact(), beacon: self.beacon(), yours, answer };
         out.send(peer, hello);
     }
@@ -501,17 +529,34 @@ impl Peer {
         self.myself.beacon(known, self.presence.links(), self.record.number())
     }
 
+    /// Another process with our key is running. Until the next start nothing is authored here and no letter taken: nobody could
+    /// tell which of the two has it. What is authored then needs an epoch that the other does not have.
+    fn on_cloned(&mut self, now: Now, out: &mut Out) {
+        self.presence.on_cloned();
+        if self.myself.become_cloned(now, out) {
+            self.mint_epoch(now, out);
+        }
+        let linked: Vec<PeerId> = self.presence.linked().collect();
+        for peer in linked {
+            self.open(peer, now, out);
+        }
+        out.notify(Notice::Warning(
+            "another copy of this node is running with the same key: neither takes or sends letters; stop one of the two, give it a directory \
+             of its own, then restart the other"
+                .to_owned(),
+        ));
+    }
+
     /// Our memory may have jumped back: what we write from now on must not be mistaken for what we have forgotten.
     fn mint_epoch(&mut self, now: Now, out: &mut Out) {
         self.close_letters(out);
         let chain = self.myself.mint_epoch(&mut self.rng, out);
         self.record.open_chain(chain);
-        self.myself.beacon_soon(now);
-        let linked: Vec<PeerId> = self.presence.linked().collect();
-        for peer in linked {
-            let beacon = self.beacon();
-            out.send(peer, Say::Beacon(beacon));
-        }
+        self.tell_neighbours(now, out);
+    }
+
+    fn on_jumped_back(&mut self, now: Now, out: &mut Out) {
+        self.mint_epoch(now, out);
         out.notify(Notice::Warning(
             "this node's memory is older than what others heard from it (a restored backup or a copied directory?): it goes on under a new epoch"
                 .to_owned(),
@@ -535,6 +580,9 @@ impl Peer {
             self.find_bearers();
         }
         self.outbox.tick(now, out);
+        if self.myself.telling_due(now) && !self.leaving {
+            self.tell_neighbours(now, out);
+        }
         if self.myself.beacon_due(self.presence.links(), now, &mut self.rng) && self.presence.links() > 0 && !self.leaving {
             let beacon = self.beacon();
             out.effects.push(Effect::Publish(beacon));
@@ -542,7 +590,8 @@ impl Peer {
         // Receipts bear the number of the segment that this commit writes.
         let (epoch, number) = (self.myself.facts().epoch, self.record.number() + 1);
         for receipt in self.inbox.close(epoch, number, out) {
-            if self.presence.is_linked(&receipt.author) {
+            // After the next start a receipt is due to everybody who is met.
+            if self.presence.is_linked(&receipt.author) && !self.myself.is_cloned() {
                 out.send(receipt.author, Say::Receipt(receipt));
             }
         }

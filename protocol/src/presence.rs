@@ -49,6 +49,8 @@ pub(crate) struct Presence {
     known: u64,
     judges_from: Duration,
     exchange: Exchange,
+    /// Another process has this node's key: what is asked may be answered to it.
+    cloned: bool,
 }
 
 /// What comes with a card.
@@ -67,9 +69,19 @@ struct Entry {
     first_seen: Timestamp,
     last_seen: Timestamp,
     beacon: Option<Heard<Beacon>>,
-    /// The last beacon of the start before: it says more of what the peer should remember than its newest.
-    evidence: Option<Signed<Beacon>>,
+    /// The last beacon of another start, whatever its epoch: of the start before, which says more of what the peer should
+    /// remember than its newest, or of a second process with its key.
+    other: Option<Heard<Beacon>>,
+    /// That it runs twice was told.
+    told_cloned: bool,
     written_at: Duration,
+}
+
+impl Entry {
+    /// Whether a beacon is of the other start that is remembered.
+    fn is_other(&self, beacon: &Beacon) -> bool {
+        self.other.as_ref().is_some_and(|other| other.value.nonce == beacon.nonce)
+    }
 }
 
 #[derive(Debug)]
@@ -88,6 +100,8 @@ struct Link {
     hello_at: Duration,
     /// When the last hello left to it, and the last word about something not understood.
     greeted_at: Option<Duration>,
+    /// A hello with news of the neighbour's own starts came too soon after another.
+    owed: bool,
     unsupported_at: Option<Duration>,
     /// It got a page of peers in this batch.
     paged: bool,
@@ -141,6 +155,7 @@ impl Presence {
             known: 0,
             judges_from: now.mono,
             exchange: Exchange::default(),
+            cloned: false,
         };
         for row in known {
             let Ok(contact) = row.contact.trusted() else { continue };
@@ -152,7 +167,8 @@ impl Presence {
                 first_seen: row.first_seen,
                 last_seen: row.last_seen,
                 beacon,
-                evidence: None,
+                other: None,
+                told_cloned: false,
                 written_at: now.mono,
             };
             presence.peers.insert(entry.contact.id, entry);
@@ -174,6 +190,7 @@ impl Presence {
             unmet_since: now.mono,
             hello_at: now.mono,
             greeted_at: None,
+            owed: false,
             unsupported_at: None,
             paged: false,
             barren: None,
@@ -246,12 +263,12 @@ impl Presence {
     pub(crate) fn on_beacon_by_stream(&mut self, beacon: Heard<Beacon>, now: Now, out: &mut Out) -> Result<Vec<Fact>, Cause> {
         let peer = beacon.value.peer;
         let Some(entry) = self.peers.get(&peer) else { return Err(Cause::Unexpected) };
-        let late =
-            entry.beacon.as_ref().is_some_and(|last| last.value.epoch == beacon.value.epoch && last.value.order() > beacon.value.order());
-        if late {
-            return Ok(Vec::new());
+        match entry.beacon.as_ref().map(|last| &last.value).filter(|last| last.epoch == beacon.value.epoch) {
+            Some(last) if last.nonce == beacon.value.nonce && last.order() > beacon.value.order() => Ok(Vec::new()),
+            // An earlier start, still on its way; or a second process that was started less often.
+            Some(last) if last.nonce != beacon.value.nonce && last.boot > beacon.value.boot => Ok(self.on_other_start(beacon, now)),
+            _ => Ok(self.accept_beacon(beacon, now, out)),
         }
-        Ok(self.accept_beacon(beacon, now, out))
     }
 
     /// A beacon by gossip: only a later one of the epoch we know counts, and is passed on.
@@ -262,14 +279,23 @@ impl Presence {
         }
         // Without its card a peer cannot be met; lists are exchanged because `known` differs.
         let Some(entry) = self.peers.get(&peer) else { return (Verdict::Accept, Ok(Vec::new())) };
+        let overtaken = |last: &Beacon| last.counter.saturating_sub(beacon.value.counter) <= OVERTAKEN;
         match &entry.beacon {
+            // Of the start before, or of a second process with the same key: where both live, both are heard again and again.
+            Some(last) if last.value.nonce != beacon.value.nonce && entry.is_other(&beacon.value) => {
+                let known = entry.other.as_ref().map(|other| &other.value).filter(|other| other.counter >= beacon.value.counter);
+                match known {
+                    Some(other) => (Verdict::Ignore, if overtaken(other) { Ok(Vec::new()) } else { Err(Cause::Replayed) }),
+                    None => (Verdict::Ignore, Ok(self.on_other_start(beacon, now))),
+                }
+            }
             // Epochs cannot be ordered: a neighbour is asked which is its own, of others nothing can be known.
             Some(last) if last.value.epoch != beacon.value.epoch => {
                 (Verdict::Ignore, Ok(self.greet(peer, true, now).into_iter().collect()))
             }
             Some(last) if last.value.order() >= beacon.value.order() => {
                 // Overtaken on its way by a few, or kept back and played again.
-                let behind = last.value.boot > beacon.value.boot || last.value.counter - beacon.value.counter > OVERTAKEN;
+                let behind = last.value.boot > beacon.value.boot || !overtaken(&last.value);
                 (Verdict::Ignore, if behind { Err(Cause::Replayed) } else { Ok(Vec::new()) })
             }
             _ => {
@@ -301,6 +327,10 @@ impl Presence {
         now: Now,
         out: &mut Out,
     ) -> Result<Vec<Fact>, Cause> {
+        if self.cloned {
+            // The other process has asked, or we have while we did not know of it.
+            return Ok(Vec::new());
+        }
         if self.exchange.with.is_none_or(|(with, _)| with != from) {
             return Err(Cause::Unexpected);
         }
@@ -389,7 +419,8 @@ impl Presence {
                     first_seen: told.first_seen.min(now.wall),
                     last_seen: told.last_seen.unwrap_or_default().min(now.wall),
                     beacon: None,
-                    evidence: None,
+                    other: None,
+                    told_cloned: false,
                     written_at: now.mono,
                 };
                 self.peers.insert(peer, entry);
@@ -429,9 +460,12 @@ impl Presence {
         let linked: Vec<PeerId> = self.links.keys().copied().collect();
         for peer in linked {
             facts.extend(self.judge(peer, now, out));
+            let cloned = self.is_cloned(&peer);
             if let Some(link) = self.links.get_mut(&peer) {
                 link.paged = false;
-                if !link.met && link.hello_at <= now.mono {
+                let owed = link.owed && link.greeted_at.is_none_or(|at| at + self.config.hello_least <= now.mono);
+                // Gossip comes to one of two processes with one key; a hello to both.
+                if ((!link.met || cloned) && link.hello_at <= now.mono) || owed {
                     link.hello_at = now.mono + self.config.hello_interval;
                     facts.extend(self.greet(peer, true, now));
                 }
@@ -443,6 +477,12 @@ impl Presence {
         }
         self.exchange(mine, now, rng, out);
         facts
+    }
+
+    /// Another process has this node's key: no more lists are exchanged.
+    pub(crate) fn on_cloned(&mut self) {
+        self.cloned = true;
+        self.exchange.with = None;
     }
 
     /// This node itself was away for a while: what it did not hear is its own fault.
@@ -459,9 +499,10 @@ impl Presence {
                 (false, false, false) => Some((link.unmet_since + self.gone_after()).max(self.judges_from)),
                 _ => None,
             };
-            let greeted = (!link.met).then_some(link.hello_at);
+            let greeted = (!link.met || self.is_cloned(peer)).then_some(link.hello_at);
+            let owed = link.owed.then(|| link.greeted_at.map_or(Duration::ZERO, |at| at + self.config.hello_least));
             let written = self.peers.get(peer).map(|entry| entry.written_at + self.config.last_seen_interval);
-            [judged, greeted, written]
+            [judged, greeted, owed, written]
         });
         let exchange = match self.exchange.with {
             Some((_, since)) => Some(since + EXCHANGE_PATIENCE),
@@ -477,7 +518,31 @@ impl Presence {
             return None;
         }
         link.greeted_at = Some(now.mono);
+        link.owed = false;
         Some(Fact::Greet { peer, answer })
+    }
+
+    /// A neighbour should see what we remember of its starts: at once, or as soon as a hello may leave again.
+    fn show(&mut self, peer: PeerId, now: Now) -> Option<Fact> {
+        let fact = self.greet(peer, true, now);
+        if let Some(link) = self.links.get_mut(&peer) {
+            link.owed |= fact.is_none();
+        }
+        fact
+    }
+
+    /// A beacon of another start than the latest's, which stays the latest.
+    fn on_other_start(&mut self, beacon: Heard<Beacon>, now: Now) -> Vec<Fact> {
+        let peer = beacon.value.peer;
+        let Some(entry) = self.peers.get_mut(&peer) else { return Vec::new() };
+        let settled = beacon.value.cloned && entry.beacon.as_ref().is_some_and(|last| last.value.cloned);
+        entry.other = Some(beacon);
+        entry.last_seen = now.wall;
+        if let Some(link) = self.links.get_mut(&peer) {
+            link.heard_at = now.mono;
+        }
+        // Two that know of each other need not be told any more.
+        if settled { Vec::new() } else { self.show(peer, now).into_iter().collect() }
     }
 
     /// Whether a neighbour should be told that it was not understood.
@@ -510,7 +575,12 @@ impl Presence {
     /// Whether letters can be sent to it now and are welcome.
     pub(crate) fn takes_letters(&self, peer: &PeerId) -> bool {
         self.links.get(peer).is_some_and(|link| link.reachable)
-            && self.peers.get(peer).and_then(|entry| entry.beacon.as_ref()).is_some_and(|beacon| beacon.value.available)
+            && self.beacon(peer).is_some_and(|beacon| beacon.value.available && !beacon.value.cloned)
+    }
+
+    /// Whether a peer says that it runs twice.
+    fn is_cloned(&self, peer: &PeerId) -> bool {
+        self.beacon(peer).is_some_and(|beacon| beacon.value.cloned)
     }
 
     pub(crate) fn contact(&self, peer: &PeerId) -> Option<&Contact> {
@@ -522,10 +592,10 @@ impl Presence {
         self.peers.get(peer).and_then(|entry| entry.beacon.as_ref())
     }
 
-    /// The beacon that tells most of what a peer should remember of itself.
-    pub(crate) fn evidence(&self, peer: &PeerId) -> Option<Signed<Beacon>> {
-        let entry = self.peers.get(peer)?;
-        entry.evidence.clone().or_else(|| entry.beacon.as_ref().map(|beacon| beacon.signed.clone()))
+    /// The latest beacon of a peer, and the last of another start of it: what it should remember of itself.
+    pub(crate) fn beacons_of(&self, peer: &PeerId) -> Vec<Signed<Beacon>> {
+        let Some(entry) = self.peers.get(peer) else { return Vec::new() };
+        entry.beacon.iter().chain(&entry.other).map(|beacon| beacon.signed.clone()).collect()
     }
 
     /// The digest of all cards, with this node's own.
@@ -569,15 +639,17 @@ impl Presence {
             .map(|(peer, entry)| {
                 let link = self.links.get(peer);
                 let reachable = link.is_some_and(|link| link.reachable);
+                let cloned = self.is_cloned(peer);
                 let welcomes = entry.beacon.as_ref().is_none_or(|beacon| beacon.value.available);
                 PeerStatus {
                     id: *peer,
                     name: entry.contact.name.clone(),
-                    available: reachable && welcomes,
+                    available: reachable && welcomes && !cloned,
                     reachable,
                     connected: link.is_some(),
                     welcomes,
                     inactive: entry.beacon.as_ref().is_some_and(|beacon| beacon.value.inactive),
+                    cloned,
                     machine: entry.contact.machine,
                     addresses: entry.contact.addresses.clone(),
                     first_seen: entry.first_seen,
@@ -617,29 +689,39 @@ impl Presence {
         let mut facts = Vec::new();
         let sequence = beacon.value.contact;
         if let Some(entry) = self.peers.get_mut(&peer) {
-            let signals = |beacon: &Beacon| (beacon.available, beacon.inactive);
+            let signals = |beacon: &Beacon| (beacon.available, beacon.inactive, beacon.cloned);
             if entry.beacon.as_ref().is_none_or(|last| signals(&last.value) != signals(&beacon.value)) {
                 facts.push(Fact::Signalled(peer));
             }
             entry.last_seen = now.wall;
-            let mut restarted = false;
-            match &entry.beacon {
-                Some(last) if last.value.epoch != beacon.value.epoch => entry.evidence = None,
-                // Another start; or the same once more, from a memory that does not know of it.
-                Some(last) if last.value.boot < beacon.value.boot || last.value.nonce != beacon.value.nonce => {
-                    entry.evidence = Some(last.signed.clone());
-                    restarted = true;
-                }
-                _ => {}
+            let epoch_changed = entry.beacon.as_ref().is_none_or(|last| last.value.epoch != beacon.value.epoch);
+            let (mut restarted, mut settled) = (false, false);
+            let new_start = entry.beacon.as_ref().is_none_or(|last| last.value.nonce != beacon.value.nonce);
+            if new_start && !entry.is_other(&beacon.value) && !beacon.value.cloned {
+                entry.told_cloned = false;
+            }
+            if beacon.value.cloned && !std::mem::replace(&mut entry.told_cloned, true) {
+                let name = &entry.contact.name;
+                out.note(What::Cloned { peer });
+                out.notify(Notice::Warning(format!(
+                    "{name} runs twice with one key: it takes and sends no letters until one of the two is stopped"
+                )));
+            }
+            if let Some(last) = entry.beacon.take_if(|_| new_start) {
+                // Another start, or a second process. Two that know of each other need not be told any more.
+                settled = last.value.cloned && beacon.value.cloned;
+                restarted = !settled;
+                entry.other = Some(last);
             }
             let outdated = sequence > entry.contact.sequence;
-            let epoch_changed = entry.beacon.as_ref().is_none_or(|last| last.value.epoch != beacon.value.epoch);
             entry.beacon = Some(beacon);
-            if (outdated && self.links.get(&peer).is_some_and(|link| link.met)) || restarted {
-                // Its card has changed, and greeting it brings its new one; or it should see what it last said before.
+            if restarted {
+                facts.extend(self.show(peer, now));
+            } else if outdated && self.links.get(&peer).is_some_and(|link| link.met) {
+                // Its card has changed, and greeting it brings its new one.
                 facts.extend(self.greet(peer, true, now));
             }
-            if epoch_changed {
+            if epoch_changed && !settled {
                 self.write(peer, now, out);
             }
         }
@@ -729,7 +811,7 @@ impl Presence {
     /// Whether this neighbour knows something else than we do, and asking may help.
     fn differs(&self, peer: PeerId, at: Option<(Duration, u64)>) -> bool {
         let Some(link) = self.links.get(&peer).filter(|link| link.met && link.reachable) else { return false };
-        let Some(beacon) = self.beacon(&peer) else { return false };
+        let Some(beacon) = self.beacon(&peer).filter(|beacon| !self.cloned && !beacon.value.cloned) else { return false };
         match at {
             None => true,
             Some((now, known)) => {

@@ -71,6 +71,11 @@ pub enum What {
         /// From now on.
         new: Epoch,
     },
+    /// A peer, or this node itself, runs twice with one key.
+    Cloned {
+        /// Who.
+        peer: PeerId,
+    },
     /// A peer became reachable.
     PeerCame {
         /// Who.

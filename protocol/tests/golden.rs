@@ -56,6 +56,8 @@ fn beacon(n: u8) -> Beacon {
         known: u64::MAX,
         linked: 4,
         record: 12,
+        other: None,
+        cloned: false,
         statistics: Statistics { cores: 4, cores_free_percent: 350, memory_bytes: 8 << 30, memory_free_bytes: 5 << 30 },
     }
 }
@@ -132,6 +134,7 @@ fn segment() -> Segment {
             entry(What::PeerCame { peer: secrets(2).id(), name: "nikki-pi".parse().expect("a name") }),
             entry(What::LetterAccepted { letter: LetterId::new([1; 16]), to: vec![(secrets(2).id(), 1)] }),
             entry(What::LettersDelivered { to: secrets(2).id(), epoch: Epoch(7), first: 1, last: 5 }),
+            entry(What::Cloned { peer: secrets(2).id() }),
             entry(What::Refused { cause: "sealed".to_owned(), count: 3 }),
         ],
     }
@@ -146,7 +149,7 @@ fn messages() -> Vec<(&'static str, Message)> {
             one.utter(Say::Hello {
                 contact: contact(1, "markus-thinkpad"),
                 beacon: beacon(1),
-                yours: Some(two.sign(&beacon(2))),
+                yours: vec![two.sign(&beacon(2)), two.sign(&Beacon { nonce: 98, other: Some(99), cloned: true, ..beacon(2) })],
                 answer: true,
             }),
         ),
@@ -269,7 +272,7 @@ fn statements_of_others_and_of_other_swarms_are_refused() {
         let from = secrets(from).id();
         assert_eq!(nikki.admit(from, &message.to_frame()), [Input::Refused { from, cause }]);
     };
-    let hello = |edge: &Edge, n| edge.utter(Say::Hello { contact: contact(n, "x"), beacon: beacon(n), yours: None, answer: false });
+    let hello = |edge: &Edge, n| edge.utter(Say::Hello { contact: contact(n, "x"), beacon: beacon(n), yours: Vec::new(), answer: false });
     check(3, &hello(&edge(1), 1), Cause::Impostor);
     check(1, &hello(&edge(3), 1), Cause::Signature);
     check(1, &hello(&Edge::new(secrets(1), "other".to_owned()), 1), Cause::Signature);
@@ -281,5 +284,5 @@ fn statements_of_others_and_of_other_swarms_are_refused() {
     let mut weak = contact(1, "weak");
     weak.encryption_key = ByteArray::new([0; 32]);
     weak.key = bundle::key_id(&[0; 32]);
-    check(1, &edge(1).utter(Say::Hello { contact: weak, beacon: beacon(1), yours: None, answer: false }), Cause::Inconsistent);
+    check(1, &edge(1).utter(Say::Hello { contact: weak, beacon: beacon(1), yours: Vec::new(), answer: false }), Cause::Inconsistent);
 }

@@ -74,6 +74,8 @@ fn beacon(n: u8, counter: u64) -> Beacon {
         known: 7,
         linked: 1,
         record: 1,
+        other: None,
+        cloned: false,
         statistics: Statistics::default(),
     }
 }
@@ -126,6 +128,7 @@ impl Victim {
             available: true,
             inactive: false,
             chain: 1,
+            starts: Vec::new(),
         };
         let kept = Kept { me: Some(me), ..Kept::default() };
         let now = Now { mono: Duration::from_secs(100), wall: Timestamp(1_795_446_768_266) };
@@ -196,7 +199,7 @@ impl Victim {
     fn meets(&mut self, n: u8) {
         let from = secrets(n).id();
         self.handle(Input::PeerSeen { peer: from, address: "/ip4/127.0.0.1/tcp/1".to_owned() });
-        let hello = Say::Hello { contact: contact(n), beacon: beacon(n, 1), yours: None, answer: true };
+        let hello = Say::Hello { contact: contact(n), beacon: beacon(n, 1), yours: Vec::new(), answer: true };
         self.hears(from, &edge(n).utter(hello).to_frame());
         assert!(self.peer.status().peers.iter().any(|peer| peer.id == from && peer.available), "peer-{n} was met");
     }
@@ -214,6 +217,15 @@ impl Victim {
             self.handle(Input::Asked { request: RequestId(1), command: Command::Send(letter) });
         }
         self.tick();
+    }
+
+    /// What it last said of itself.
+    fn beacon(&self) -> Beacon {
+        let said = self.sent.iter().rev().find_map(|(_, say)| match say {
+            Say::Hello { beacon, .. } | Say::Beacon(beacon) => Some(beacon.clone()),
+            _ => None,
+        });
+        said.expect("it greets whom it meets")
     }
 
     fn waiting(&self, to: u8) -> u64 {
@@ -336,12 +348,16 @@ fn absurdity(nikki: &Victim, rng: &mut ChaCha8Rng, spared: bool) -> Vec<u8> {
         services: number(rng),
         known: number(rng),
         record: number(rng),
+        other: rng.next_u32().is_multiple_of(2).then(|| number(rng)),
+        cloned: rng.next_u32().is_multiple_of(4),
         statistics: Statistics { cores: u32::MAX, cores_free_percent: u32::MAX, memory_bytes: number(rng), memory_free_bytes: u64::MAX },
         ..beacon(1, 1)
     };
     let card = |rng: &mut ChaCha8Rng| Contact { sequence: number(rng), ..contact(1) };
     let message = match rng.next_u32() % 10 {
-        0 => edge(1).utter(Say::Hello { contact: card(rng), beacon: odd(rng), yours: None, answer: !rng.next_u32().is_multiple_of(2) }),
+        0 => {
+            edge(1).utter(Say::Hello { contact: card(rng), beacon: odd(rng), yours: Vec::new(), answer: !rng.next_u32().is_multiple_of(2) })
+        }
         1 => edge(1).utter(Say::Beacon(odd(rng))),
         2 | 3 => {
             let mut seqs: Vec<u64> = (0..=rng.next_u32() % 5).map(|_| number(rng)).filter(|seq| !spared || *seq < u64::MAX).collect();
@@ -580,11 +596,62 @@ fn a_flood_of_hellos_is_not_answered_one_by_one() {
     nikki.sent.clear();
     let from = secrets(1).id();
     for counter in 2..202 {
-        let hello = Say::Hello { contact: contact(1), beacon: beacon(1, counter), yours: None, answer: true };
+        let hello = Say::Hello { contact: contact(1), beacon: beacon(1, counter), yours: Vec::new(), answer: true };
         nikki.hears(from, &edge(1).utter(hello).to_frame());
     }
     let hellos = nikki.sent.iter().filter(|(_, say)| matches!(say, Say::Hello { .. })).count();
     assert!(hellos < 20, "{hellos} hellos at one moment");
+}
+
+#[test]
+fn beacons_that_are_not_ours_or_of_our_past_make_no_clone() {
+    let mut nikki = nikki();
+    let hello = |yours: Vec<Signed<Beacon>>| edge(1).utter(Say::Hello { contact: contact(1), beacon: beacon(1, 2), yours, answer: false });
+    let (from, mine) = (secrets(1).id(), nikki.beacon());
+    let status = |nikki: &Victim| {
+        let mut status = nikki.peer.status();
+        status.refused.clear();
+        status
+    };
+    let before = status(&nikki);
+    let check = |nikki: &mut Victim, yours| {
+        nikki.later(Duration::from_secs(1));
+        nikki.hears(from, &hello(yours).to_frame());
+        assert_eq!((nikki.peer.status().cloned, status(nikki).epoch, status(nikki).boot), (false, before.epoch, before.boot));
+    };
+    let proof = Beacon { nonce: 5, other: Some(mine.nonce), ..mine.clone() };
+    // What markus signs about nikki, or about himself, and what nikki signed in another swarm.
+    check(&mut nikki, vec![edge(1).sign(&proof), edge(1).sign(&Beacon { peer: from, ..proof.clone() })]);
+    check(&mut nikki, vec![Edge::new(secrets(2), "other".to_owned()).sign(&proof)]);
+    // Her own past, and her present, again and again: told at leisure, and then no more.
+    let past = |nonce| edge(2).sign(&Beacon { boot: 0, nonce, epoch: Epoch(6), record: 0, contact: 0, ..mine.clone() });
+    check(&mut nikki, vec![past(8), edge(2).sign(&mine)]);
+    nikki.later(Duration::from_secs(1));
+    nikki.tick();
+    nikki.sent.clear();
+    for n in 0..500 {
+        nikki.hears(from, &hello(vec![past(10 + n % 2), past(12 + n % 2)]).to_frame());
+    }
+    assert!(nikki.sent.len() < 5, "{} answers to old beacons at one moment", nikki.sent.len());
+    // More than two are no hello at all: nothing of it is even looked at.
+    let malformed = nikki.refused(Cause::Malformed);
+    let real = edge(2).sign(&proof);
+    check(&mut nikki, vec![past(1), past(2), real.clone()]);
+    assert_eq!(nikki.refused(Cause::Malformed), malformed + 1);
+    let mut after = status(&nikki);
+    after.peers.clone_from(&before.peers);
+    after.next_entry = before.next_entry;
+    assert_eq!(after, before, "nothing has changed but what was counted and when markus was seen");
+    // What only who has her key can have signed is believed.
+    nikki.hears(from, &hello(vec![real]).to_frame());
+    assert!(nikki.peer.status().cloned);
+    // And from then on no letter is taken, whoever sends it all the same.
+    let (taken, envelope) = (nikki.taken.len(), letter(from, nikki.id, 4));
+    let frame = letters(1, &nikki, Epoch(7), 1, vec![envelope]);
+    nikki.sent.clear();
+    nikki.hears(from, &frame);
+    assert_eq!((nikki.taken.len(), nikki.refused(Cause::Cloned)), (taken, 1));
+    assert!(!nikki.sent.iter().any(|(_, say)| matches!(say, Say::Receipt(_))), "nor receipted");
 }
 
 #[test]
@@ -728,7 +795,7 @@ fn no_key_of_small_order_is_entered() {
     }) {
         for _ in 0..2 {
             let weak = Contact { encryption_key: ByteArray::new(key), key: bundle::key_id(&key), ..contact(1) };
-            let hello = edge(1).utter(Say::Hello { contact: weak.clone(), beacon: beacon(1, 1), yours: None, answer: false });
+            let hello = edge(1).utter(Say::Hello { contact: weak.clone(), beacon: beacon(1, 1), yours: Vec::new(), answer: false });
             let heard = edge(2).admit(secrets(1).id(), &hello.to_frame());
             assert!(matches!(heard[..], [Input::Refused { cause: Cause::Inconsistent, .. }]), "{key:x?}");
             // Whatever is not refused can be sealed to: the other way about, nothing can.

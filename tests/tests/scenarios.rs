@@ -425,6 +425,55 @@ fn an_author_put_back_to_a_backup_loses_and_doubles_nothing() {
 }
 
 #[test]
+fn an_author_put_back_to_a_backup_and_often_started_alone_is_told_all_the_same() {
+    let mut sim = Sim::new(55);
+    let [ann, bea] = sim.peers();
+    let begun = sim.write(ann, bea, "begun");
+    sim.run_until(|sim| arrived(sim, ann, begun, bea));
+    let restart = |sim: &mut Sim| {
+        let boot = sim.boot(ann);
+        sim.stop(ann);
+        sim.start(ann);
+        sim.run_until(|sim| sim.boot(ann) > boot);
+    };
+    while sim.boot(ann) < 5 {
+        restart(&mut sim);
+    }
+    let (backup, epoch) = (sim.back_up(ann), sim.epoch(ann));
+    let mut texts = vec!["begun".to_owned()];
+    for boot in 6..=7 {
+        restart(&mut sim);
+        texts.push(format!("forgotten {boot}"));
+        let letter = sim.write(ann, bea, &texts[texts.len() - 1]);
+        sim.within(seconds(10), |sim| arrived(sim, ann, letter, bea));
+    }
+    assert_eq!((sim.boot(ann), sim.epoch(ann)), (7, epoch), "honest restarts mint nothing");
+    sim.stop(ann);
+    sim.restore(ann, backup);
+    sim.partition(ann, bea);
+    let mut letters = Vec::new();
+    for _ in 0..3 {
+        sim.start(ann);
+        // More than the original wrote down: neither boots nor the record's length tell the two apart.
+        for _ in 0..10 {
+            texts.push(format!("alone {}", letters.len()));
+            letters.push(sim.write(ann, bea, &texts[texts.len() - 1]));
+        }
+        sim.stop(ann);
+    }
+    sim.start(ann);
+    assert_eq!(sim.epoch(ann), epoch, "there was nobody to tell");
+    sim.heal();
+    sim.within(seconds(40), |sim| letters.iter().all(|letter| arrived(sim, ann, *letter, bea)));
+    assert_ne!(sim.epoch(ann), epoch, "a memory that jumped back is another memory");
+    sim.expect_quiet();
+    let mut shown = sim.texts(bea);
+    shown.sort();
+    texts.sort();
+    assert_eq!(shown, texts, "each once");
+}
+
+#[test]
 fn a_recipient_put_back_to_a_backup_goes_on_from_there() {
     let mut sim = Sim::new(51);
     let [ann, bea] = sim.peers();

@@ -34,6 +34,7 @@ pub(super) async fn execute(args: PeersArgs, context: &Context) -> Result<u8, Fa
 fn row(peer: &Peer) -> [String; 4] {
     let state = match (peer.connected, peer.available, peer.inactive) {
         (false, ..) => format!("away since {}", time(&peer.last_seen_at)),
+        _ if peer.cloned => "runs twice".to_owned(),
         (true, false, _) => "not available".to_owned(),
         (true, true, true) => "inactive".to_owned(),
         (true, true, false) => "available".to_owned(),
@@ -63,6 +64,7 @@ mod tests {
             name: "nikki-pi".to_owned(),
             available: true,
             inactive: false,
+            cloned: false,
             connected: true,
             addresses: vec!["/ip4/192.168.1.23/tcp/6174".to_owned()],
             first_seen_at: String::new(),
@@ -76,6 +78,7 @@ mod tests {
         check(true, true, true, "inactive");
         check(true, false, true, "not available");
         check(false, false, false, "away since 1970-01-01");
+        assert_eq!(row(&Peer { cloned: true, available: false, ..peer.clone() })[1], "runs twice");
     }
 
     #[test]

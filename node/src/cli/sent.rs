@@ -84,6 +84,7 @@ pub(super) fn why(to: &str, to_id: Option<&str>, why: Why, since: &Away) -> Stri
             None => format!("{to} is away"),
         },
         Why::NeverMet => format!("{to} was never met; its letter waits until it comes"),
+        Why::Cloned => format!("{to} runs twice with one key and takes no letters until one of the two is stopped"),
         Why::NotAvailable => format!("{to} signals that it takes no letters now"),
         Why::NameNotKnown => format!("{to} is not known yet; waits for the first peer of that name"),
         Why::AwaitingReceipt => format!("{to} is here; waiting for its receipt"),

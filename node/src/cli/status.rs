@@ -60,6 +60,10 @@ fn shown(status: &Status) -> String {
     let waiting = if status.letters.waiting > 0 { format!(" ({} not delivered yet)", status.letters.waiting) } else { String::new() };
     text += &format!("  peers    {} available, {} known\n", status.peers.available, status.peers.known);
     text += &format!("  letters  {} received{unread}, {} sent{waiting}\n", status.letters.inbox, status.letters.sent);
+    if status.cloned {
+        text += "  warning  runs twice: another copy of this node is running with the same key, and neither takes or sends letters;\n           \
+                 stop one of the two, give it a directory of its own, then restart the other\n";
+    }
     if !status.available {
         text += "  signals  not available: letters wait with their authors; end it with: node available yes\n";
     }
@@ -103,6 +107,7 @@ mod tests {
             version: "0.1.0".to_owned(),
             available: true,
             inactive: false,
+            cloned: false,
             letters: LetterCounts { inbox: 3, unread: 0, sent: 4, waiting: 0, waiting_bytes: 0 },
             disk: Disk { low: false, database_bytes: 2 << 20, free_bytes: 3 << 30 },
             refused: std::collections::BTreeMap::new(),
@@ -122,9 +127,11 @@ mod tests {
         );
         status.available = false;
         status.disk.low = true;
+        status.cloned = true;
         status.letters.waiting = 2;
         status.refused.insert("sealed".to_owned(), 3);
         let text = shown(&status);
+        assert!(text.contains("warning  runs twice: another copy"), "{text}");
         assert!(text.contains("not available:") && text.contains("too little") && text.contains("(2 not delivered yet)"), "{text}");
         assert!(text.contains("refused  sealed 3 (from others"), "{text}");
     }

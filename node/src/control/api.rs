@@ -35,6 +35,8 @@ pub struct Status {
     pub available: bool,
     /// Signals that letters may not be read soon.
     pub inactive: bool,
+    /// Another process with the same key is running: no letters are taken or sent.
+    pub cloned: bool,
     /// Letters here.
     pub letters: LetterCounts,
     /// Room.
@@ -104,6 +106,8 @@ pub struct Peer {
     pub available: bool,
     /// It signals that it may not read soon.
     pub inactive: bool,
+    /// It runs twice with one key: it takes and sends no letters.
+    pub cloned: bool,
     /// A connection is up and it was heard lately.
     pub connected: bool,
     /// Multiaddrs of it.
@@ -200,6 +204,8 @@ pub enum Why {
     NeverMet,
     /// The recipient signals that it takes no letters now.
     NotAvailable,
+    /// The recipient runs twice with one key.
+    Cloned,
     /// Nobody of that name is known: it waits for the first.
     NameNotKnown,
     /// The recipient is here; its receipt is awaited.
@@ -307,6 +313,7 @@ pub enum What {
     Started { boot: u64, epoch: String },
     Stopped,
     EpochMinted { old: String, new: String },
+    Cloned { peer: String, peer_id: String },
     PeerCame { peer: String, peer_id: String },
     PeerLeft { peer: String, peer_id: String },
     PeerRenamed { peer: String, peer_id: String, old: String },
@@ -329,6 +336,7 @@ impl What {
             What::Started { .. } => "started",
             What::Stopped => "stopped",
             What::EpochMinted { .. } => "epoch_minted",
+            What::Cloned { .. } => "cloned",
             What::PeerCame { .. } => "peer_came",
             What::PeerLeft { .. } => "peer_left",
             What::PeerRenamed { .. } => "peer_renamed",

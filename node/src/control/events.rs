@@ -134,6 +134,7 @@ fn shown(names: &Names<'_>, entry: &Entry, letters: Vec<String>) -> api::What {
         What::Started { boot, epoch } => api::What::Started { boot: *boot, epoch: epoch.to_string() },
         What::Stopped => api::What::Stopped,
         What::EpochMinted { old, new } => api::What::EpochMinted { old: old.to_string(), new: new.to_string() },
+        What::Cloned { peer } => api::What::Cloned { peer: names.of(peer), peer_id: peer.to_string() },
         What::PeerCame { peer, name } => api::What::PeerCame { peer: name.to_string(), peer_id: peer.to_string() },
         What::PeerLeft { peer } => api::What::PeerLeft { peer: names.of(peer), peer_id: peer.to_string() },
         What::PeerRenamed { peer, old, new } => {

@@ -128,6 +128,7 @@ impl<'a> Names<'a> {
         match self.peers.get(&id) {
             None => api::Why::NeverMet,
             Some(peer) if !peer.reachable => api::Why::Away,
+            Some(peer) if peer.cloned => api::Why::Cloned,
             Some(peer) if !peer.welcomes => api::Why::NotAvailable,
             Some(_) => api::Why::AwaitingReceipt,
         }
@@ -141,6 +142,7 @@ pub(super) fn peer(peer: &PeerStatus) -> api::Peer {
         name: peer.name.to_string(),
         available: peer.available,
         inactive: peer.inactive,
+        cloned: peer.cloned,
         connected: peer.connected && peer.reachable,
         addresses: peer.addresses.clone(),
         first_seen_at: rfc3339(peer.first_seen),

@@ -131,6 +131,8 @@ codes! {
     NotReached = "not_reached", 502, "nobody was reached";
     /// The node is stopping.
     Stopping = "stopping", 503, "the node is stopping";
+    /// Another process with the node's key is running.
+    Cloned = "cloned", 409, "the node runs twice";
     /// The disk cannot be read.
     Disk = "disk", 500, "the disk cannot be read";
     /// The node is at fault.
@@ -211,6 +213,9 @@ impl From<Refusal> for Problem {
             }
             Refusal::DiskUnreadable => new(Code::Disk).hint("nothing was sent"),
             Refusal::KeyInUse => new(Code::KeyReused).hint("nothing was sent; use another key for another letter"),
+            Refusal::Cloned => new(Code::Cloned).hint(
+                "nothing was sent; stop one of the two copies and give it a directory of its own (node run --name NEW), then restart the other",
+            ),
             Refusal::Leaving => new(Code::Stopping).hint("start it again and repeat the request"),
         }
     }

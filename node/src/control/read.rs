@@ -40,6 +40,7 @@ pub(super) async fn status(State(desk): State<Arc<Desk>>, _: Params<Nothing>) ->
         version: desk.about.version.clone(),
         available: status.available,
         inactive: status.inactive,
+        cloned: status.cloned,
         letters: api::LetterCounts {
             inbox: counts.inbox,
             unread: counts.unread,

@@ -55,6 +55,7 @@ fn peer_status(n: u8, name: &str, here: bool) -> PeerStatus {
         connected: here,
         welcomes: true,
         inactive: false,
+        cloned: false,
         machine: protocol::id::MachineId::new([n; 16]),
         addresses: vec![format!("/ip4/10.0.0.{n}/tcp/6174")],
         first_seen: Timestamp(1_000),
@@ -244,6 +245,7 @@ async fn drive(mut asks: mpsc::Receiver<Ask>, world: Arc<Mutex<World>>) {
                     boot: 1,
                     available: world.available,
                     inactive: false,
+                    cloned: false,
                     addresses: vec!["/ip4/10.0.0.1/tcp/6174".to_owned()],
                     peers: vec![
                         peer_status(2, "nikki-pi", true),

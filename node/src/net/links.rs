@@ -61,6 +61,9 @@ struct Link {
     connections: BTreeMap<ConnectionId, Connection>,
     presence: Presence,
     sending: Option<(ConnectionId, [Queue; 2])>,
+    /// The other connections by which urgent frames go too: two processes may run with one key, and each must hear what is said to
+    /// it. Where there is but one process, it hears a greeting or a receipt twice, which is harmless.
+    beside: BTreeMap<ConnectionId, Queue>,
     /// Of the visit that is, or (while it is leaving) of the next.
     gate: CancellationToken,
 }
@@ -103,6 +106,7 @@ impl Links {
             connections: BTreeMap::new(),
             presence: Presence::Unseen,
             sending: None,
+            beside: BTreeMap::new(),
             gate: CancellationToken::new(),
         });
         let new = Connection {
@@ -183,14 +187,23 @@ impl Links {
 
     /// Queues a frame for the peer. `false`: it was dropped.
     pub(crate) fn push(&self, peer: &PeerId, lane: Lane, frame: Bytes) -> bool {
-        let sending = self.peers.get(peer).and_then(|link| link.sending.as_ref());
-        sending.is_some_and(|(_, queues)| queues[lane.index()].push(frame))
+        let Some(link) = self.peers.get(peer) else {
+            return false;
+        };
+        if lane == Lane::Urgent {
+            for queue in link.beside.values() {
+                // What is dropped here is said again: whoever hears nothing for a while asks.
+                queue.push(frame.clone());
+            }
+        }
+        link.sending.as_ref().is_some_and(|(_, queues)| queues[lane.index()].push(frame))
     }
 
     /// Lets all writers finish what is queued; nothing can be sent any more.
     pub(crate) fn finish_sending(&mut self) {
         for link in self.peers.values_mut() {
             link.sending = None;
+            link.beside.clear();
             for connection in link.connections.values_mut() {
                 connection.streams = [None, None];
             }
@@ -211,6 +224,7 @@ impl Links {
         connection.streams = [None, None];
         connection.cut_writers.cancel();
         let link = self.peers.get_mut(&peer).expect("its connection was found");
+        link.beside.remove(&id);
         if link.presence != Presence::Seen {
             // Its readers wait at the gate of a visit that this connection will not see.
             link.connections[&id].cut_readers.cancel();
@@ -248,29 +262,53 @@ impl Links {
         if link.sending.is_none() && link.presence != Presence::Leaving {
             Self::choose(link, peer, (self.queue_frames, self.queue_bytes), out);
         }
+        if let Some((sending, _)) = link.sending {
+            for (&id, connection) in link.connections.iter_mut().filter(|(id, _)| **id != sending) {
+                if let Some(stream) = connection.streams[Lane::Urgent.index()].take() {
+                    let queue = write(peer, id, connection, Lane::Urgent, stream, (self.queue_frames, self.queue_bytes), out);
+                    link.beside.insert(id, queue);
+                }
+            }
+        }
         if link.connections.is_empty() && link.presence == Presence::Unseen {
             self.peers.remove(&peer);
         }
     }
 
     /// Sends on the first connection whose streams are both open, if there is one.
-    fn choose(link: &mut Link, peer: PeerId, (frames, bytes): (usize, [usize; 2]), out: &mut Vec<Step>) {
-        let ready = (link.connections.iter_mut()).find(|(_, connection)| connection.streams.iter().all(Option::is_some));
+    fn choose(link: &mut Link, peer: PeerId, limits: (usize, [usize; 2]), out: &mut Vec<Step>) {
+        let Link { connections, beside, .. } = link;
+        let ready = connections.iter_mut().find(|(id, connection)| {
+            let [urgent, bulk] = &connection.streams;
+            bulk.is_some() && (urgent.is_some() || beside.contains_key(id))
+        });
         let Some((&id, connection)) = ready else {
             return;
         };
-        let [Some(urgent), Some(bulk)] = std::mem::take(&mut connection.streams) else {
+        let ([urgent, Some(bulk)], beside) = (std::mem::take(&mut connection.streams), link.beside.remove(&id)) else {
             return;
         };
         if link.presence == Presence::Unseen {
             link.presence = Presence::Seen;
             out.push(Step::Seen { peer, address: connection.address.clone(), gate: link.gate.clone() });
         }
-        let queues = [(Lane::Urgent, urgent), (Lane::Bulk, bulk)].map(|(lane, stream)| {
-            let (queue, drain) = wire::queue(frames, bytes[lane.index()]);
-            out.push(Step::Write { peer, connection: id, lane, stream, drain, cut: connection.cut_writers.clone() });
-            queue
-        });
-        link.sending = Some((id, queues));
+        let urgent = beside.or_else(|| Some(write(peer, id, connection, Lane::Urgent, urgent?, limits, out)));
+        let bulk = write(peer, id, connection, Lane::Bulk, bulk, limits, out);
+        link.sending = urgent.map(|urgent| (id, [urgent, bulk]));
     }
+}
+
+/// A queue for one of our streams, and the step that starts its writer.
+fn write(
+    peer: PeerId,
+    id: ConnectionId,
+    connection: &Connection,
+    lane: Lane,
+    stream: Stream,
+    (frames, bytes): (usize, [usize; 2]),
+    out: &mut Vec<Step>,
+) -> Queue {
+    let (queue, drain) = wire::queue(frames, bytes[lane.index()]);
+    out.push(Step::Write { peer, connection: id, lane, stream, drain, cut: connection.cut_writers.clone() });
+    queue
 }

@@ -36,6 +36,7 @@ fn me() -> Me {
         available: true,
         inactive: false,
         chain: u64::MAX,
+        starts: Vec::new(),
     }
 }
 

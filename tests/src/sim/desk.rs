@@ -98,8 +98,9 @@ impl Desk {
     fn said(&self, from: PeerId, say: Say) -> Input {
         let refused = |cause| Input::Refused { from, cause };
         let said = match say {
+            Say::Hello { yours, .. } if yours.len() > limits::YOURS => return refused(Cause::Malformed),
             Say::Hello { contact, beacon, yours, answer } => {
-                let yours = yours.map(|signed| trusted(signed).value).filter(|mine| mine.peer == self.me);
+                let yours = yours.into_iter().map(|signed| trusted(signed).value).filter(|mine| mine.peer == self.me).collect();
                 Said::Hello { contact: heard(contact), beacon: heard(beacon), yours, answer }
             }
             Say::Beacon(beacon) => Said::Beacon(heard(beacon)),

@@ -297,6 +297,12 @@ impl Sim {
         self.nodes[who].disk.me.as_ref().map_or(0, |me| me.epoch.0)
     }
 
+    /// How often a peer's memory was started.
+    #[must_use]
+    pub fn boot(&self, who: Who) -> u64 {
+        self.nodes[who].disk.me.as_ref().map_or(0, |me| me.boot)
+    }
+
     /// The virtual time.
     #[must_use]
     pub fn time(&self) -> Duration {
