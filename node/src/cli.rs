@@ -10,6 +10,7 @@ mod nodejs;
 mod peers;
 pub mod places;
 mod presence;
+mod prompt;
 mod read;
 pub mod run;
 mod send;
@@ -38,7 +39,7 @@ use terminal::Terminal;
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 100)]
 #[command(after_help = "Exit codes: 0 done; 1 refused, nothing accepted; 2 usage, unknown or ambiguous name; 3 no node is running;\n\
-                        4 accepted, but the end is not known in time; 74 disk; 130 interrupted.")]
+                        4 accepted, but the end is not known in time; 5 accepted, and ended badly; 74 disk; 130 interrupted.")]
 struct Cli {
     #[command(flatten)]
     which: Which,

@@ -7,27 +7,32 @@ use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use libp2p::{Multiaddr, PeerId};
+use protocol::beacon::Statistics;
 use protocol::bundle::Bundle;
 use protocol::edge::{Cause, Edge};
 use protocol::effect::Verdict;
-use protocol::input::{Heard, Recalled};
+use protocol::envelope::Payload;
+use protocol::input::{Disk, Heard, Recalled};
 use protocol::message::{Lane, Message};
 use protocol::{Answer, Change, Command, Effect, Input, Notice, Now, Peer, RequestId, Status, Timestamp, codec};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use crate::net::{self, GossipToken, Net};
-use crate::store::{Batch, CommitError, Reader, Store, Write};
+use crate::store::{Batch, CommitError, Reader, Room, Store, Write};
 use crate::workers::{Job, Workers};
 
 /// Facts of one batch, at most (guess: a batch of single letters then takes some milliseconds).
 const BATCH_FACTS: usize = 2048;
-/// Bytes of the frames of one batch, after which no more is taken (research/perf.md: caps above 1,000 letters buy
+/// Bytes of the frames and letters of one batch, after which no more is taken (research/perf.md: caps above 1,000 letters buy
 /// throughput for latency).
 const BATCH_BYTES: usize = 2 * 1024 * 1024;
 /// Facts that may wait; whoever feeds the driver waits beyond it.
 pub const FACTS: usize = 8192;
 /// Bytes of bundles just written that are kept for sending them, so that they are not read back (guess: two windows).
 const FRESH_BYTES: usize = 8 * 1024 * 1024;
+/// Bytes on the disk around a letter's payload, for its own row and for each copy (guess; twice all of it is reckoned with,
+/// as a page that is changed is written elsewhere before the old one is free).
+const AROUND: u64 = 512;
 
 /// What the driver is told.
 #[derive(Debug)]
@@ -64,6 +69,8 @@ pub enum Fact {
         /// Where the answer goes.
         reply: oneshot::Sender<Answer>,
     },
+    /// CPU and memory, as they are now; the disk is measured with them.
+    Measured(Statistics),
     /// The user wants to know.
     Status(oneshot::Sender<Status>),
     /// End, after this batch.
@@ -113,8 +120,9 @@ pub struct Driver {
 
 /// What stays from batch to batch.
 struct State {
-    requests: BTreeMap<RequestId, oneshot::Sender<Answer>>,
+    requests: BTreeMap<RequestId, Request>,
     next_request: u64,
+    ground: Ground,
     tokens: BTreeMap<u64, GossipToken>,
     next_token: u64,
     /// Bundles just written, by stream and first number.
@@ -123,6 +131,51 @@ struct State {
     /// What performing effects gave rise to: facts of the next batch.
     own: Vec<Input>,
     reader: Reader,
+}
+
+struct Request {
+    reply: oneshot::Sender<Answer>,
+    /// Bytes it will take on the disk if it is granted.
+    bytes: u64,
+}
+
+/// What the peer is told of the machine. It refuses letters before they fill the disk, not after: what was asked for and is
+/// not committed yet counts as written.
+#[derive(Default)]
+struct Ground {
+    statistics: Statistics,
+    /// As of the last commit or measurement.
+    room: Option<Room>,
+    /// Bytes of the requests that are not answered yet.
+    asked: u64,
+    /// The peer was told that there is too little.
+    told_low: bool,
+}
+
+impl Ground {
+    /// What to tell the peer now.
+    fn measured(&mut self) -> Input {
+        let disk = self.room.map_or(Disk::Enough, |room| room.less(self.asked).disk());
+        self.told_low = matches!(disk, Disk::Low { .. });
+        Input::Measured { statistics: self.statistics, disk }
+    }
+
+    /// The same, if it is something new.
+    fn changed(&mut self) -> Option<Input> {
+        let told = self.told_low;
+        let input = self.measured();
+        if self.told_low == told { None } else { Some(input) }
+    }
+}
+
+/// Bytes of a command's content, and what it takes on the disk with all its copies.
+fn weigh(command: &Command) -> (usize, u64) {
+    let Command::Send(letter) = command else { return (0, 0) };
+    let payload = match &letter.payload {
+        Payload::Text(text) => text.len(),
+        other => codec::encode(other).len(),
+    };
+    (payload, (payload as u64 + AROUND) * (1 + letter.to.len() as u64) * 2)
 }
 
 impl Driver {
@@ -134,6 +187,7 @@ impl Driver {
         let mut state = State {
             requests: BTreeMap::new(),
             next_request: 1,
+            ground: Ground::default(),
             tokens: BTreeMap::new(),
             next_token: 1,
             fresh: BTreeMap::new(),
@@ -170,8 +224,17 @@ impl Driver {
                     Fact::Asked { command, reply } => {
                         let request = RequestId(state.next_request);
                         state.next_request += 1;
-                        state.requests.insert(request, reply);
+                        let (content, on_disk) = weigh(&command);
+                        bytes += content;
+                        state.requests.insert(request, Request { reply, bytes: on_disk });
+                        state.ground.asked += on_disk;
+                        inputs.extend(state.ground.changed());
                         inputs.push(Input::Asked { request, command });
+                    }
+                    Fact::Measured(statistics) => {
+                        state.ground.statistics = statistics;
+                        state.ground.room = self.store.measure().await?;
+                        inputs.push(state.ground.measured());
                     }
                     // Whoever asked may have gone away.
                     Fact::Status(reply) => drop(reply.send(self.peer.status())),
@@ -188,6 +251,7 @@ impl Driver {
             for effect in effects {
                 self.perform(effect, &mut state);
             }
+            state.own.extend(state.ground.changed());
         }
         Ok(())
     }
@@ -239,6 +303,7 @@ impl Driver {
         }
         *effects = rest;
         let committed = self.store.commit(batch).await?;
+        state.ground.room = committed.room.or(state.ground.room);
         if committed.recovered {
             self.tell(Notice::Warning("the disk failed once and was written again: make room on it, or replace it".to_owned()));
         }
@@ -281,7 +346,8 @@ impl Driver {
                 }
             },
             Effect::Reply { request, answer } => {
-                if let Some(reply) = state.requests.remove(&request) {
+                if let Some(Request { reply, bytes }) = state.requests.remove(&request) {
+                    state.ground.asked -= bytes;
                     // Whoever asked may have gone away; what was done stays done.
                     drop(reply.send(answer));
                 }
@@ -328,5 +394,46 @@ impl Driver {
     fn tell(&self, notice: Notice) {
         // Nobody may be watching.
         drop(self.notices.send(notice));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::LOW_BYTES;
+
+    const GIB: u64 = 1 << 30;
+
+    #[test]
+    fn letters_are_refused_before_they_fill_the_disk() {
+        let letter = |text: &str, to: &[&str]| {
+            Command::Send(protocol::input::NewLetter {
+                to: to.iter().map(|name| name.parse().expect("a name")).collect(),
+                kind: "message".to_owned(),
+                payload: Payload::Text(text.to_owned()),
+                in_reply_to: None,
+                key: None,
+                later: false,
+            })
+        };
+        let (content, bytes) = weigh(&letter(&"x".repeat(10_000), &["a", "b"]));
+        assert_eq!(content, 10_000);
+        assert!(bytes > 3 * 10_000, "its row and two copies");
+        let room = |free| Some(Room { free, total: GIB });
+        let mut ground = Ground { room: room(LOW_BYTES + 2 * bytes), ..Ground::default() };
+        let mut told = Vec::new();
+        for _ in 0..4 {
+            ground.asked += bytes;
+            told.extend(ground.changed());
+        }
+        // The third does not fit, and is said to once.
+        let low = Disk::Low { free: LOW_BYTES - bytes };
+        assert!(matches!(told.as_slice(), [Input::Measured { disk, .. }] if *disk == low), "{told:?}");
+        // Two are on the disk and two were refused: then a commit tells that there is room for nothing more, and one that there is.
+        ground.asked = 0;
+        ground.room = room(LOW_BYTES - 1);
+        assert!(ground.changed().is_none());
+        ground.room = room(GIB);
+        assert!(matches!(ground.changed(), Some(Input::Measured { disk: Disk::Enough, .. })));
     }
 }

@@ -21,7 +21,7 @@ use tokio::sync::{Semaphore, broadcast, mpsc, oneshot, watch};
 
 use crate::driver::{Clock, Driver, FACTS, Fact};
 use crate::net::{self, Net};
-use crate::store::{CommitError, Directory, DirectoryError, OpenError, Reader, Store, disk};
+use crate::store::{CommitError, Directory, DirectoryError, OpenError, Reader, Store};
 use crate::workers::{Job, Workers};
 
 /// Events of the network that wait for their turn (guess: some frames of each of 50 peers).
@@ -178,7 +178,7 @@ pub async fn start(settings: Settings) -> Result<Node, StartError> {
     let workers = Workers::start(&edge, &facts)?;
     let (met, _) = broadcast::channel(MET);
     tokio::spawn(intake(from_net, facts.clone(), workers.clone(), notices.clone(), met.clone()));
-    tokio::spawn(measure(directory.path().to_owned(), facts.clone()));
+    tokio::spawn(measure(facts.clone()));
     let driver = Driver { peer, edge, store, net: Arc::clone(&net), workers, clock, entries, notices: notices.clone() };
     let (end, ended) = oneshot::channel();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
@@ -331,8 +331,8 @@ fn announced(listening: &BTreeSet<Multiaddr>) -> Vec<String> {
     if outside.is_empty() { listening.iter().map(Multiaddr::to_string).collect() } else { outside }
 }
 
-/// Measures the machine now and then.
-async fn measure(directory: PathBuf, facts: mpsc::Sender<Fact>) {
+/// Measures the machine now and then; the driver has the disk measured with it.
+async fn measure(facts: mpsc::Sender<Fact>) {
     let mut system = sysinfo::System::new();
     let mut due = tokio::time::interval(MEASURE);
     due.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -350,8 +350,7 @@ async fn measure(directory: PathBuf, facts: mpsc::Sender<Fact>) {
             memory_bytes: system.total_memory(),
             memory_free_bytes: system.available_memory(),
         };
-        let input = Input::Measured { statistics, disk: disk(&directory) };
-        if facts.send(Fact::Inputs { inputs: vec![input], bytes: 0 }).await.is_err() {
+        if facts.send(Fact::Measured(statistics)).await.is_err() {
             return;
         }
     }

@@ -16,13 +16,15 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{broadcast, mpsc};
 use tokio_util::sync::CancellationToken;
 
+use crate::cli::failure::{DISK, Failure, REFUSED};
 use crate::cli::run::{Banner, Options, line};
-use crate::control::desk::{About, Ask, Desk};
+use crate::control::desk::{About, Ask, Desk, Unreached};
 use crate::control::server::{Door, serve};
 use crate::control::time;
 use crate::driver::Fact;
 use crate::net;
-use crate::node::{self, Met, Node, Settings};
+use crate::node::{self, Met, Node, Settings, StartError};
+use crate::store::{CommitError, DirectoryError, Fault, OpenError};
 
 /// The port that nodes listen on if nothing is said (DESIGN 8).
 const PORT: u16 = 6174;
@@ -37,8 +39,6 @@ const ASKS: usize = 2048;
 /// What is logged if nothing is said: what concerns this program. Its libraries' complaints about networks being as they are
 /// would only frighten.
 const TRACED: &str = "warn,libp2p_kad=error,libp2p_gossipsub=error,libp2p_mdns=off";
-/// The exit code for a disk that fails (DESIGN 10.1).
-const DISK: u8 = 74;
 
 /// Runs a node until it is told to stop.
 ///
@@ -48,7 +48,7 @@ pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
     trace(options.log.as_deref())?;
     let mut interrupts = signal(SignalKind::interrupt())?;
     let mut terminations = signal(SignalKind::terminate())?;
-    let mut node = node::start(settings(&options)?).await?;
+    let mut node = node::start(settings(&options)?).await.map_err(not_started)?;
     let mut notices = node.notices.subscribe();
     let door = Door::open(&options.data_dir)?;
     let (asks, asked) = mpsc::channel(ASKS);
@@ -82,9 +82,7 @@ pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
         }
     };
     if let Some(error) = disk_failed {
-        // Nothing that was accepted is lost; to go on would be to pretend.
-        eprintln!("error: {error}\n  the node has stopped: make room on the disk, or replace it, and start the node again");
-        return Ok(ExitCode::from(DISK));
+        return Err(stopped_by(&error).into());
     }
     say(&format!("{}  stopping (once more to force)\n", time::for_people(time::now(), time::now())));
     let leaving = async {
@@ -97,18 +95,39 @@ pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
     tokio::select! {
         result = leaving => match result {
             Ok(()) => Ok(ExitCode::SUCCESS),
-            Err(error) => {
-                eprintln!("error: {error}");
-                Ok(ExitCode::from(DISK))
-            }
+            Err(error) => Err(stopped_by(&error).into()),
         },
         _ = interrupts.recv() => Ok(ExitCode::from(130)),
     }
 }
 
+/// Whatever of the disk is lost, damaged or not to be had is the disk's fault; all else is a refusal.
+fn not_started(error: StartError) -> Failure {
+    let exit = match &error {
+        StartError::Directory(
+            DirectoryError::NoDatabase { .. } | DirectoryError::NoKey { .. } | DirectoryError::Key { .. } | DirectoryError::Io { .. },
+        ) => DISK,
+        StartError::Directory(_) | StartError::Database(OpenError::Busy { .. } | OpenError::Newer { .. }) | StartError::System(_) => {
+            REFUSED
+        }
+        StartError::Database(_) => DISK,
+    };
+    Failure::new(exit, error.to_string())
+}
+
+/// What was accepted is on the disk; to go on would be to pretend.
+fn stopped_by(error: &CommitError) -> Failure {
+    let next = match error {
+        CommitError::Damaged(Fault::Gone(_)) => "put the file back where it was; if it is lost, begin anew with: node run --start-over",
+        CommitError::Damaged(_) => "bring the whole directory back from a copy, or begin anew with: node run --start-over",
+        _ => "make room on the disk, or replace it, and start the node again",
+    };
+    Failure::new(DISK, format!("{error}; the node has stopped")).next(next)
+}
+
 fn trace(filter: Option<&str>) -> anyhow::Result<()> {
     let filter = tracing_subscriber::EnvFilter::try_new(filter.unwrap_or(TRACED))
-        .map_err(|error| anyhow!("--log: {error}; like this: --log node=debug"))?;
+        .map_err(|error| Failure::usage(format!("--log: {error}")).next("like this: --log node=debug"))?;
     // Set once; a second node in one process, as in tests, shares the first one's.
     let _ = tracing_subscriber::fmt()
         .with_env_filter(filter)
@@ -240,27 +259,30 @@ async fn connect(
     mut met: broadcast::Receiver<Met>,
     facts: &mpsc::Sender<Fact>,
     net: &std::sync::Weak<net::Net>,
-) -> Result<String, String> {
-    let wanted: Multiaddr = address.parse().map_err(|error| format!("{address:?} is not a multiaddr: {error}"))?;
+) -> Result<String, Unreached> {
+    let other = |text: &str| Unreached::Other(text.to_owned());
+    let wanted: Multiaddr = address.parse().map_err(|error| other(&format!("{address:?} is not a multiaddr: {error}")))?;
     if let Some(name) = status_of(facts, |peer| peer.connected && peer.addresses.iter().any(|known| known == address)).await {
         return Ok(name);
     }
     {
-        let net = net.upgrade().ok_or("this node is stopping")?;
+        let net = net.upgrade().ok_or_else(|| other("this node is stopping"))?;
         let dial = net::Command::Dial { peer: None, addresses: vec![wanted.clone()], urgent: true };
-        net.try_send(dial).map_err(|_| "the network is busy; try again")?;
+        net.try_send(dial).map_err(|_| other("the network is busy; try again"))?;
     }
     let outcome = tokio::time::timeout(CONNECTING, async {
         loop {
             match met.recv().await {
                 Ok(Met::Seen { peer, address }) if same_place(&wanted, &address) => return Ok(peer),
-                Ok(Met::Failed { addresses, error }) if addresses.iter().any(|address| same_place(&wanted, address)) => return Err(error),
+                Ok(Met::Failed { addresses, error }) if addresses.iter().any(|address| same_place(&wanted, address)) => {
+                    return Err(unreached(&wanted, error));
+                }
                 Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => {}
-                Err(broadcast::error::RecvError::Closed) => return Err("this node is stopping".to_owned()),
+                Err(broadcast::error::RecvError::Closed) => return Err(other("this node is stopping")),
             }
         }
     });
-    let peer = outcome.await.map_err(|_| format!("nobody answered at {address} within {} s", CONNECTING.as_secs()))??;
+    let peer = outcome.await.map_err(|_| other(&format!("nobody answered at {address} within {} s", CONNECTING.as_secs())))??;
     let greeted = tokio::time::timeout(GREETING, async {
         loop {
             if let Some(name) = status_of(facts, |known| known.id == peer && known.reachable).await {
@@ -270,6 +292,27 @@ async fn connect(
         }
     });
     Ok(greeted.await.unwrap_or_else(|_| peer.to_string()))
+}
+
+/// What the network's words for a failed dial mean to whoever asked for it.
+fn unreached(wanted: &Multiaddr, error: String) -> Unreached {
+    let host = wanted.iter().find_map(|part| match part {
+        Protocol::Dns(host) | Protocol::Dns4(host) | Protocol::Dns6(host) => Some(host.into_owned()),
+        _ => None,
+    });
+    // libp2p leaves a node's own addresses out of a dial, and then has none left.
+    if error.contains("no addresses for peer") || error.contains("local peer id") {
+        return Unreached::Itself(wanted.to_string());
+    }
+    match host {
+        Some(host) if ["no records found", "resolve", "NXDomain", "no record"].iter().any(|said| error.contains(said)) => {
+            Unreached::NoHost(host)
+        }
+        _ if ["swarm key", "Handshake", "handshake", "Connection reset", "negotiat"].iter().any(|said| error.contains(said)) => {
+            Unreached::NotOurs(wanted.to_string())
+        }
+        _ => Unreached::Other(error),
+    }
 }
 
 async fn status_of(facts: &mpsc::Sender<Fact>, fits: impl Fn(&protocol::PeerStatus) -> bool) -> Option<String> {

@@ -33,7 +33,7 @@ pub use fault::{Fault, ReadError};
 pub use inbox::{HITS, InboxLetter, InboxQuery};
 pub use open::{DatabaseId, OpenError};
 pub use read::{Counts, Reader};
-pub use room::{LOW_BYTES, RESERVE_BYTES, Room, disk, room};
+pub use room::{LOW_BYTES, RESERVE_BYTES, Room, room};
 pub use sent::{Delivery, SentView, State};
 
 use fault::guarded;
@@ -72,6 +72,8 @@ pub struct Batch {
 pub struct Committed {
     /// The disk failed first; the reserve was given up and the batch written again. Somebody should make room.
     pub recovered: bool,
+    /// Room after it; none in memory, and none if nothing was to be written.
+    pub room: Option<Room>,
 }
 
 /// Why a batch is not on the disk. Nothing of it is, or all of it without our knowing: whoever gets this stops.
@@ -80,7 +82,7 @@ pub enum CommitError {
     /// The disk failed twice, with the reserve given up in between. The node ends with exit code 74.
     #[error("the disk cannot be written: {0}")]
     Disk(Fault),
-    /// What is on the disk contradicts the batch. The node ends with exit code 74.
+    /// What is on the disk contradicts the batch, or the file is not at its place any more. The node ends with exit code 74.
     #[error("{0}")]
     Damaged(Fault),
     /// A segment came unsigned. Nothing was kept.
@@ -102,9 +104,9 @@ pub struct Store {
 }
 
 #[derive(Debug)]
-struct Order {
-    batch: Batch,
-    reply: oneshot::Sender<Result<Committed, CommitError>>,
+enum Order {
+    Commit { batch: Batch, reply: oneshot::Sender<Result<Committed, CommitError>> },
+    Measure(oneshot::Sender<Result<Option<Room>, CommitError>>),
 }
 
 impl Store {
@@ -114,7 +116,9 @@ impl Store {
     /// [`OpenError`]: lost, damaged, another's or a newer one; its text says what to type.
     pub fn open(dir: &Path) -> Result<(Store, Kept), OpenError> {
         let opened = open::open(dir)?;
-        Ok(Store::start(opened, Some(Reserve::keep(dir))))
+        let reserve = Reserve::of(dir);
+        reserve.tend();
+        Ok(Store::start(opened, Some(reserve)))
     }
 
     /// The same over memory, gone when the store and all its readers are.
@@ -158,11 +162,24 @@ impl Store {
     /// [`CommitError`]; the node must not act on the batch.
     pub async fn commit(&self, batch: Batch) -> Result<Committed, CommitError> {
         if batch.changes.is_empty() {
-            return Ok(Committed { recovered: false });
+            return Ok(Committed { recovered: false, room: None });
         }
+        self.order(|reply| Order::Commit { batch, reply }).await
+    }
+
+    /// The room left, none in memory; looks that the file is still at its place, and sets the reserve aside again if it was
+    /// given up and there is room for it.
+    ///
+    /// # Errors
+    /// [`CommitError::Damaged`]: the file is gone. The node must not go on.
+    pub async fn measure(&self) -> Result<Option<Room>, CommitError> {
+        self.order(Order::Measure).await
+    }
+
+    async fn order<T>(&self, order: impl FnOnce(oneshot::Sender<Result<T, CommitError>>) -> Order) -> Result<T, CommitError> {
         let (reply, answer) = oneshot::channel();
         let orders = self.orders.as_ref().ok_or(CommitError::Closed)?;
-        orders.send(Order { batch, reply }).await.map_err(|_| CommitError::Closed)?;
+        orders.send(order(reply)).await.map_err(|_| CommitError::Closed)?;
         answer.await.map_err(|_| CommitError::Closed)?
     }
 }
@@ -186,11 +203,27 @@ struct Writer {
 
 impl Writer {
     fn run(self, mut queue: mpsc::Receiver<Order>) {
-        while let Some(Order { batch, reply }) = queue.blocking_recv() {
+        while let Some(order) = queue.blocking_recv() {
             // A caller that no longer waits has nothing to learn.
-            drop(reply.send(self.commit(&batch.changes)));
+            match order {
+                Order::Commit { batch, reply } => drop(reply.send(self.commit(&batch.changes))),
+                Order::Measure(reply) => drop(reply.send(self.measure())),
+            }
         }
         self.slot.close();
+    }
+
+    fn measure(&self) -> Result<Option<Room>, CommitError> {
+        self.slot.is_there().map_err(CommitError::Damaged)?;
+        if let Some(reserve) = &self.reserve {
+            reserve.tend();
+        }
+        Ok(self.room())
+    }
+
+    /// None if the system does not say: then the first failing commit will.
+    fn room(&self) -> Option<Room> {
+        self.slot.medium().path().and_then(Path::parent).and_then(|dir| room(dir).ok())
     }
 
     /// Once, and once more after making room and opening the file again (DESIGN 9).
@@ -198,14 +231,17 @@ impl Writer {
         if changes.iter().any(|change| matches!(change, Write::Change(Change::Segment { .. }))) {
             return Err(CommitError::Unsigned);
         }
-        let Err(fault) = self.attempt(changes) else { return Ok(Committed { recovered: false }) };
+        let attempt = || self.attempt(changes).and_then(|()| self.slot.is_there());
+        let Err(fault) = attempt() else { return Ok(Committed { recovered: false, room: self.room() }) };
+        // Opening it again must not mean opening another one.
+        let fault = self.slot.is_there().err().unwrap_or(fault);
         if !fault.of_storage() {
             return Err(CommitError::Damaged(fault));
         }
         let freed = self.reserve.as_ref().is_some_and(Reserve::give_up);
         tracing::warn!(%fault, freed, "the disk failed; the batch is tried once more");
-        self.slot.reopen().and_then(|()| self.attempt(changes)).map_err(CommitError::Disk)?;
-        Ok(Committed { recovered: true })
+        self.slot.reopen().and_then(|()| attempt()).map_err(CommitError::Disk)?;
+        Ok(Committed { recovered: true, room: self.room() })
     }
 
     fn attempt(&self, changes: &[Write]) -> Result<(), Fault> {

@@ -252,15 +252,15 @@ impl Stage {
         assert!(grown < MEMORY, "memory grew by {grown} bytes");
     }
 
-    /// Ann stops and starts again, and has what she had.
-    async fn restarts(self) -> Node {
+    /// Ann stops and starts again, and has what she had; her directory goes with the second value.
+    async fn restarts(self) -> (Node, tempfile::TempDir) {
         let before = inbox(&self.ann);
         self.ann.stop().await.expect("it stops");
         let ann = start(settings(self.directory.path().join("ann"), "ann", &[])).await.expect("it starts again");
         assert_eq!(inbox(&ann), before);
         self.bea.stop().await.expect("it stops");
         assert!(faults().is_empty(), "{:?}", faults());
-        ann
+        (ann, self.directory)
     }
 }
 
@@ -598,7 +598,8 @@ async fn garbage_lies_and_forgeries_change_nothing_but_counters() {
             .await;
     }
     stage.is_unharmed(&before, &expected.into_iter().collect::<Vec<_>>()).await;
-    stage.restarts().await.stop().await.expect("it stops");
+    let (ann, _directory) = stage.restarts().await;
+    ann.stop().await.expect("it stops");
 }
 
 #[tokio::test]
@@ -653,7 +654,8 @@ async fn false_gossip_is_counted_and_goes_no_further() {
     stage.mallory.says(stage.mallory.edge.utter(Say::Beacon(odd)).to_frame()).await;
     stage.exchanges_letters().await;
     stage.is_the_same(&before).await;
-    stage.restarts().await.stop().await.expect("it stops");
+    let (ann, _directory) = stage.restarts().await;
+    ann.stop().await.expect("it stops");
 }
 
 #[tokio::test]
@@ -705,7 +707,7 @@ async fn letters_come_once_whatever_numbers_they_bear() {
         })
         .await;
     stage.is_sound();
-    let node = stage.restarts().await;
+    let (node, _directory) = stage.restarts().await;
     assert_eq!(status(&node).await.peers.len(), 2);
     node.stop().await.expect("it stops");
 }
@@ -727,7 +729,7 @@ async fn a_void_is_never_shown_also_after_a_restart() {
         .await;
     assert_eq!(inbox(&stage.ann), stage.honest());
     let honest = stage.honest();
-    let node = stage.restarts().await;
+    let (node, _directory) = stage.restarts().await;
     tokio::time::sleep(Duration::from_secs(11)).await;
     assert_eq!(inbox(&node), honest);
 }
@@ -849,7 +851,8 @@ async fn letters_go_on_through_floods() {
     stage.mallory.says_by(Lane::Bulk, frame).await;
     let node = &stage.ann;
     wait_until("its letter", async || inbox(node).last().is_some_and(|text| text == "after all")).await;
-    stage.restarts().await.stop().await.expect("it stops");
+    let (ann, _directory) = stage.restarts().await;
+    ann.stop().await.expect("it stops");
 }
 
 #[tokio::test]
@@ -937,7 +940,8 @@ async fn streams_that_lie_cost_their_peer_the_connection_and_nobody_else() {
     assert!(stage.ann.net.counters().refused_streams > 0);
     stage.is_the_same(&before).await;
     drop((many, held, idle));
-    stage.restarts().await.stop().await.expect("it stops");
+    let (ann, _directory) = stage.restarts().await;
+    ann.stop().await.expect("it stops");
 }
 
 #[tokio::test]

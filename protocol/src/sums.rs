@@ -40,6 +40,10 @@ impl Sums {
             self.before = sum;
             self.base += 1;
         }
+        if self.prefix.capacity() / 4 > self.prefix.len().max(1024) {
+            // A backlog is over: its room is given back.
+            self.prefix.shrink_to(self.prefix.len() * 2);
+        }
     }
 
     /// The hash of the letters under these numbers, if all of them are in the run.

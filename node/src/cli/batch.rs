@@ -48,9 +48,10 @@ fn report(text: &[u8], json: bool) {
     let text = String::from_utf8_lossy(text);
     match serde_json::from_str::<Problem>(&text) {
         Ok(problem) if !json => {
-            let failure = Failure::from(problem.clone());
-            let said = failure.for_people().unwrap_or_default();
-            eprintln!("line {}: {said}", problem.line.unwrap_or(0));
+            // One line of output for one of input; what to do next is the same for many.
+            let number = problem.line.unwrap_or(0);
+            let said = Failure::from(problem).in_line(number).for_people().unwrap_or_default();
+            eprintln!("{}", said.lines().next().unwrap_or_default());
         }
         Ok(_) => eprintln!("{text}"),
         Err(_) => eprintln!("error: the node said something that is not understood: {}", line(&text)),

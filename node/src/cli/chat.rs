@@ -3,9 +3,9 @@
 
 use clap::Args;
 use protocol::envelope::Payload;
-use tokio::sync::mpsc;
 
-use super::failure::{DONE, Failure, NO_NODE};
+use super::failure::{DONE, Failure, INTERRUPTED, NO_NODE, REFUSED};
+use super::prompt::{Prompt, Typed};
 use super::sent::{self, text, time};
 use super::terminal::{block, line, print};
 use super::{Context, inbox};
@@ -36,18 +36,9 @@ pub(super) async fn execute(args: ChatArgs, context: &Context) -> Result<u8, Fai
     if context.terminal.is && !context.json {
         print(&context.terminal.dim(&format!("with {}; Ctrl-D ends\n", line(&args.peers.join(", ")))))?;
     }
-    show(&before, context).await?;
-    let (typed, mut lines) = mpsc::channel(64);
-    // A thread of its own: reading a terminal cannot be given up.
-    std::thread::spawn(move || {
-        for line in std::io::stdin().lines() {
-            let over = line.is_err();
-            if typed.blocking_send(line).is_err() || over {
-                return;
-            }
-        }
-    });
-    let mut told = Vec::new();
+    let mut prompt = Prompt::open(context.terminal.is && !context.json)?;
+    show(&before, context, &mut prompt).await?;
+    let (mut told, mut number, mut refused) = (Vec::new(), 0u64, false);
     loop {
         tokio::select! {
             event = events.next() => match event? {
@@ -64,25 +55,42 @@ pub(super) async fn execute(args: ChatArgs, context: &Context) -> Result<u8, Fai
                     new.sort_by_key(|entry| entry.n);
                     new.dedup_by_key(|entry| entry.n);
                     cursor = newest;
-                    show(&new, context).await?;
+                    show(&new, context, &mut prompt).await?;
                 }
                 Some(_) => {}
             },
-            typed = lines.recv() => match typed {
-                None => return Ok(DONE),
-                Some(typed) => {
-                    let typed = typed?;
-                    if !typed.trim().is_empty() {
-                        say(typed, &args.peers, context, &mut told).await?;
-                    }
+            typed = prompt.next() => {
+                number += 1;
+                let failure = match typed {
+                    // Whoever typed has seen what was refused; whoever piped learns it from the exit code too.
+                    None => return Ok(if refused && !prompt.edits() { REFUSED } else { DONE }),
+                    Some(Typed::Line(text)) if text.trim().is_empty() => continue,
+                    Some(Typed::Line(text)) => match say(text, &args.peers, context).await {
+                        Ok(letter) => {
+                            accepted(&letter, context, &mut told, &mut prompt).await?;
+                            continue;
+                        }
+                        Err(failure) if failure.exit() == NO_NODE => return Err(failure),
+                        Err(failure) => failure,
+                    },
+                    Some(Typed::NotText) => Failure::usage("it is not UTF-8 and was not sent"),
+                    Some(Typed::Interrupted) => return Ok(INTERRUPTED),
+                    Some(Typed::Failed(error)) => return Err(error.into()),
+                };
+                // Refused, and said so; the conversation goes on.
+                refused = true;
+                let said = if prompt.edits() { failure } else { failure.in_line(number) }.for_people().unwrap_or_default() + "\n";
+                if prompt.edits() {
+                    prompt.show(&said)?;
+                } else {
+                    eprint!("{said}");
                 }
             },
         }
     }
 }
 
-/// A letter that is refused is said so; the conversation goes on.
-async fn say(text: String, to: &[String], context: &Context, told: &mut Vec<(String, Why)>) -> Result<(), Failure> {
+async fn say(text: String, to: &[String], context: &Context) -> Result<Letter, Failure> {
     let new = NewLetter {
         to: to.iter().map(Into::into).collect(),
         payload: Content(Payload::Text(text)),
@@ -91,16 +99,13 @@ async fn say(text: String, to: &[String], context: &Context, told: &mut Vec<(Str
         key: None,
         later: false,
     };
-    let letter: Letter = match context.client.post("/v1/letters", &new).await.map_err(Failure::from) {
-        Ok(letter) => letter,
-        Err(failure) if failure.exit() == NO_NODE => return Err(failure),
-        Err(failure) => {
-            eprintln!("{}", failure.for_people().unwrap_or_default());
-            return Ok(());
-        }
-    };
+    Ok(context.client.post("/v1/letters", &new).await?)
+}
+
+/// Says why a letter waits, if it does and that is news.
+async fn accepted(letter: &Letter, context: &Context, told: &mut Vec<(String, Why)>, prompt: &mut Prompt) -> Result<(), Failure> {
     if context.json {
-        return context.document(&letter);
+        return context.document(letter);
     }
     if !context.terminal.is {
         return Ok(());
@@ -109,21 +114,21 @@ async fn say(text: String, to: &[String], context: &Context, told: &mut Vec<(Str
     let waits: Vec<_> = waits.into_iter().filter(|(_, why)| *why != Why::AwaitingReceipt).collect();
     let now: Vec<(String, Why)> = waits.iter().map(|(copy, why)| (copy.to.clone(), *why)).collect();
     if now != *told {
-        let since = sent::away(context, std::slice::from_ref(&letter)).await?;
+        let since = sent::away(context, std::slice::from_ref(letter)).await?;
         for (copy, why) in &waits {
             let note = format!("  {}; held here: keep this machine on\n", sent::why(&copy.to, copy.to_id.as_deref(), *why, &since));
-            print(&context.terminal.dim(&note))?;
+            prompt.show(&context.terminal.dim(&note))?;
         }
         *told = now;
     }
     Ok(())
 }
 
-async fn show(entries: &[InboxEntry], context: &Context) -> Result<(), Failure> {
+async fn show(entries: &[InboxEntry], context: &Context, prompt: &mut Prompt) -> Result<(), Failure> {
     if context.json {
         return entries.iter().try_for_each(|entry| context.document(entry));
     }
-    print(&entries.iter().map(spoken).collect::<String>())?;
+    prompt.show(&entries.iter().map(spoken).collect::<String>())?;
     if context.terminal.is {
         let unread: Vec<u64> = entries.iter().filter(|entry| entry.read_at.is_none()).map(|entry| entry.n).collect();
         inbox::mark(&unread, context).await?;

@@ -53,6 +53,15 @@ impl Failure {
         Failure::new(USAGE, what)
     }
 
+    /// Of this line of the input, from 1.
+    #[must_use]
+    pub fn in_line(mut self, number: u64) -> Failure {
+        if let Failure::Said { what, .. } = &mut self {
+            *what = format!("line {number}: {what}");
+        }
+        self
+    }
+
     /// What to type next.
     #[must_use]
     pub fn next(mut self, suggestion: impl Into<String>) -> Failure {

@@ -9,7 +9,7 @@ use super::Context;
 use super::failure::{DONE, Failure, NO_NODE};
 use super::send::short;
 use super::sent::{text, time};
-use super::terminal::{Terminal, line, print};
+use super::terminal::{Terminal, closed, line, print};
 use crate::control::api::{InboxEntry, MarkRead, What};
 use crate::control::client::quoted;
 
@@ -46,7 +46,13 @@ pub(super) async fn execute(args: InboxArgs, context: &Context) -> Result<u8, Fa
         print(&format!("the newest {SCREEN}; all of them: --after 0\n"))?;
     }
     let Some(mut events) = events else { return Ok(DONE) };
-    while let Some(event) = events.next().await? {
+    let mut closed = std::pin::pin!(closed());
+    loop {
+        let event = tokio::select! {
+            event = events.next() => event?,
+            () = &mut closed => return Err(Failure::ClosedPipe),
+        };
+        let Some(event) = event else { return Err(Failure::new(NO_NODE, "the node stopped")) };
         if matches!(event.what, What::LettersShown { last_n, .. } if last_n > cursor) || matches!(event.what, What::Gap { .. }) {
             let entries: Vec<InboxEntry> = context.client.all(&path(&args, &format!("after={cursor}&limit=1000"))).await?;
             if let Some(newest) = entries.last() {
@@ -55,7 +61,6 @@ pub(super) async fn execute(args: InboxArgs, context: &Context) -> Result<u8, Fa
             show(&entries, context, true, false).await?;
         }
     }
-    Err(Failure::new(NO_NODE, "the node stopped"))
 }
 
 /// The greatest number given.

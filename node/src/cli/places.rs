@@ -2,6 +2,7 @@
 //! Knows nothing of what is in a node's directory but its socket. A choice is never guessed between two nodes that answer.
 
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use protocol::name::PeerName;
 use sha2::{Digest, Sha256};
@@ -9,6 +10,11 @@ use sha2::{Digest, Sha256};
 use super::failure::{Failure, NO_NODE, USAGE};
 use crate::control::client::Client;
 use crate::control::socket;
+
+/// What a killed node may take to end (guess: the system first ends what it was writing).
+const ENDING: Duration = Duration::from_secs(1);
+/// Between two tries (guess).
+const BETWEEN_TRIES: Duration = Duration::from_millis(20);
 
 /// The environment, as far as places depend on it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -88,10 +94,18 @@ pub async fn find(data_dir: Option<&Path>, name: Option<&str>, environment: &Env
         _ => {
             let mut failure = Failure::new(USAGE, format!("{} nodes are running here; which one?", answering.len()));
             for client in answering {
-                failure = failure.next(format!("--data-dir {}", client.data_dir().display()));
+                failure = failure.next(format!("add {}", choice(client.data_dir())));
             }
             Err(failure)
         }
+    }
+}
+
+/// How to say that this one is meant: by the name its directory has, if that is how it got it.
+fn choice(dir: &Path) -> String {
+    match dir.file_name().and_then(|name| name.to_str()).filter(|name| slug(name) == **name) {
+        Some(name) => format!("--name {name}"),
+        None => format!("--data-dir {}", dir.display()),
     }
 }
 
@@ -123,21 +137,33 @@ pub fn for_run(data_dir: Option<&Path>, name: Option<&PeerName>, environment: &E
         return Ok(Place { dir, name: called });
     }
     let base = environment.base()?;
-    let second = |failure: Failure| failure.next("for one more node give it a name: node run --name NAME");
+    // A name that no node here has yet, so that it can be typed as it is.
+    let fresh = (2..).map(|n| format!("{called}-{n}")).find(|name| !base.join(slug(name)).exists()).unwrap_or_default();
+    let second = |failure: Failure| failure.next(format!("for one more node: node run --name {fresh}"));
     match all(base).as_slice() {
         [] => Ok(Place { dir: base.join(slug(called.as_str())), name: called }),
-        [only] if std::os::unix::net::UnixStream::connect(socket::path(only)).is_ok() => {
-            Err(second(Failure::usage(format!("a node is already running in {}", only.display()))))
-        }
+        [only] if goes_on(only) => Err(second(Failure::usage(format!("a node is already running in {}", only.display())))),
         [only] => Ok(Place { dir: only.clone(), name: called }),
         many => {
             let mut failure = Failure::usage(format!("{} nodes live in {}; which one?", many.len(), base.display()));
             for dir in many {
-                failure = failure.next(format!("--data-dir {}", dir.display()));
+                failure = failure.next(format!("node run {}", choice(dir)));
             }
             Err(second(failure))
         }
     }
+}
+
+/// Whether a node answers there, and does so still after a moment: one that was killed may take that long to end.
+fn goes_on(dir: &Path) -> bool {
+    let began = Instant::now();
+    while std::os::unix::net::UnixStream::connect(socket::path(dir)).is_ok() {
+        if began.elapsed() >= ENDING {
+            return true;
+        }
+        std::thread::sleep(BETWEEN_TRIES);
+    }
+    false
 }
 
 /// `LOGIN-HOST`, as far as it can be a name.
@@ -204,7 +230,7 @@ mod tests {
         let _door_b = socket::bind(&socket::path(&b)).expect("nothing is in the way");
         let failure = find(None, None, &environment).await.expect_err("two answer");
         assert_eq!(failure.exit(), USAGE);
-        assert!(failure.for_people().is_some_and(|text| text.contains("/a") && text.contains("/b")));
+        assert!(failure.for_people().is_some_and(|text| text.contains("add --name a") && text.contains("add --name b")));
         assert_eq!(exit(find(None, Some("b"), &environment).await), Ok(b));
     }
 
@@ -218,7 +244,9 @@ mod tests {
         assert_eq!(for_run(None, None, &environment).expect("only one").dir, first.dir);
         let _door = socket::bind(&socket::path(&first.dir)).expect("nothing is in the way");
         let failure = for_run(None, None, &environment).expect_err("it is running");
-        assert!(failure.exit() == USAGE && failure.for_people().is_some_and(|text| text.contains("--name")));
+        assert!(
+            failure.exit() == USAGE && failure.for_people().is_some_and(|text| text.contains("node run --name ") && text.ends_with("-2"))
+        );
     }
 
     #[test]

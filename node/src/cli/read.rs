@@ -7,12 +7,13 @@ use super::Context;
 use super::failure::{DONE, Failure};
 use super::sent::{text, time};
 use super::terminal::{block, line, print};
+use super::words::letter;
 use crate::control::api::{InboxEntry, MarkRead};
 
 #[derive(Debug, Args)]
 pub(super) struct ReadArgs {
     /// Ids as `inbox` shows them
-    #[arg(required = true, value_name = "ID")]
+    #[arg(required = true, value_name = "ID", value_parser = letter)]
     ids: Vec<String>,
 }
 

@@ -10,7 +10,7 @@ use protocol::envelope::Payload;
 
 use super::failure::{DONE, Failure, PENDING, REFUSED};
 use super::terminal::{line, print};
-use super::words::{brief, duration};
+use super::words::{self, brief, duration};
 use super::{Context, batch, sent};
 use crate::control::api::{Content, Delivery, Letter, NewLetter, State, What, Why};
 use crate::control::client::Events;
@@ -39,7 +39,7 @@ pub(super) struct SendArgs {
     #[arg(long, value_name = "KEY", conflicts_with = "batch")]
     key: Option<String>,
     /// The letter that this one answers
-    #[arg(long, value_name = "ID", conflicts_with = "batch")]
+    #[arg(long, value_name = "ID", value_parser = words::letter, conflicts_with = "batch")]
     reply_to: Option<String>,
     /// Read letters as JSON lines: {"to": ["nikki"], "payload": "Hello"}, and optionally "key", "reply_to", "later"
     #[arg(long)]
@@ -90,7 +90,8 @@ pub(super) async fn execute(args: SendArgs, context: &Context) -> Result<u8, Fai
     };
     first.map_err(|failure| failure.after_accepting(&letter.envelope.id))?;
     let wanted = args.until.map_or(State::Delivered, Until::state);
-    let patience = if args.until.is_some() { args.timeout } else { Some(GLANCE) };
+    // Patience is the caller's: it began when the command did.
+    let patience = if args.until.is_some() { args.timeout.map(|all| all.saturating_sub(began.elapsed())) } else { Some(GLANCE) };
     if args.until.is_some() || (context.terminal.is && !context.json) {
         // Nobody who watches gains by waiting for those who are known to be away.
         let hopeless =
@@ -108,9 +109,10 @@ pub(super) async fn execute(args: SendArgs, context: &Context) -> Result<u8, Fai
     shown.map_err(|failure| failure.after_accepting(&letter.envelope.id))?;
     if args.until.is_some() && !reached(&letter, wanted) {
         let word = if wanted == State::Read { "read" } else { "delivered" };
-        let missing: Vec<&str> = letter.deliveries.iter().filter(|copy| copy.state < wanted).map(|copy| copy.to.as_str()).collect();
-        return Err(Failure::new(PENDING, format!("{} is accepted, but not yet {word}: {}", letter.envelope.id, missing.join(", ")))
-            .next(format!("see how far it got: node sent {}", short(&letter.envelope.id))));
+        let missing = letter.deliveries.iter().filter(|copy| copy.state < wanted);
+        let missing: Vec<String> = missing.map(|copy| format!("{} ({})", copy.to, sent::state(copy.state))).collect();
+        let said = format!("{} is accepted, but not yet {word} by the end of the time: {}", letter.envelope.id, missing.join(", "));
+        return Err(Failure::new(PENDING, said).next(format!("see how far it got: node sent {}", short(&letter.envelope.id))));
     }
     Ok(DONE)
 }

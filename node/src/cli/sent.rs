@@ -9,6 +9,7 @@ use super::Context;
 use super::failure::{DONE, Failure};
 use super::send::short;
 use super::terminal::{block, line, print};
+use super::words;
 use crate::control::api::{Letter, Peer, State, Why};
 use crate::control::client::quoted;
 use crate::control::time::{for_people, now, parse};
@@ -19,7 +20,7 @@ const SCREEN: usize = 50;
 #[derive(Debug, Args)]
 pub(super) struct SentArgs {
     /// One letter in full: its id, or the first characters of it
-    #[arg(value_name = "ID")]
+    #[arg(value_name = "ID", value_parser = words::letter)]
     id: Option<String>,
     /// The newest N
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1000), conflicts_with = "id")]
@@ -91,7 +92,8 @@ pub(super) fn why(to: &str, to_id: Option<&str>, why: Why, since: &Away) -> Stri
     }
 }
 
-fn state(state: State) -> &'static str {
+/// The rung's name.
+pub(super) fn state(state: State) -> &'static str {
     match state {
         State::Parked => "parked",
         State::Accepted => "accepted",

@@ -4,6 +4,7 @@
 use std::io::{self, IsTerminal, Write};
 
 use protocol::name::printable;
+use rustix::event::{PollFd, PollFlags, poll};
 
 use super::failure::Failure;
 
@@ -86,6 +87,19 @@ pub fn print(text: &str) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
     out.write_all(text.as_bytes())?;
     Ok(out.flush()?)
+}
+
+/// Completes when whoever reads our output has gone, which a write would only tell with the next letter. Never for a file.
+pub async fn closed() {
+    let (gone, told) = tokio::sync::oneshot::channel();
+    // A thread of its own: nothing but the end of the reader ends this wait.
+    std::thread::spawn(move || {
+        // Asked for nothing, poll(2) tells of errors and hangups only.
+        while let Err(rustix::io::Errno::INTR) = poll(&mut [PollFd::new(&io::stdout(), PollFlags::empty())], None) {}
+        // Nobody may be waiting any more.
+        let _ = gone.send(());
+    });
+    let _ = told.await;
 }
 
 /// What others wrote, in one line: line breaks shown as ⏎, controls as their codes.

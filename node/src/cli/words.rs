@@ -27,6 +27,18 @@ pub(super) fn duration(text: &str) -> Result<Duration, DurationError> {
     number.checked_mul(seconds).filter(|all| *all <= 100 * 366 * 86_400).map(Duration::from_secs).ok_or(DurationError)
 }
 
+/// The beginning of a letter's id.
+///
+/// # Errors
+/// It cannot be one.
+pub(super) fn letter(text: &str) -> Result<String, &'static str> {
+    let digit = |c: char| c.is_ascii_alphanumeric() && !"ilouILOU".contains(c);
+    if (4..=26).contains(&text.len()) && text.chars().all(digit) {
+        return Ok(text.to_owned());
+    }
+    Err("a letter's id has 26 characters of 0-9 and a-z without i, l, o and u; its first four may be enough: see node inbox, node sent")
+}
+
 /// `yes` or `no`.
 ///
 /// # Errors
@@ -60,6 +72,16 @@ mod tests {
         }
         for text in ["", "30", "s", "-1s", "1.5s", "1 s", "+1s", "10ms", "1w", "1S", "99999999999d", "99999999999999999999s", "é", "1é"] {
             assert_eq!(duration(text), Err(DurationError), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn an_id_has_at_least_four_of_its_characters() {
+        for good in ["4kq7", "4KQ7T2MX", "4kq7t2mx000000000000000000"] {
+            assert_eq!(letter(good).as_deref(), Ok(good));
+        }
+        for bad in ["", "4kq", "ilou", "4kq7/", "..", "4kq7t2mx0000000000000000000", "ééé"] {
+            assert!(letter(bad).is_err(), "{bad:?}");
         }
     }
 

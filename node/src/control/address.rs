@@ -1,7 +1,10 @@
 //! Addresses as people type them, made multiaddrs.
-//! Resolves nothing and connects to nothing. What begins with `/` is passed on as it is.
+//! Resolves nothing and connects to nothing. What begins with `/` is passed on as it is, if it is one.
 
 use std::net::{IpAddr, Ipv6Addr};
+
+use libp2p::Multiaddr;
+use libp2p::multiaddr::Protocol;
 
 /// Where a node listens if nothing else was said (DESIGN 8).
 pub const PORT: u16 = 6174;
@@ -12,6 +15,9 @@ pub enum AddressError {
     /// Nothing is left of it.
     #[error("an address is HOST, HOST:PORT or a multiaddr like /ip4/192.168.1.17/tcp/6174")]
     Empty,
+    /// It begins like a multiaddr and is none, or not one of a TCP port.
+    #[error("{0:?} is not a multiaddr of a TCP port, like /ip4/192.168.1.17/tcp/6174")]
+    Multiaddr(String),
     /// The port is not a number of 1 to 65535.
     #[error("{0:?} is not a port: 1 to 65535 is expected")]
     Port(String),
@@ -26,7 +32,9 @@ pub enum AddressError {
 /// It is none of these.
 pub fn multiaddr(text: &str) -> Result<String, AddressError> {
     if text.starts_with('/') {
-        return if text.len() > 1 && text.bytes().all(|b| b.is_ascii_graphic()) { Ok(text.to_owned()) } else { Err(AddressError::Empty) };
+        let address = text.parse::<Multiaddr>().map_err(|_| AddressError::Multiaddr(text.to_owned()))?;
+        let dialled = address.iter().any(|part| matches!(part, Protocol::Tcp(_)));
+        return if dialled { Ok(text.to_owned()) } else { Err(AddressError::Multiaddr(text.to_owned())) };
     }
     if text.is_empty() {
         return Err(AddressError::Empty);
@@ -83,9 +91,27 @@ mod tests {
 
     #[test]
     fn what_is_no_address_is_refused() {
-        for text in
-            ["", "/", "a b", "host:", "host:0", "host:65536", "host:x", "300.1.1.1", "-h", "a..b", "[fe80::1", "[fe80::1]x", "a/b", "é"]
-        {
+        for text in [
+            "/ip4/bogus",
+            "/ip4/300.0.0.1/tcp/1",
+            "/ip4/10.0.0.1",
+            "/ip4/10.0.0.1/udp/1",
+            "/nonsense/x",
+            "",
+            "/",
+            "a b",
+            "host:",
+            "host:0",
+            "host:65536",
+            "host:x",
+            "300.1.1.1",
+            "-h",
+            "a..b",
+            "[fe80::1",
+            "[fe80::1]x",
+            "a/b",
+            "é",
+        ] {
             assert!(multiaddr(text).is_err(), "{text:?}");
         }
     }

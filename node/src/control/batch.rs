@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::io::Write as _;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::{Request, State};
 use axum::http::{HeaderValue, header};
@@ -13,13 +14,15 @@ use bytes::{Bytes, BytesMut};
 use futures::stream;
 use http_body_util::BodyExt;
 use protocol::{Answer, Command};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use super::api::NewLetter;
 use super::desk::{Ask, Desk};
 use super::extract::{self, BODY_MAX, Params};
+use super::json;
 use super::problem::{Code, Problem};
 use super::read::Nothing;
+use super::server::BATCHES;
 
 /// Letters that wait for their answer at once (measured: four times 1,024 gained a fifth; two of the driver's batches).
 pub(super) const IN_FLIGHT: usize = 4096;
@@ -28,10 +31,20 @@ const PIECE: usize = 64 * 1024;
 /// Pieces that wait for a client that writes all before it reads: 8 MiB, or 250,000 ids.
 const PIECES: usize = 128;
 
-pub(super) async fn letters(State(desk): State<Arc<Desk>>, _: Params<Nothing>, request: Request) -> Result<Response, Problem> {
+/// Silence in the middle of a line, after which no more of it is awaited (as long as for any other body) …
+const LINE_WITHIN: Duration = extract::BODY_WITHIN;
+/// … and between two lines (guess: whoever writes less often can say so again; a stopped program holds no place for ever).
+const LINES_WITHIN: Duration = Duration::from_secs(600);
+
+pub(super) async fn letters(
+    State((desk, share)): State<(Arc<Desk>, Arc<Semaphore>)>,
+    _: Params<Nothing>,
+    request: Request,
+) -> Result<Response, Problem> {
     extract::demand_type(request.headers(), &["application/x-ndjson", "application/jsonl"])?;
+    let place = share.try_acquire_owned().map_err(|_| Problem::busy(&format!("{BATCHES} batches are under way")))?;
     let (out, pieces) = mpsc::channel::<Bytes>(PIECES);
-    tokio::spawn(Batch { desk, out, waiting: VecDeque::new(), answer: BytesMut::new(), line: 0 }.run(request.into_body()));
+    tokio::spawn(Batch { desk, _place: place, out, waiting: VecDeque::new(), answer: BytesMut::new(), line: 0 }.run(request.into_body()));
     let pieces = stream::unfold(pieces, |mut pieces| async move { pieces.recv().await.map(|piece| (Ok::<_, Infallible>(piece), pieces)) });
     let mut response = Response::new(axum::body::Body::from_stream(pieces));
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson"));
@@ -40,6 +53,7 @@ pub(super) async fn letters(State(desk): State<Arc<Desk>>, _: Params<Nothing>, r
 
 struct Batch {
     desk: Arc<Desk>,
+    _place: OwnedSemaphorePermit,
     out: mpsc::Sender<Bytes>,
     waiting: VecDeque<Waiting>,
     answer: BytesMut,
@@ -66,8 +80,14 @@ impl Batch {
                     self.note(answer);
                     self.settle().await
                 }
-                frame = body.frame(), if open && self.waiting.len() < IN_FLIGHT => match frame {
-                    Some(Ok(frame)) => match frame.into_data() {
+                frame = tokio::time::timeout(if unread.is_empty() { LINES_WITHIN } else { LINE_WITHIN }, body.frame()),
+                    if open && self.waiting.len() < IN_FLIGHT => match frame {
+                    Err(_) => {
+                        open = false;
+                        self.waiting.push_back(Waiting::Known(Box::new(self.silent(!unread.is_empty()))));
+                        Ok(())
+                    }
+                    Ok(Some(Ok(frame))) => match frame.into_data() {
                         Ok(data) => {
                             unread.extend_from_slice(&data);
                             self.lines(&mut unread).await
@@ -75,11 +95,11 @@ impl Batch {
                         Err(_) => Ok(()),
                     },
                     // A client that breaks off in the middle of a line has not said that line.
-                    Some(Err(_)) => {
+                    Ok(Some(Err(_))) => {
                         open = false;
                         Ok(())
                     }
-                    None => {
+                    Ok(None) => {
                         open = false;
                         let last = unread.split();
                         self.line(&last).await
@@ -90,6 +110,13 @@ impl Batch {
                 return;
             }
         }
+    }
+
+    fn silent(&self, within_line: bool) -> Problem {
+        let (where_, time) = if within_line { ("in the middle of a line", LINE_WITHIN) } else { ("after this line", LINES_WITHIN) };
+        let line = if within_line { self.line + 1 } else { self.line };
+        let said = format!("nothing came for {} s {where_}, so the batch is over", time.as_secs());
+        Problem::new(Code::TooSlow, said).hint("what was not answered was not sent; begin another batch").line(line)
     }
 
     /// Takes all whole lines.
@@ -123,7 +150,7 @@ impl Batch {
             self.settle().await?;
         }
         let command = serde_json::from_slice::<NewLetter<'_>>(text)
-            .map_err(|error| Problem::malformed(error.to_string()))
+            .map_err(|error| Problem::malformed(json::plainly(&error)))
             .and_then(|letter| letter.command(None).map_err(|error| Problem::new(Code::BadName, error.to_string())));
         match command {
             Ok(letter) => {

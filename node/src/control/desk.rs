@@ -58,10 +58,27 @@ pub enum Ask {
         /// A multiaddr.
         address: String,
         /// Who was reached there, or why nobody was.
-        reply: oneshot::Sender<Result<String, String>>,
+        reply: oneshot::Sender<Result<String, Unreached>>,
     },
     /// Stop in order.
     Stop,
+}
+
+/// Why nobody was reached at an address.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unreached {
+    /// It is this node's own.
+    #[error("{0} is this node's own address")]
+    Itself(String),
+    /// No host is called so.
+    #[error("no host called {0} is found")]
+    NoHost(String),
+    /// It, or whoever keeps it closed, let go of the connection before it said who it is.
+    #[error("somebody answers at {0}, but not as a node of this swarm: the swarm key may be another, or it may be no node")]
+    NotOurs(String),
+    /// Whatever the network said.
+    #[error("{0}")]
+    Other(String),
 }
 
 /// Reads from the disk; each call blocks. A trait only so that the doors are tested without a database.

@@ -14,13 +14,14 @@ use futures::stream;
 use protocol::segment::{self, Entry};
 use protocol::{Epoch, PeerId};
 use serde::Deserialize;
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use super::api;
 use super::desk::{Desk, Shelf};
 use super::extract::{self, Params};
 use super::names::Names;
 use super::problem::Problem;
+use super::server::READERS;
 use super::time::rfc3339;
 
 /// Entries read from the disk at once.
@@ -37,7 +38,7 @@ pub(super) struct EventsParams {
 }
 
 pub(super) async fn events(
-    State(desk): State<Arc<Desk>>,
+    State((desk, share)): State<(Arc<Desk>, Arc<Semaphore>)>,
     headers: HeaderMap,
     Params(params): Params<EventsParams>,
 ) -> Result<Response, Problem> {
@@ -47,9 +48,12 @@ pub(super) async fn events(
         Some(last) => last,
         None => params.after,
     };
+    let Ok(place) = share.try_acquire_owned() else {
+        return Err(Problem::busy(&format!("{READERS} readers of events are here already")));
+    };
     let mut watch = desk.watch.clone();
     let now = watch.borrow_and_update().saturating_sub(1);
-    let reader = Reader { after: after.unwrap_or(now), watch, desk, ready: VecDeque::new() };
+    let reader = Reader { after: after.unwrap_or(now), watch, desk, ready: VecDeque::new(), _place: place };
     let events = stream::unfold(reader, |mut reader| async move { reader.next().await.map(|event| (Ok::<_, Infallible>(event), reader)) });
     Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(ALIVE)).into_response())
 }
@@ -60,6 +64,8 @@ struct Reader {
     /// The last sequence read.
     after: u64,
     ready: VecDeque<Event>,
+    /// Given back when its reader has gone.
+    _place: OwnedSemaphorePermit,
 }
 
 impl Reader {

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{FromRequest, FromRequestParts, Query, Request};
+use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::header;
 use axum::http::request::Parts;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
@@ -14,12 +14,13 @@ use tokio::sync::oneshot;
 
 use super::api::{PAGE, PAGE_MAX};
 use super::desk::{Ask, Desk, Shelf};
+use super::json;
 use super::problem::{Code, Problem};
 
 /// Bytes of a request's body (DESIGN 10.2).
 pub(super) const BODY_MAX: usize = 2 * 1024 * 1024;
 /// A body that is not a batch comes at once (guess: even 2 MiB through a busy socket).
-const BODY_WITHIN: Duration = Duration::from_secs(30);
+pub(super) const BODY_WITHIN: Duration = Duration::from_secs(10);
 
 /// The query of a request; a parameter that is unknown or stands twice is refused.
 pub(super) struct Params<T>(pub(super) T);
@@ -29,6 +30,18 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Params<T> {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
         Query::try_from_uri(&parts.uri).map(|Query(params)| Params(params)).map_err(|error| Problem::malformed(error.body_text()))
+    }
+}
+
+/// The variable part of a route's path.
+pub(super) struct Named(pub(super) String);
+
+impl<S: Send + Sync> FromRequestParts<S> for Named {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let Path(name) = Path::from_request_parts(parts, state).await.map_err(|error| Problem::malformed(error.body_text()))?;
+        Ok(Named(name))
     }
 }
 
@@ -54,7 +67,7 @@ impl<S: Send + Sync> FromRequest<S> for Body {
 impl Body {
     /// As a value of ours.
     pub(super) fn json<'a, T: serde::Deserialize<'a>>(&'a self) -> Result<T, Problem> {
-        serde_json::from_slice(&self.0).map_err(|error| Problem::malformed(error.to_string()))
+        serde_json::from_slice(&self.0).map_err(|error| Problem::malformed(json::plainly(&error)))
     }
 }
 

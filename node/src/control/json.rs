@@ -207,6 +207,41 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+/// Why a text is not what was expected, for those who wrote it: without the words of the language we are written in.
+pub(super) fn plainly(error: &serde_json::Error) -> String {
+    use serde_json::error::Category;
+    let (line, column) = (error.line(), error.column());
+    let text = error.to_string();
+    let text = text.strip_suffix(&format!(" at line {line} column {column}")).unwrap_or(&text);
+    let place = if line > 1 { format!("line {line}, column {column}") } else { format!("column {column}") };
+    match error.classify() {
+        Category::Eof => format!("this is not JSON: it ends too early ({place})"),
+        Category::Syntax | Category::Io => format!("this is not JSON: {text} ({place})"),
+        Category::Data => {
+            // serde says `invalid type: WHAT, expected WHAT`.
+            let words = [
+                ("invalid type: ", ""),
+                ("invalid value: ", ""),
+                ("struct NewLetter", "a letter: an object with `to` and `payload`"),
+                ("sequence", "list"),
+                ("map", "object"),
+                ("a borrowed string", "a text"),
+                ("a string", "a text"),
+                ("string \"", "the text \""),
+                ("integer `", "the number `"),
+                ("floating point `", "the number `"),
+                ("boolean `", "`"),
+                ("u64", "a whole number"),
+                ("usize", "a whole number"),
+                ("a boolean", "true or false"),
+            ];
+            let known =
+                text.starts_with("invalid ").then(|| words.iter().fold(text.to_owned(), |text, (theirs, ours)| text.replace(theirs, ours)));
+            format!("{} ({place})", known.as_deref().unwrap_or(text).replace("expected struct ", "expected an object: "))
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -252,6 +287,21 @@ mod tests {
         ] {
             let error = read(text).expect_err(&text[..text.len().min(60)]);
             assert!(error.contains(says), "{error} does not say {says:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_without_words_of_our_language() {
+        for (text, says) in [
+            (r#"{"to":["a"],"payload":"x""#, "this is not JSON: it ends too early (column 25)"),
+            ("nonsense", "this is not JSON: expected ident (column 2)"),
+            (r#"{"to":"a","payload":"x"}"#, "the text \"a\", expected a list (column 9)"),
+            (r#"{"to":["a"]}"#, "missing field `payload` (column 12)"),
+            ("17", "the number `17`, expected a letter: an object with `to` and `payload` (column 2)"),
+            ("{\"to\":[3],\n\"payload\":\"x\"}", "the number `3`, expected a text (column 8)"),
+        ] {
+            let error = serde_json::from_str::<NewLetter<'_>>(text).expect_err(text);
+            assert_eq!(plainly(&error), says, "{text}");
         }
     }
 

@@ -97,8 +97,8 @@ codes! {
     UnsupportedMediaType = "unsupported_media_type", 415, "the body is of another type than expected";
     /// The body took too long.
     TooSlow = "too_slow", 408, "the request took too long";
-    /// Too many connections at once.
-    Busy = "busy", 503, "too many connections";
+    /// Too many connections, readers of events or batches at once.
+    Busy = "busy", 503, "too many at once";
     /// A letter to nobody.
     NoRecipient = "no_recipient", 422, "no recipient";
     /// A letter without content.
@@ -170,10 +170,17 @@ impl Problem {
         Problem::new(Code::Malformed, detail)
     }
 
+    /// There is no room for one more of these now.
+    #[must_use]
+    pub fn busy(what: &str) -> Problem {
+        Problem::new(Code::Busy, format!("the node is busy: {what}")).hint("nothing was done; end some of them, or try again")
+    }
+
     /// The disk cannot be read.
     #[must_use]
     pub fn disk(error: impl Into<String>) -> Problem {
-        Problem::new(Code::Disk, error).hint("look at what the node itself says; if the disk is at fault, stop it and restore a backup")
+        Problem::new(Code::Disk, error)
+            .hint("look at what the node itself says; if the disk is at fault, stop it and bring its directory back from a copy")
     }
 
     /// The node does not answer any more.

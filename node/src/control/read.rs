@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use protocol::input::Disk;
@@ -12,7 +12,7 @@ use serde::Deserialize;
 
 use super::api;
 use super::desk::{Desk, InboxQuery};
-use super::extract::{self, Params};
+use super::extract::{self, Named, Params};
 use super::names::{self, Names};
 use super::problem::Problem;
 use super::time::rfc3339;
@@ -146,11 +146,7 @@ pub(super) async fn sent(State(desk): State<Arc<Desk>>, Params(params): Params<S
     Ok(page(Json(letters), next))
 }
 
-pub(super) async fn sent_one(
-    State(desk): State<Arc<Desk>>,
-    Path(id): Path<String>,
-    _: Params<Nothing>,
-) -> Result<Json<api::Letter>, Problem> {
+pub(super) async fn sent_one(State(desk): State<Arc<Desk>>, Named(id): Named, _: Params<Nothing>) -> Result<Json<api::Letter>, Problem> {
     let prefix = extract::id_prefix(&id)?;
     let wanted = prefix.clone();
     let found = extract::shelf(&desk, move |shelf| shelf.sent_by_id(&wanted)).await?;

@@ -6,14 +6,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::extract::Request;
 use axum::http::{Method, Uri};
 use axum::routing::{get, post, put};
+use http_body_util::BodyExt;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use tokio::io::AsyncWriteExt;
+use protocol::Notice;
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, broadcast};
+use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -24,8 +27,16 @@ use super::{batch, events, read, write};
 
 /// Connections at once (research/reliability.md 2.2).
 pub const CONNECTIONS: usize = 64;
+/// Of these, readers of events, which stay for as long as they like (guess: half) …
+pub const READERS: usize = 32;
+/// … and batches (guess: a quarter). What is left is for requests that are answered at once.
+pub const BATCHES: usize = 16;
 /// Time for the head of a request, and between two on one connection (research/reliability.md 2.2).
 const HEADER_WITHIN: Duration = Duration::from_secs(10);
+/// The same for a connection that will be turned away (guess: a program says at once what it wants).
+const TURNED_AWAY_WITHIN: Duration = Duration::from_secs(1);
+/// Between two looks that the socket is still there (guess: a user who deleted it tries again about then).
+const LOOK: Duration = Duration::from_secs(2);
 /// What a connection that is still answered gets when the node stops (guess).
 const FAREWELL: Duration = Duration::from_millis(500);
 
@@ -34,6 +45,8 @@ const FAREWELL: Duration = Duration::from_millis(500);
 pub struct Door {
     listener: UnixListener,
     path: PathBuf,
+    /// Device and inode of the socket that was bound.
+    identity: (u64, u64),
 }
 
 impl Door {
@@ -42,8 +55,18 @@ impl Door {
     /// # Errors
     /// See [`BindError`].
     pub fn open(data_dir: &std::path::Path) -> Result<Door, BindError> {
-        let path = socket::path(data_dir);
-        Ok(Door { listener: socket::bind(&path)?, path })
+        Door::at(socket::path(data_dir))
+    }
+
+    fn at(path: PathBuf) -> Result<Door, BindError> {
+        let listener = socket::bind(&path)?;
+        let identity = socket::identity(&path).map_err(|error| BindError::Io(path.clone(), error))?;
+        Ok(Door { listener, path, identity })
+    }
+
+    /// Whether others still find this socket at its path.
+    fn is_there(&self) -> bool {
+        socket::identity(&self.path).is_ok_and(|found| found == self.identity)
     }
 
     /// Where it is.
@@ -55,20 +78,32 @@ impl Door {
 
 impl Drop for Door {
     fn drop(&mut self) {
-        // It may be gone already, with the whole directory.
-        let _ = std::fs::remove_file(&self.path);
+        // It may be gone already, with the whole directory, and another one's is not ours to remove.
+        if self.is_there() {
+            let _ = std::fs::remove_file(&self.path);
+        }
     }
 }
 
 /// Serves until told to stop, and then a moment longer for those who are being answered.
-pub async fn serve(desk: Desk, door: Door, stop: CancellationToken) {
-    let router = router(desk);
+pub async fn serve(desk: Desk, mut door: Door, stop: CancellationToken) {
+    let notices = desk.notices.clone();
+    let (router, busy) = (router(desk), Router::new().fallback(turned_away));
+    let mut look = tokio::time::interval(LOOK);
+    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut said = false;
     let slots = Arc::new(Semaphore::new(CONNECTIONS));
     let refusals = Arc::new(Semaphore::new(CONNECTIONS));
     let open = TaskTracker::new();
     loop {
         let stream = tokio::select! {
             () = stop.cancelled() => break,
+            _ = look.tick() => {
+                if !door.is_there() {
+                    reopen(&mut door, &mut said, &notices);
+                }
+                continue;
+            }
             accepted = door.listener.accept() => match accepted {
                 Ok((stream, _)) => stream,
                 Err(error) => {
@@ -90,28 +125,50 @@ pub async fn serve(desk: Desk, door: Door, stop: CancellationToken) {
                 continue;
             }
         }
-        match Arc::clone(&slots).try_acquire_owned() {
-            Ok(slot) => {
+        // As many are turned away at once as are served; whoever comes then waits a moment: refusals are short.
+        tokio::select! {
+            biased;
+            Ok(slot) = Arc::clone(&slots).acquire_owned() => {
                 let connection = speak(stream, router.clone(), stop.clone());
                 open.spawn(async move {
                     connection.await;
                     drop(slot);
                 });
             }
-            // Politely as many at once as are served, and beyond that not.
-            Err(_) => {
-                if let Ok(slot) = Arc::clone(&refusals).try_acquire_owned() {
-                    tokio::spawn(async move {
-                        let _ = tokio::time::timeout(FAREWELL, turn_away(stream)).await;
-                        drop(slot);
-                    });
-                }
+            Ok(slot) = Arc::clone(&refusals).acquire_owned() => {
+                let mut server = http1::Builder::new();
+                server.timer(TokioTimer::new()).header_read_timeout(TURNED_AWAY_WITHIN).keep_alive(false);
+                let connection = server.serve_connection(TokioIo::new(stream), TowerToHyperService::new(busy.clone()));
+                tokio::spawn(async move {
+                    let _ = tokio::time::timeout(TURNED_AWAY_WITHIN * 2, connection).await;
+                    drop(slot);
+                });
             }
+            () = stop.cancelled() => break,
         }
     }
     open.close();
     let _ = tokio::time::timeout(FAREWELL, open.wait()).await;
     drop(door);
+}
+
+/// Somebody deleted the socket or put another in its place: without one, nobody could even stop this node.
+fn reopen(door: &mut Door, said: &mut bool, notices: &broadcast::Sender<Notice>) {
+    let warning = match Door::at(door.path.clone()) {
+        Ok(opened) => {
+            *door = opened;
+            *said = false;
+            format!("{} was gone and was made again", door.path.display())
+        }
+        Err(_) if *said => return,
+        Err(error) => {
+            *said = true;
+            format!("the control socket is gone and cannot be made again, so no command reaches this node: {error}")
+        }
+    };
+    tracing::debug!(warning);
+    // Nobody may be watching.
+    drop(notices.send(Notice::Warning(warning)));
 }
 
 async fn speak(stream: UnixStream, router: Router, stop: CancellationToken) {
@@ -134,20 +191,16 @@ async fn speak(stream: UnixStream, router: Router, stop: CancellationToken) {
     }
 }
 
-async fn turn_away(mut stream: UnixStream) -> std::io::Result<()> {
-    let problem = Problem::new(Code::Busy, format!("{CONNECTIONS} connections are open")).hint("close some, or try again");
-    let body = serde_json::to_string(&problem).expect("a problem is texts and numbers");
-    let answer = format!(
-        "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/problem+json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
-        body.len()
-    );
-    stream.write_all(answer.as_bytes()).await?;
-    stream.shutdown().await?;
+async fn turned_away(request: Request) -> Problem {
     // Until the caller has said all: closed before, it would fail to write and never read why.
-    tokio::io::copy(&mut stream, &mut tokio::io::sink()).await.map(drop)
+    let mut body = request.into_body();
+    let _ = tokio::time::timeout(FAREWELL, async { while let Some(Ok(_)) = body.frame().await {} }).await;
+    Problem::busy(&format!("{CONNECTIONS} connections to this node are open already"))
 }
 
 fn router(desk: Desk) -> Router {
+    let desk = Arc::new(desk);
+    let share = |of: usize| (Arc::clone(&desk), Arc::new(Semaphore::new(of)));
     Router::new()
         .route("/v1/status", get(read::status))
         .route("/v1/peers", get(read::peers))
@@ -155,16 +208,16 @@ fn router(desk: Desk) -> Router {
         .route("/v1/inbox/read", post(write::inbox_read))
         .route("/v1/sent", get(read::sent))
         .route("/v1/sent/{id}", get(read::sent_one))
-        .route("/v1/events", get(events::events))
+        .route("/v1/events", get(events::events).with_state(share(READERS)))
         .route("/v1/letters", post(write::letters))
-        .route("/v1/letters/batch", post(batch::letters))
+        .route("/v1/letters/batch", post(batch::letters).with_state(share(BATCHES)))
         .route("/v1/connect", post(write::connect))
         .route("/v1/stop", post(write::stop))
         .route("/v1/presence", put(write::presence))
         .route("/v1/name", put(write::name))
         .method_not_allowed_fallback(no_such_method)
         .fallback(no_such_route)
-        .with_state(Arc::new(desk))
+        .with_state(Arc::clone(&desk))
 }
 
 async fn no_such_route(uri: Uri) -> Problem {

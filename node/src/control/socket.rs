@@ -75,6 +75,14 @@ pub fn bind(path: &Path) -> Result<tokio::net::UnixListener, BindError> {
     Ok(listener)
 }
 
+/// Which socket stands there: device and inode.
+///
+/// # Errors
+/// There is nothing, or the system does not say.
+pub fn identity(path: &Path) -> io::Result<(u64, u64)> {
+    fs::symlink_metadata(path).map(|found| (found.dev(), found.ino()))
+}
+
 /// In `/tmp` anyone could have been there before us.
 fn own_directory(dir: &Path) -> Result<(), BindError> {
     let failed = |error| BindError::Io(dir.to_owned(), error);

@@ -7,7 +7,7 @@ use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::stream;
+use futures::{StreamExt, stream};
 use http_body_util::StreamBody;
 use hyper::body::Frame;
 use protocol::effect::SentLetter;
@@ -23,9 +23,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::api;
 use super::client::{Client, Error};
-use super::desk::{About, Ask, Counts, Delivery, Desk, InboxLetter, InboxQuery, SentView, Shelf, State};
+use super::desk::{About, Ask, Counts, Delivery, Desk, InboxLetter, InboxQuery, SentView, Shelf, State, Unreached};
 use super::problem::{Code, Problem};
-use super::server::{CONNECTIONS, Door, serve};
+use super::server::{BATCHES, CONNECTIONS, Door, READERS, serve};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -262,7 +262,11 @@ async fn drive(mut asks: mpsc::Receiver<Ask>, world: Arc<Mutex<World>>) {
                 });
             }
             Ask::Connect { address, reply } => {
-                let _ = reply.send(if address.contains("10.0.0.2") { Ok("nikki-pi".to_owned()) } else { Err("no answer".to_owned()) });
+                let _ = reply.send(if address.contains("10.0.0.2") {
+                    Ok("nikki-pi".to_owned())
+                } else {
+                    Err(Unreached::NoHost("x".to_owned()))
+                });
             }
             Ask::Stop => world.stopped = true,
             Ask::Command { command, reply } => {
@@ -419,6 +423,7 @@ async fn everything_that_is_not_understood_is_refused_and_nothing_is_kept() {
         ("GET", "/v1/inbox?from=niki-pi", "", Code::UnknownPeer),
         ("GET", "/v1/inbox?from=a%20b", "", Code::BadName),
         ("GET", "/v1/inbox?from=bob", "", Code::AmbiguousPeer),
+        ("GET", "/v1/sent/%ff", "", Code::Malformed),
         ("GET", "/v1/sent/zzz", "", Code::Malformed),
         ("GET", "/v1/sent/ilou", "", Code::Malformed),
         ("GET", "/v1/sent/zzzz", "", Code::UnknownLetter),
@@ -432,6 +437,7 @@ async fn everything_that_is_not_understood_is_refused_and_nothing_is_kept() {
         ("PUT", "/v1/name", r#"{"name":"a b"}"#, Code::BadName),
         ("PUT", "/v1/name", r#"{"name":"all"}"#, Code::BadName),
         ("POST", "/v1/connect", r#"{"address":"a b"}"#, Code::BadAddress),
+        ("POST", "/v1/connect", r#"{"address":"/ip4/bogus"}"#, Code::BadAddress),
         ("POST", "/v1/connect", r#"{"address":"10.0.0.9"}"#, Code::NotReached),
     ] {
         let problem = node.problem(method, path, body).await;
@@ -663,6 +669,74 @@ async fn one_connection_too_many_is_turned_away_with_a_reason() {
     soon(async {
         while node.client.get::<api::Status>("/v1/status").await.is_err() {
             tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn whoever_follows_or_sends_for_long_leaves_room_for_a_question() {
+    let node = Node::start().await;
+    let mut open = Vec::new();
+    for _ in 0..READERS {
+        open.push(soon(node.client.events(None)).await.expect("there is room"));
+    }
+    let refused = soon(node.client.events(None)).await;
+    assert!(matches!(&refused, Err(Error::Refused(problem)) if problem.code == Code::Busy), "{:?}", refused.map(drop));
+    let endless = || StreamBody::new(stream::pending::<Result<Frame<Bytes>, std::io::Error>>());
+    let mut batches = Vec::new();
+    for _ in 0..BATCHES {
+        batches.push(soon(node.client.batch(endless())).await.expect("there is room"));
+    }
+    let refused = soon(node.client.batch(endless())).await;
+    assert!(matches!(&refused, Err(Error::Refused(problem)) if problem.code == Code::Busy), "{:?}", refused.map(drop));
+    let _: api::Status = soon(node.client.get("/v1/status")).await.expect("it still answers");
+    drop(open);
+    soon(async {
+        while node.client.events(None).await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn many_who_are_turned_away_at_once_all_learn_why() {
+    let node = Node::start().await;
+    let mut open = Vec::new();
+    for _ in 0..CONNECTIONS {
+        open.push(soon(UnixStream::connect(node.path())).await.expect("the door is open"));
+    }
+    let asked = (0..3 * CONNECTIONS).map(|_| node.client.get::<api::Status>("/v1/status"));
+    for refused in soon(futures::future::join_all(asked)).await {
+        assert!(matches!(&refused, Err(Error::Refused(problem)) if problem.code == Code::Busy), "{refused:?}");
+    }
+}
+
+/// The clock jumps to whatever is waited for.
+#[tokio::test(start_paused = true)]
+async fn a_batch_that_falls_silent_is_ended_and_says_where() {
+    let node = Node::start().await;
+    for (said, line) in [("{\"to\":[\"ada\"],\"payload\":\"x\"}\n", 1), ("\n\n{\"to\":", 3)] {
+        let pieces = stream::iter([Ok(Frame::data(Bytes::from_static(said.as_bytes())))]).chain(stream::pending());
+        let mut lines = node.client.batch(StreamBody::new(pieces)).await.expect("it begins");
+        let mut last = Bytes::new();
+        while let Some(line) = lines.next().await.expect("it goes on") {
+            last = line;
+        }
+        let problem: Problem = serde_json::from_slice(&last).expect("a problem");
+        assert_eq!((problem.code, problem.line), (Code::TooSlow, Some(line)));
+    }
+}
+
+#[tokio::test]
+async fn a_socket_that_was_deleted_is_made_again() {
+    let node = Node::start().await;
+    std::fs::remove_file(node.path()).expect("it is there");
+    assert!(soon(node.client.get::<api::Status>("/v1/status")).await.is_err());
+    soon(async {
+        while node.client.get::<api::Status>("/v1/status").await.is_err() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
         }
     })
     .await;

@@ -12,7 +12,7 @@ use protocol::{Answer, Command};
 
 use super::address;
 use super::api;
-use super::desk::{Ask, Desk, InboxLetter};
+use super::desk::{Ask, Desk, InboxLetter, Unreached};
 use super::extract::{self, Body, Params};
 use super::names::Names;
 use super::problem::{Code, Problem};
@@ -148,8 +148,15 @@ pub(super) async fn connect(State(desk): State<Arc<Desk>>, _: Params<Nothing>, b
     let tried = address.clone();
     match extract::ask(&desk, |reply| Ask::Connect { address, reply }).await? {
         Ok(reached) => Ok(Json(api::Connected { address: tried, reached })),
-        Err(why) => Err(Problem::new(Code::NotReached, why)
-            .hint("is a node running there, in the same swarm, and does a firewall let its port through?")),
+        Err(why) => {
+            let hint = match &why {
+                Unreached::Itself(_) => "give the address that another node's banner shows: node connect HOST",
+                Unreached::NoHost(_) => "check its name, or give its address as its banner shows it: node connect 192.168.1.23",
+                Unreached::NotOurs(_) => "compare the swarm and its key in both banners",
+                Unreached::Other(_) => "is a node running there, in the same swarm, and does a firewall let its port through?",
+            };
+            Err(Problem::new(Code::NotReached, why.to_string()).hint(hint))
+        }
     }
 }
 

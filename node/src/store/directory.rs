@@ -5,11 +5,17 @@ use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use protocol::bundle::Secrets;
 
 use super::files;
 use super::open::{DATABASE, SENTINEL, STARTING};
+
+/// How long a node that was killed may take to let go of the lock: the system ends what it was writing first (guess).
+const RELEASE: Duration = Duration::from_secs(1);
+/// Between two tries (guess).
+const BETWEEN_TRIES: Duration = Duration::from_millis(20);
 
 const KEY: &str = "key";
 const LOCK: &str = "lock";
@@ -50,21 +56,23 @@ pub enum DirectoryError {
         pid: Option<u32>,
     },
     /// There is a key and no database.
-    #[error("{path} has a key but no database: `restore FILE` a backup into an empty directory, or `run --start-over` with this key")]
+    #[error(
+        "{path} has a key but no database: bring the whole directory back from a copy, or begin anew with `run --start-over`, which keeps the key"
+    )]
     NoDatabase {
         /// The directory.
         path: PathBuf,
     },
     /// There is a database and no key.
     #[error(
-        "{path} has a database but no key: bring the file `key` back, `restore FILE` a backup into an empty directory, or `run --start-over` as a new peer"
+        "{path} has a database but no key: bring the file `key` back from a copy, or begin anew as another peer with `run --start-over`"
     )]
     NoKey {
         /// The directory.
         path: PathBuf,
     },
     /// The key file cannot be understood.
-    #[error("{path} is not a key file of this version ({why}): bring it back from a backup")]
+    #[error("{path} is not a key file of this version ({why}): bring it back from a copy")]
     Key {
         /// The file.
         path: PathBuf,
@@ -196,7 +204,14 @@ fn lock(dir: &Path) -> Result<File, DirectoryError> {
     let path = dir.join(LOCK);
     let mut options = OpenOptions::new();
     let mut file = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(&path).map_err(at(&path))?;
-    match file.try_lock() {
+    let began = Instant::now();
+    let locked = loop {
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) if began.elapsed() < RELEASE => std::thread::sleep(BETWEEN_TRIES),
+            outcome => break outcome,
+        }
+    };
+    match locked {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
             let mut text = String::new();

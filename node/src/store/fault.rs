@@ -22,6 +22,9 @@ pub enum Fault {
     /// The library gave up on what it found in the file.
     #[error("the database is damaged: {0}")]
     Panicked(String),
+    /// The file is not where it was opened. What is written now nobody will find again.
+    #[error("the database file is gone while the node runs: {0}")]
+    Gone(&'static str),
     /// The database was closed, or could not be opened again after a failure.
     #[error("the database is closed")]
     Closed,

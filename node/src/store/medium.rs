@@ -32,6 +32,11 @@ impl Medium {
         }
     }
 
+    /// What stands at its place: device and inode. None for bytes elsewhere.
+    pub(crate) fn identity(&self) -> io::Result<Option<(u64, u64)>> {
+        self.path().map(|path| path.metadata().map(|file| (file.dev(), file.ino()))).transpose()
+    }
+
     /// Bytes it takes now; a file grows by doubling, but only what was written counts.
     pub(crate) fn bytes(&self) -> io::Result<u64> {
         match self {
@@ -64,6 +69,8 @@ impl Medium {
 #[derive(Clone, Debug)]
 pub(crate) struct Slot {
     medium: Medium,
+    /// The file that was opened: what is written to another, or to none, is lost with this process.
+    identity: Option<(u64, u64)>,
     /// None after it was closed, or while it cannot be opened. Locked only to begin a transaction or to exchange it.
     database: Arc<RwLock<Option<Database>>>,
 }
@@ -72,12 +79,23 @@ impl Slot {
     /// Opens `medium`.
     pub(crate) fn open(medium: Medium, create: bool) -> Result<Slot, Fault> {
         let database = medium.open(create)?;
-        Ok(Slot { medium, database: Arc::new(RwLock::new(Some(database))) })
+        let identity = medium.identity().map_err(redb::StorageError::Io)?;
+        Ok(Slot { medium, identity, database: Arc::new(RwLock::new(Some(database))) })
     }
 
     /// Where the bytes are.
     pub(crate) fn medium(&self) -> &Medium {
         &self.medium
+    }
+
+    /// Whether the file that was opened still stands at its place.
+    pub(crate) fn is_there(&self) -> Result<(), Fault> {
+        match self.medium.identity() {
+            Ok(found) if found == self.identity => Ok(()),
+            Ok(_) => Err(Fault::Gone("another file stands in its place")),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(Fault::Gone("it was deleted or moved")),
+            Err(error) => Err(redb::StorageError::Io(error).into()),
+        }
     }
 
     /// A view of what is committed now. It fails, once the database is reopened, for what it has not read yet.

@@ -46,8 +46,8 @@ impl fmt::Debug for DatabaseId {
 
 macro_rules! ways_out {
     () => {
-        "bring it back, or `restore FILE` a backup into an empty directory, or begin anew with `run --start-over`, which keeps the key \
-         and sets the old database aside"
+        "bring the whole directory back from a copy, or begin anew with `run --start-over`, which keeps the key and sets what is left \
+         of the old database aside"
     };
 }
 

@@ -23,6 +23,12 @@ pub struct Room {
 }
 
 impl Room {
+    /// What will be left when so many more bytes are written.
+    #[must_use]
+    pub fn less(self, bytes: u64) -> Room {
+        Room { free: self.free.saturating_sub(bytes), ..self }
+    }
+
     /// Whether that is enough to accept anything new.
     #[must_use]
     pub fn disk(self) -> Disk {
@@ -39,32 +45,27 @@ pub fn room(dir: &Path) -> io::Result<Room> {
     Ok(Room { free: stat.f_bavail.saturating_mul(stat.f_frsize), total: stat.f_blocks.saturating_mul(stat.f_frsize) })
 }
 
-/// Whether the file system that holds `dir` has enough room. Enough if the system does not say: then the first failing
-/// commit will.
-#[must_use]
-pub fn disk(dir: &Path) -> Disk {
-    room(dir).map_or(Disk::Enough, Room::disk)
-}
-
 /// A file of [`RESERVE_BYTES`] beside the database.
 #[derive(Debug)]
 pub(crate) struct Reserve(PathBuf);
 
 impl Reserve {
-    /// The reserve of `dir`, made anew if it was given up and there is room for it. Without room there is none, and the
-    /// node does without.
-    pub(crate) fn keep(dir: &Path) -> Reserve {
-        let reserve = Reserve(dir.join("reserve"));
-        let whole = reserve.0.metadata().is_ok_and(|file| file.len() == RESERVE_BYTES);
-        let fits = room(dir).is_ok_and(|room| Room { free: room.free.saturating_sub(RESERVE_BYTES), ..room }.disk() == Disk::Enough);
-        if !whole
-            && fits
-            && let Err(error) = reserve.fill()
+    /// The reserve of `dir`; not set aside yet.
+    pub(crate) fn of(dir: &Path) -> Reserve {
+        Reserve(dir.join("reserve"))
+    }
+
+    /// Sets it aside if it is not and there is room for it. Without room there is none, and the node does without.
+    pub(crate) fn tend(&self) {
+        let whole = || self.0.metadata().is_ok_and(|file| file.len() == RESERVE_BYTES);
+        let fits = || self.0.parent().and_then(|dir| room(dir).ok()).is_some_and(|room| room.less(RESERVE_BYTES).disk() == Disk::Enough);
+        if !whole()
+            && fits()
+            && let Err(error) = self.fill()
         {
             tracing::warn!(%error, "no reserve could be set aside for a full disk");
-            reserve.give_up();
+            self.give_up();
         }
-        reserve
     }
 
     /// Frees its blocks; true if there were any.
@@ -104,11 +105,12 @@ mod tests {
     fn a_reserve_given_up_is_set_aside_again() {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let bytes = || dir.path().join("reserve").metadata().map(|file| file.len()).ok();
-        let reserve = Reserve::keep(dir.path());
+        let reserve = Reserve::of(dir.path());
+        reserve.tend();
         assert_eq!(bytes(), Some(RESERVE_BYTES));
         assert!(reserve.give_up());
         assert_eq!((bytes(), reserve.give_up()), (None, false));
-        Reserve::keep(dir.path());
+        reserve.tend();
         assert_eq!(bytes(), Some(RESERVE_BYTES));
     }
 }

@@ -8,7 +8,7 @@ use redb::StorageBackend;
 use redb::backends::InMemoryBackend;
 
 use super::super::open::{DATABASE, SENTINEL};
-use super::super::{CommitError, OpenError, ReadError};
+use super::super::{CommitError, Fault, OpenError, ReadError};
 use super::*;
 
 /// Memory whose next so many flushes fail, and all writes after the first failure until it is opened again.
@@ -52,8 +52,8 @@ fn a_disk_that_fails_once_is_opened_again_and_nothing_is_lost() {
     commit(&store, batch([Change::Letter(letter(1, "before").into())]));
     disk.flushes.store(1, Ordering::SeqCst);
     let changes = [Change::Letter(letter(2, "meanwhile").into()), Change::Taken(taken(1, 1, "hi").into()), shown(1, 1, 1)];
-    assert_eq!(commit(&store, batch(changes)), Committed { recovered: true });
-    assert_eq!(commit(&store, batch([Change::Letter(letter(3, "after").into())])), Committed { recovered: false });
+    assert_eq!(commit(&store, batch(changes)), Committed { recovered: true, room: None });
+    assert_eq!(commit(&store, batch([Change::Letter(letter(3, "after").into())])), Committed { recovered: false, room: None });
     let letters = reader.sent(0, 10, false).expect("the reader goes on").into_iter().map(|view| view.letter);
     assert!(letters.eq([letter(1, "before"), letter(2, "meanwhile"), letter(3, "after")]));
     let counts = reader.counts().expect("counts");
@@ -93,7 +93,7 @@ fn reopened(harm: impl FnOnce(&Path)) -> Result<Store, OpenError> {
     let opened = Store::open(dir.path()).map(|(store, _)| store);
     if let Err(error) = &opened {
         assert_eq!(fs::read(dir.path().join(DATABASE)).ok().map(|bytes| bytes.len()), before.map(|bytes| bytes.len()), "{error}");
-        assert!(error.to_string().contains("restore") && error.to_string().contains("run --start-over"), "{error}");
+        assert!(error.to_string().contains("from a copy") && error.to_string().contains("run --start-over"), "{error}");
     }
     opened
 }
@@ -125,6 +125,38 @@ fn a_lost_or_damaged_database_is_never_taken_for_a_new_one() {
     let mark = reopened(|dir| fs::write(dir.join(SENTINEL), [0xff; 9]).expect("changed"));
     assert!(matches!(mark, Err(OpenError::Another { .. })), "{mark:?}");
     assert!(reopened(|_| {}).is_ok());
+}
+
+#[test]
+fn a_database_that_is_deleted_or_replaced_while_it_is_open_is_noticed_before_anything_is_promised() {
+    type Harm = fn(&Path);
+    let deleted: Harm = |database| fs::remove_file(database).expect("removed");
+    let replaced: Harm = |database| {
+        let aside = database.with_extension("aside");
+        fs::copy(database, &aside).expect("copied");
+        fs::rename(&aside, database).expect("put in its place");
+    };
+    for harm in [deleted, replaced] {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let (store, _) = Store::open(dir.path()).expect("the store opens");
+        assert!(runtime().block_on(store.measure()).expect("it is there").is_some());
+        harm(&dir.path().join(DATABASE));
+        let found = runtime().block_on(store.measure());
+        assert!(matches!(found, Err(CommitError::Damaged(Fault::Gone(_)))), "{found:?}");
+        let refused = runtime().block_on(store.commit(batch([Change::Me(me())])));
+        assert!(matches!(refused, Err(CommitError::Damaged(Fault::Gone(_)))), "{refused:?}");
+    }
+}
+
+#[test]
+fn every_commit_says_what_room_is_left_and_measuring_sets_the_reserve_aside_again() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let (store, _) = Store::open(dir.path()).expect("the store opens");
+    assert!(commit(&store, batch([Change::Me(me())])).room.is_some_and(|room| room.total > 0));
+    let reserve = dir.path().join("reserve");
+    fs::remove_file(&reserve).expect("given up");
+    runtime().block_on(store.measure()).expect("it is there");
+    assert_eq!(fs::metadata(&reserve).map(|file| file.len()).ok(), Some(super::super::RESERVE_BYTES));
 }
 
 #[test]

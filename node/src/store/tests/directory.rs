@@ -51,6 +51,20 @@ fn what_others_could_read_is_refused_with_the_command_that_helps() {
 }
 
 #[test]
+fn a_lock_that_a_dying_node_still_holds_is_waited_for() {
+    let (_base, path, _) = started();
+    let dying = Directory::open(&path, false).expect("it opens");
+    let (began, begun) = std::sync::mpsc::channel();
+    let opening = std::thread::spawn(move || {
+        began.send(()).expect("the test waits for it");
+        Directory::open(&path, false).map(drop)
+    });
+    begun.recv().expect("it begins");
+    drop(dying);
+    assert!(opening.join().expect("it does not panic").is_ok());
+}
+
+#[test]
 fn one_process_has_a_directory() {
     let (_base, path, _) = started();
     let first = Directory::open(&path, false).expect("it opens");
@@ -97,7 +111,7 @@ fn a_key_without_database_and_a_database_without_key_are_refused_until_told_to_s
         }
         if !lost.is_empty() {
             let error = Directory::open(&path, false).expect_err("half of it is lost").to_string();
-            assert!(error.contains("restore") && error.contains("run --start-over"), "{error}");
+            assert!(error.contains("from a copy") && error.contains("run --start-over"), "{error}");
         }
         let directory = Directory::open(&path, true).expect("it starts over");
         assert!(directory.is_new());

@@ -1,0 +1,292 @@
+//! The program as its users meet it: the binary, its exit codes and what it says. Over loopback, without multicast.
+
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use tempfile::TempDir;
+
+/// Longer than anything here should take, even on a busy machine.
+const BOUND: Duration = Duration::from_secs(20);
+
+fn until<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
+    let begin = Instant::now();
+    loop {
+        if let Some(found) = condition() {
+            return found;
+        }
+        assert!(begin.elapsed() < BOUND, "waited {BOUND:?} for: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Nothing of the caller's own swarm gets in.
+fn node(data_dir: &Path, words: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_node"));
+    for (variable, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("SWARM_")) {
+        command.env_remove(variable);
+    }
+    command.args(words).arg("--data-dir").arg(data_dir).stdin(Stdio::null());
+    command
+}
+
+fn run(data_dir: &Path, name: &str) -> Command {
+    let mut command = node(data_dir, &["run", "--name", name, "--no-mdns", "--listen", "/ip4/127.0.0.1/tcp/0"]);
+    command.stdout(Stdio::null()).stderr(Stdio::piped());
+    command
+}
+
+/// A process that does not outlive its test.
+struct Running(Child);
+
+impl Running {
+    fn new(mut command: Command) -> Running {
+        Running(command.spawn().expect("the program starts"))
+    }
+
+    fn ended(&mut self) -> ExitStatus {
+        until("the process ends", || self.0.try_wait().expect("it is our child"))
+    }
+
+    /// How it ended, and all that it said on stderr.
+    fn last_words(mut self) -> (Option<i32>, String) {
+        let status = self.ended();
+        let mut text = String::new();
+        self.0.stderr.take().expect("piped").read_to_string(&mut text).expect("text");
+        (status.code(), text)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A node that runs.
+struct Node {
+    process: Running,
+    dir: PathBuf,
+    _base: TempDir,
+}
+
+impl Node {
+    fn start(name: &str) -> Node {
+        let base = tempfile::tempdir().expect("a directory for the test");
+        let dir = base.path().join(name);
+        let process = Running::new(run(&dir, name));
+        let node = Node { process, dir, _base: base };
+        until("it answers", || node.ask(&["status"]).status.success().then_some(()));
+        node
+    }
+
+    fn ask(&self, words: &[&str]) -> Output {
+        node(&self.dir, words).output().expect("the program starts")
+    }
+
+    /// The exit code, stdout and stderr.
+    fn says(&self, words: &[&str]) -> (Option<i32>, String, String) {
+        told(&self.ask(words))
+    }
+
+    fn spawn(&self, words: &[&str]) -> Running {
+        let mut command = node(&self.dir, words);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        Running::new(command)
+    }
+
+    /// Puts this into the command's pipe and closes it.
+    fn fed(&self, words: &[&str], input: &[u8]) -> (Option<i32>, String, String) {
+        let mut process = self.spawn(words);
+        process.0.stdin.take().expect("piped").write_all(input).expect("it reads");
+        process.ended();
+        let mut text = [String::new(), String::new()];
+        process.0.stdout.take().expect("piped").read_to_string(&mut text[0]).expect("text");
+        process.0.stderr.take().expect("piped").read_to_string(&mut text[1]).expect("text");
+        let [out, err] = text;
+        (process.ended().code(), out, err)
+    }
+
+    fn address(&self) -> String {
+        let (_, status, _) = self.says(&["status", "--json"]);
+        let status: serde_json::Value = serde_json::from_str(&status).expect("JSON");
+        status["addresses"][0].as_str().expect("it listens").to_owned()
+    }
+}
+
+fn told(output: &Output) -> (Option<i32>, String, String) {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (output.status.code(), text(&output.stdout), text(&output.stderr))
+}
+
+#[test]
+fn a_node_whose_database_is_deleted_says_so_and_ends_with_74() {
+    let node = Node::start("ann");
+    std::fs::remove_file(node.dir.join("swarm.redb")).expect("it is there");
+    let (code, said) = node.process.last_words();
+    assert_eq!(code, Some(74), "{said}");
+    assert!(said.contains("the database file is gone while the node runs"), "{said}");
+}
+
+#[test]
+fn a_lost_database_or_key_is_the_disks_fault_and_names_the_way_out() {
+    let mut node = Node::start("ann");
+    assert!(node.ask(&["stop"]).status.success());
+    assert!(node.process.ended().success());
+    let dir = &node.dir;
+    let refused = |what: &str| {
+        let (code, said) = Running::new(run(dir, "ann")).last_words();
+        assert_eq!(code, Some(74), "{said}");
+        assert!(said.contains(what) && said.contains("run --start-over"), "{said}");
+    };
+    let aside = |file: &str| std::fs::rename(dir.join(file), dir.join("aside")).expect("it is there");
+    let back = |file: &str| std::fs::rename(dir.join("aside"), dir.join(file)).expect("it was put aside");
+    aside("swarm.redb");
+    refused("the database is missing");
+    back("swarm.redb");
+    aside("key");
+    refused("a database but no key");
+    back("key");
+    aside("swarm.redb");
+    std::fs::write(dir.join("swarm.redb"), vec![0xff; 8192]).expect("the directory is ours");
+    refused("from a copy");
+}
+
+#[test]
+fn a_killed_node_can_be_started_again_at_once() {
+    let mut node = Node::start("ann");
+    for _ in 0..3 {
+        // Not waited for: what its death takes is the next one's matter.
+        node.process.0.kill().expect("it is our child");
+        let next = Running::new(run(&node.dir, "ann"));
+        let mut killed = std::mem::replace(&mut node.process, next);
+        killed.ended();
+        until("it answers", || {
+            assert!(node.process.0.try_wait().expect("it is our child").is_none(), "it gave up");
+            node.ask(&["status"]).status.success().then_some(())
+        });
+    }
+}
+
+/// Two nodes that know each other.
+fn pair() -> (Node, Node) {
+    let (ann, bea) = (Node::start("ann"), Node::start("bea"));
+    let (code, _, said) = ann.says(&["connect", &bea.address()]);
+    assert_eq!(code, Some(0), "{said}");
+    (ann, bea)
+}
+
+#[test]
+fn what_cannot_be_meant_ends_with_2_and_a_sentence() {
+    let node = Node::start("ann");
+    let own = node.address();
+    for (words, exit, says) in [
+        (&["connect", "/ip4/bogus"][..], 2, "is not a multiaddr of a TCP port"),
+        (&["sent", ""], 2, "a letter's id has 26 characters"),
+        (&["read", "x"], 2, "a letter's id has 26 characters"),
+        (&["connect", &own], 1, "is this node's own address"),
+        (&["connect", "no-such-host.invalid"], 1, "no host called no-such-host.invalid is found"),
+    ] {
+        let (code, _, said) = node.says(words);
+        assert_eq!(code, Some(exit), "{words:?}: {said}");
+        assert!(said.contains(says) && !said.contains("/v1/") && !said.contains("Query {"), "{words:?}: {said}");
+    }
+    let dir = node.dir.with_file_name("other");
+    let (code, _, said) = told(&self::node(&dir, &["run", "--log", "=!"]).output().expect("the program starts"));
+    assert!(code == Some(2) && said.contains("--log node=debug"), "{said}");
+}
+
+#[test]
+fn a_chat_in_a_pipe_says_which_line_was_refused_and_ends_with_1() {
+    let (ann, bea) = pair();
+    let (code, _, said) = ann.fed(&["chat", "bea"], b"Hello\n\xff\xfe\nagain\n");
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("line 2: it is not UTF-8"), "{said}");
+    until("what is text arrives", || {
+        let (_, inbox, _) = bea.says(&["inbox"]);
+        (inbox.contains("Hello") && inbox.contains("again")).then_some(())
+    });
+    let (code, _, said) = ann.fed(&["chat", "nobody-here"], b"Hello\n");
+    assert_ne!(code, Some(0), "{said}");
+    assert_eq!(ann.fed(&["chat", "bea"], b"Hello\n").0, Some(0));
+}
+
+#[test]
+fn a_batch_says_in_one_sentence_which_line_is_wrong() {
+    let node = Node::start("ann");
+    let (code, _, said) = node.fed(&["send", "--batch"], b"{\"to\":[\"bea\"],\"payload\":\"x\",\"later\":true}\n\n{\"to\":3}\nnonsense\n");
+    assert_eq!(code, Some(1), "{said}");
+    assert_eq!(
+        said,
+        "error: line 3: the number `3`, expected a list (column 7)\nerror: line 4: this is not JSON: expected ident (column 2)\n"
+    );
+}
+
+#[test]
+fn whoever_follows_an_inbox_into_a_pipe_that_is_closed_ends_at_once_and_silently() {
+    let node = Node::start("ann");
+    let mut following = node.spawn(&["inbox", "--follow"]);
+    drop(following.0.stdout.take());
+    let began = Instant::now();
+    let (code, said) = following.last_words();
+    assert_eq!((code, said.as_str()), (Some(0), ""));
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+}
+
+#[test]
+fn waiting_for_a_rung_ends_on_its_time_and_says_which_was_reached() {
+    let node = Node::start("ann");
+    let began = Instant::now();
+    let (code, _, said) = node.says(&["send", "bea", "-m", "Hello", "--later", "--until", "read", "--timeout", "1s"]);
+    let took = began.elapsed();
+    assert_eq!(code, Some(4), "{said}");
+    assert!(said.contains("not yet read") && said.contains("bea (accepted)"), "{said}");
+    // A busy machine is no bug.
+    assert!(took >= Duration::from_secs(1) && took < Duration::from_secs(3), "{took:?}");
+}
+
+#[test]
+fn a_line_that_comes_does_not_break_into_the_one_that_is_typed() {
+    let (ann, bea) = pair();
+    let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal");
+    grantpt(&master).and_then(|()| unlockpt(&master)).expect("it is ours");
+    let place = ptsname(&master, Vec::new()).expect("it has a name").into_string().expect("text");
+    let end = || std::fs::OpenOptions::new().read(true).write(true).open(&place).expect("it is ours");
+    let mut command = node(&bea.dir, &["chat", "ann"]);
+    command.env("TERM", "xterm").env("NO_COLOR", "1").stdin(end()).stdout(end()).stderr(end());
+    let size = rustix::termios::Winsize { ws_row: 24, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 };
+    rustix::termios::tcsetwinsize(&master, size).expect("it is ours");
+    let mut chat = Running::new(command);
+    let mut typing = std::fs::File::from(master);
+    let mut reading = typing.try_clone().expect("a second handle");
+    let (out, shown) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let mut some = [0; 4096];
+        // The terminal ends with the last who has it open.
+        while let Ok(read @ 1..) = reading.read(&mut some) {
+            if out.send(some[..read].to_vec()).is_err() {
+                return;
+            }
+        }
+    });
+    let mut screen = String::new();
+    let mut see = |what: &str, after: &str| {
+        until(what, || {
+            shown.try_iter().for_each(|piece| screen += &String::from_utf8_lossy(&piece));
+            screen.split_once(after).filter(|(_, rest)| rest.contains(what)).map(drop)
+        });
+    };
+    see("> ", "Ctrl-D ends");
+    typing.write_all(b"half a li").expect("it listens");
+    see("half a li", "> ");
+    assert_eq!(ann.says(&["send", "bea", "-m", "meanwhile"]).0, Some(0));
+    see("half a li", "ann: meanwhile");
+    typing.write_all(b"ne\r").expect("it listens");
+    until("it arrives whole", || ann.says(&["inbox"]).1.contains("half a line").then_some(()));
+    typing.write_all(b"\x04").expect("it listens");
+    assert!(chat.ended().success());
+}
