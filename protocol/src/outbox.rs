@@ -444,7 +444,9 @@ impl Outbox {
         if stream.row.receipt.is_some_and(|(epoch, last)| epoch == number.0 && number.1 < last) {
             // Overtaken; or its signer's memory jumped back without anybody's notice: then it would be ignored for ever.
             let known = Ranges::of(1, stream.row.next - 1);
-            let new = receipt.taken.minus(&receipt.taken.minus(&known)).minus(&stream.row.delivered);
+            let mut new = receipt.taken.minus(&receipt.taken.minus(&known));
+            new.insert_range(stream.floor(), receipt.floor.min(stream.row.next).saturating_sub(1));
+            let new = new.minus(&stream.row.delivered);
             self.ask_ids((peer, receipt.epoch), new, now, out);
             return Ok(false);
         }

@@ -18,8 +18,8 @@ use super::{Counts, Options, Sim};
 const DELIVERED_WITHIN: Duration = Duration::from_secs(60);
 /// How long until everybody sees everybody.
 const PRESENT_WITHIN: Duration = Duration::from_secs(15);
-/// How long nothing but beacons must be sent.
-const QUIET_FOR: Duration = Duration::from_secs(10);
+/// How long nothing but beacons must be sent: longer than a gap is waited for.
+const QUIET_FOR: Duration = Duration::from_secs(12);
 /// A commit a second would wear disks out for nothing.
 const COMMITS_WHEN_QUIET: u64 = 5;
 /// How long a gap may hold a letter back, with the latest timer.
