@@ -211,7 +211,7 @@ pub fn line(notice: &Notice, now: Timestamp, terminal: bool) -> Option<String> {
         Notice::LetterShown { n, name, letter, preview, missing_before, .. } => {
             let missing = if *missing_before > 0 { format!(", {missing_before} before it missing") } else { String::new() };
             let id: String = letter.to_string().chars().take(8).collect();
-            let preview = if terminal { format!(": {}", escaped(preview)) } else { String::new() };
+            let preview = if terminal && !preview.is_empty() { format!(": {}", escaped(preview)) } else { String::new() };
             format!("letter {n} from {} ({id}{missing}){preview}", escaped(name.as_str()))
         }
         Notice::Receipted { .. } => return None,
@@ -310,16 +310,17 @@ mod tests {
         let here = Notice::PeerHere { peer: id(), name: name("nikki-pi"), address: "/ip4/192.168.1.23/tcp/6174".to_owned() };
         check(here, true, "nikki-pi is here (192.168.1.23)");
         check(Notice::PeerGone { peer: id(), name: name("nikki-pi"), in_order: true }, true, "nikki-pi has left");
-        let letter = Notice::LetterShown {
+        let letter = |preview: &str| Notice::LetterShown {
             n: 7,
             author: id(),
             name: name("nikki-pi"),
             letter: LetterId::new([0; 16]),
-            preview: "Hello\n\u{1b}[31m".to_owned(),
+            preview: preview.to_owned(),
             missing_before: 0,
         };
-        check(letter.clone(), true, "letter 7 from nikki-pi (00000000): Hello⏎\\u{1b}[31m");
-        check(letter, false, "letter 7 from nikki-pi (00000000)");
+        check(letter("Hello\n\u{1b}[31m"), true, "letter 7 from nikki-pi (00000000): Hello⏎\\u{1b}[31m");
+        check(letter("Hello"), false, "letter 7 from nikki-pi (00000000)");
+        check(letter(""), true, "letter 7 from nikki-pi (00000000)");
         check(Notice::Warning("a\u{202e}b".to_owned()), false, "warning: a\\u{202e}b");
         assert_eq!(line(&Notice::Receipted { by: id() }, now, true), None);
     }
