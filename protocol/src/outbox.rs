@@ -2,10 +2,12 @@
 //! Knows nothing of connections: it is told to whom letters can go. A letter is here until every recipient has signed
 //! for it; its number is on disk before its first byte leaves; nothing is renumbered.
 
+mod away;
 mod deposits;
 mod stream;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use libp2p_identity::PeerId;
@@ -21,12 +23,10 @@ use crate::contact::Contact;
 use crate::edge::Cause;
 use crate::effect::{Answer, BundleIndex, Change, Copy, CopyPlace, Effect, KeptBundle, Notice, Out, OutStream, Refusal, Say, SentLetter};
 use crate::envelope::{Envelope, Kind, Payload};
-use crate::id::{BundleId, Epoch, LetterId, MachineId, RequestId};
+use crate::id::{BundleId, Epoch, LetterId, RequestId};
 use crate::input::{Earlier, NewLetter, Recall};
-use crate::mail::{Holder, Reason};
 use crate::name::{Addressee, PeerName};
 use crate::now::Now;
-use crate::placement::Candidate;
 use crate::ranges::Ranges;
 use crate::receipt::{Receipt, Sum, digest};
 use crate::segment::What;
@@ -456,8 +456,7 @@ impl Outbox {
             self.open.insert(peer);
             // What was deposited stays where it is; what was not goes by itself.
             self.deposits.remove(&peer);
-            let config = self.config.clone();
-            self.streams_of(peer).for_each(|stream| stream.rewind(&config));
+            self.streams.range_mut(of(peer)).for_each(|(_, stream)| stream.rewind(&self.config));
             self.flow(peer, now, out);
         } else {
             self.open.remove(&peer);
@@ -567,161 +566,10 @@ impl Outbox {
         Ok(())
     }
 
-    // -- while the recipient is away
-
-    /// Custodians have answered: what they hold, what they do not take, what they do not have.
-    #[expect(clippy::too_many_arguments, reason = "an answer of three lists, who gave it, the time and the output")]
-    pub(crate) fn on_held(
-        &mut self,
-        from: (PeerId, MachineId),
-        epoch: Epoch,
-        bundles: &[BundleId],
-        refused: &[(BundleId, Reason)],
-        absent: &[BundleId],
-        now: Now,
-        out: &mut Out,
-    ) {
-        let (peer, machine) = from;
-        for id in bundles {
-            let Some((recipient, stream, key)) = self.deposited(id) else { continue };
-            let (no, first) = key;
-            let letters = stream.held(first).map_or(0, |(_, letters, _)| letters as u64);
-            let place = (stream.row.peer, stream.row.epoch);
-            let Some(holders) = stream.holders(first) else { continue };
-            let new = holders.iter().all(|holder| holder.peer != peer);
-            holders.retain(|holder| holder.peer != peer);
-            holders.push(Holder { peer, machine, epoch, at: now.wall });
-            out.store(Change::Holders { stream: no, first, holders: holders.clone() });
-            if new {
-                out.note(What::LettersHeld { to: place.0, epoch: place.1, first, last: first + letters - 1, by: peer });
-            }
-            self.memories.insert(peer, (epoch, true));
-            self.answered(recipient, peer, key, now);
-        }
-        for (id, reason) in refused {
-            let Some((recipient, _, key)) = self.deposited(id) else { continue };
-            if let Some(deposits) = self.deposits.get_mut(&recipient) {
-                deposits.on_refused(peer, key, *reason, now.mono, &self.config);
-                self.deposit_due.insert(recipient);
-            }
-        }
-        for id in absent {
-            let Some((recipient, stream, key)) = self.deposited(id) else { continue };
-            if stream.holders(key.1).is_some_and(|holders| holders.iter().any(|holder| holder.peer == peer)) {
-                self.let_go_of(key, |holder| holder.peer != peer, out);
-            }
-            self.answered(recipient, peer, key, now);
-        }
-        if !bundles.is_empty() {
-            out.notify(Notice::Receipted { by: peer });
-        }
-    }
-
-    /// A peer is here, with this memory: what it acknowledged under another is void, and what it acknowledged before this
-    /// node's start is asked for again.
-    pub(crate) fn on_memory(&mut self, peer: PeerId, epoch: Epoch, out: &mut Out) {
-        let Some((known, seen)) = self.memories.get(&peer).copied() else { return };
-        if known == epoch && seen {
-            return;
-        }
-        let mut void = Vec::new();
-        let mut ask = Vec::new();
-        for stream in self.streams.values() {
-            for (first, id, _, holders) in stream.waiting() {
-                match holders.iter().find(|holder| holder.peer == peer) {
-                    Some(holder) if holder.epoch != epoch => void.push((stream.row.no, first)),
-                    Some(_) => ask.push(id),
-                    None => {}
-                }
-            }
-        }
-        for key in void {
-            self.let_go_of(key, |holder| holder.peer != peer || holder.epoch == epoch, out);
-        }
-        self.memories.insert(peer, (epoch, true));
-        for part in ask.chunks(limits::BUNDLE_IDS) {
-            out.send(peer, Say::AskHeld(part.to_vec()));
-        }
-    }
-
-    /// Somebody came or went: other custodians may be closer now.
-    pub(crate) fn on_membership(&mut self, peer: PeerId, here: bool, now: Now) {
-        self.review_at = self.review_at.min(now.mono + self.config.deposit_after / 2).max(self.away_from);
-        if !here {
-            for (recipient, deposits) in &mut self.deposits {
-                deposits.on_lost(peer);
-                self.deposit_due.insert(*recipient);
-            }
-        }
-    }
-
-    /// Recipients whose deposits should be looked at now.
-    pub(crate) fn take_deposit_due(&mut self, now: Now) -> BTreeSet<PeerId> {
-        for (recipient, deposits) in &mut self.deposits {
-            if deposits.deadline(&self.config).is_some_and(|at| at <= now.mono) {
-                deposits.tick(now.mono, &self.config);
-                self.deposit_due.insert(*recipient);
-            }
-        }
-        if now.mono < self.away_from {
-            // Who was not heard of since this start may be about to be; who went since is away.
-            return self.deposit_due.extract_if(.., |recipient| self.deposits.contains_key(recipient)).collect();
-        }
-        std::mem::take(&mut self.deposit_due)
-    }
-
-    /// Asks custodians to hold what waits for somebody who is away. `ranked`: who could, best first; `silent`: who was not
-    /// heard for long and does not count.
-    pub(crate) fn deposit(
-        &mut self,
-        recipient: PeerId,
-        mine: MachineId,
-        ranked: &[Candidate],
-        silent: impl Fn(&PeerId) -> bool,
-        now: Now,
-        out: &mut Out,
-    ) {
-        if !self.deposits.contains_key(&recipient) {
-            if self.open.contains(&recipient) {
-                return;
-            }
-            self.begin_deposits(recipient);
-        }
-        let Some(deposits) = self.deposits.get_mut(&recipient) else { return };
-        let (streams, by_no) = (&self.streams, &self.by_no);
-        let of = |(no, first): Key| {
-            let (size, _, holders) = by_no.get(&no).and_then(|place| streams.get(place))?.held(first)?;
-            Some((size, holders.iter().filter(|holder| !silent(&holder.peer)).copied().collect()))
-        };
-        for (peer, bundles) in deposits.depart(mine, ranked, of, now.mono, &self.config) {
-            let (mut frame, mut size) = (Vec::new(), 0);
-            for (key, bytes) in bundles {
-                if !frame.is_empty() && (size + bytes > FRAME_TARGET || frame.len() == limits::PAGE) {
-                    out.effects.push(Effect::DepositKept { to: peer, bundles: std::mem::take(&mut frame) });
-                    size = 0;
-                }
-                if let Some(id) = by_no.get(&key.0).and_then(|place| streams.get(place)).and_then(|stream| stream.bundle(key.1)) {
-                    self.places.insert(id, key);
-                }
-                frame.push(key);
-                size += bytes;
-            }
-            if !frame.is_empty() {
-                out.effects.push(Effect::DepositKept { to: peer, bundles: frame });
-            }
-        }
-    }
-
-    /// Why custodians refuse mail for this recipient.
-    pub(crate) fn reasons(&self, recipient: &PeerId) -> BTreeSet<Reason> {
-        self.deposits.get(recipient).map(Deposits::reasons).unwrap_or_default()
-    }
-
     // -- time
 
     /// Sends again what was lost on its way.
     pub(crate) fn tick(&mut self, now: Now, out: &mut Out) {
-        let config = self.config.clone();
         let mut due = BTreeSet::new();
         for ((peer, _), stream) in &mut self.streams {
             if stream.deadline(&self.config).is_some_and(|at| at <= now.mono) && stream.tick(now.mono, &self.config) {
@@ -730,7 +578,7 @@ impl Outbox {
         }
         for peer in due {
             self.flow(peer, now, out);
-            if self.streams_of(peer).any(|stream| stream.is_stuck(&config)) {
+            if self.streams.range(of(peer)).any(|(_, stream)| stream.is_stuck(&self.config)) {
                 self.begin_deposits(peer);
             }
         }
@@ -782,55 +630,8 @@ impl Outbox {
 
     // -- private
 
-    /// Looks at all deposits from time to time: a custodian may be silent for too long by now.
-    fn review(&mut self, now: Now) {
-        if now.mono < self.review_at {
-            return;
-        }
-        self.review_at = now.mono + self.config.custody_interval;
-        let away: BTreeSet<PeerId> = self.streams.keys().map(|(peer, _)| *peer).filter(|peer| !self.open.contains(peer)).collect();
-        let stuck: Vec<PeerId> = self.deposits.keys().copied().collect();
-        away.into_iter().chain(stuck).for_each(|peer| self.begin_deposits(peer));
-    }
-
-    /// All that waits for this peer should be held by others.
-    fn begin_deposits(&mut self, peer: PeerId) {
-        let streams = self.streams.range((peer, Epoch(0))..=(peer, Epoch(u64::MAX)));
-        let bundles: Vec<Key> = streams.flat_map(|(_, stream)| stream.waiting().map(|(first, ..)| (stream.row.no, first))).collect();
-        if !bundles.is_empty() {
-            self.deposits.entry(peer).or_default().want(bundles.into_iter());
-            self.deposit_due.insert(peer);
-        }
-    }
-
-    /// A bundle that custodians were asked to hold: for whom, its stream, its key.
-    fn deposited(&mut self, id: &BundleId) -> Option<(PeerId, &mut Stream, Key)> {
-        let key = *self.places.get(id)?;
-        let place = self.by_no.get(&key.0)?;
-        self.streams.get_mut(place).map(|stream| (place.0, stream, key))
-    }
-
-    fn answered(&mut self, recipient: PeerId, from: PeerId, key: Key, now: Now) {
-        if let Some(deposits) = self.deposits.get_mut(&recipient) {
-            deposits.on_answer(from, key, now.mono);
-            self.deposit_due.insert(recipient);
-        }
-    }
-
-    /// Keeps only those holders of a bundle that `stay`.
-    fn let_go_of(&mut self, key: Key, stay: impl Fn(&Holder) -> bool, out: &mut Out) {
-        let Some(place) = self.by_no.get(&key.0).copied() else { return };
-        let Some(holders) = self.streams.get_mut(&place).and_then(|stream| stream.holders(key.1)) else { return };
-        holders.retain(stay);
-        out.store(Change::Holders { stream: key.0, first: key.1, holders: holders.clone() });
-        if let Some(deposits) = self.deposits.get_mut(&place.0) {
-            deposits.want(std::iter::once(key));
-            self.deposit_due.insert(place.0);
-        }
-    }
-
     fn streams_of(&mut self, peer: PeerId) -> impl Iterator<Item = &mut Stream> {
-        self.streams.range_mut((peer, Epoch(0))..=(peer, Epoch(u64::MAX))).map(|(_, stream)| stream)
+        self.streams.range_mut(of(peer)).map(|(_, stream)| stream)
     }
 
     fn place(&mut self, contact: &Contact, epoch: Epoch) -> Copy {
@@ -911,7 +712,7 @@ impl Outbox {
         if !self.open.contains(&peer) {
             return;
         }
-        let mut streams: Vec<&mut Stream> = self.streams.range_mut((peer, Epoch(0))..=(peer, Epoch(u64::MAX))).map(|(_, s)| s).collect();
+        let mut streams: Vec<&mut Stream> = self.streams.range_mut(of(peer)).map(|(_, s)| s).collect();
         streams.sort_by_key(|stream| stream.row.no);
         let mut in_flight: usize = streams.iter().map(|stream| stream.in_flight()).sum();
         let mut bundles: Vec<(u32, u64, usize)> = Vec::new();
@@ -1003,6 +804,11 @@ impl Outbox {
             out.send(place.0, Say::AskIds { epoch: place.1, numbers });
         }
     }
+}
+
+/// The keys of all streams to a peer.
+fn of(peer: PeerId) -> RangeInclusive<(PeerId, Epoch)> {
+    (peer, Epoch(0))..=(peer, Epoch(u64::MAX))
 }
 
 fn text_bytes(letter: &SentLetter) -> u64 {
