@@ -528,7 +528,9 @@ impl Outbox {
     pub(crate) fn on_written(&mut self, token: u64, found: Option<&[(u64, LetterId)]>, now: Now, out: &mut Out) {
         let Some(receipt) = self.doubted.remove(&token) else { return };
         let place = (receipt.recipient, receipt.epoch);
-        let Some(stream) = self.streams.get(&place) else { return };
+        let Some(stream) = self.streams.get_mut(&place) else { return };
+        // Another memory of the recipient may have spoken meanwhile.
+        stream.claimed = receipt.read.clone();
         let new = receipt.taken.minus(&stream.row.delivered);
         let sum = found.map(|found| found.iter().fold(Sum::default(), |sum, (number, id)| sum.plus(digest(*number, *id))));
         let mut doubtful = Ranges::of(stream.floor(), receipt.floor.min(stream.row.next).saturating_sub(1)).minus(&stream.row.delivered);

@@ -652,6 +652,7 @@ impl Peer {
                     self.inbox.on_reachable(peer);
                     let welcomes = self.presence.takes_letters(&peer);
                     self.returns.on_reachable(peer);
+                    self.returns.on_membership(now);
                     self.open(peer, now, out);
                     self.outbox.on_membership(peer, true, now);
                     self.custody.on_membership(now);
@@ -663,6 +664,9 @@ impl Peer {
                     self.outbox.on_membership(peer, false, now);
                     self.custody.on_membership(now);
                     self.pickup.on_lost(peer, now, out);
+                    // What was sent to it last may not have arrived.
+                    let streams: Vec<(PeerId, Epoch)> = self.inbox.places().filter(|place| place.0 == peer).collect();
+                    streams.into_iter().for_each(|place| self.returns.note(place, now));
                 }
                 Fact::Signalled(peer) => {
                     self.open(peer, now, out);
@@ -794,10 +798,12 @@ impl Peer {
             if self.myself.is_cloned() {
                 continue;
             }
+            // A connection may be up over which nothing comes any more.
+            if !self.presence.is_reachable(&receipt.author) {
+                self.returns.note((receipt.author, receipt.epoch), now);
+            }
             if self.presence.is_linked(&receipt.author) {
                 out.send(receipt.author, Say::Receipt(receipt));
-            } else {
-                self.returns.note((receipt.author, receipt.epoch), now);
             }
         }
         if !self.myself.is_cloned() {
@@ -843,7 +849,7 @@ impl Peer {
             let closest = self.presence.custodians(&Mailbox { recipient: place.0, depositor: id }, machine);
             let closest = &closest[..closest.len().min(self.config.custodians)];
             let lacking: Vec<PeerId> = closest.iter().map(|other| other.peer).filter(|peer| !kept_by.contains(peer)).collect();
-            let receipt = self.inbox.receipt(place).filter(|_| !self.presence.is_linked(&place.0));
+            let receipt = self.inbox.receipt(place).filter(|_| !self.presence.is_reachable(&place.0));
             let done = receipt.is_none() || (lacking.is_empty() && !closest.is_empty());
             let number = receipt.as_ref().map_or(0, |receipt| receipt.number);
             if let Some(receipt) = receipt {

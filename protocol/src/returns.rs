@@ -52,6 +52,14 @@ impl Returns {
         self.due.retain(|(peer, _), _| *peer != author);
     }
 
+    /// Somebody came: receipts that too few keep may go there too.
+    pub(crate) fn on_membership(&mut self, now: Now) {
+        let soon = now.mono + GATHER;
+        for due in self.due.values_mut().filter(|due| due.kept_by.len() < self.config.custodians) {
+            due.at = Some(due.at.map_or(soon, |at| at.min(soon)));
+        }
+    }
+
     /// A custodian keeps a receipt of ours.
     pub(crate) fn on_kept(&mut self, from: PeerId, place: (PeerId, Epoch), number: u64) {
         if let Some(due) = self.due.get_mut(&place)

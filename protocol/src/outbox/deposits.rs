@@ -100,7 +100,7 @@ impl Deposits {
 
     /// When [`Deposits::tick`] has something to do.
     pub(super) fn deadline(&self, config: &Config) -> Option<Duration> {
-        let refusing = self.refusing.values().map(|(until, _)| *until).filter(|_| !self.lacking.is_empty());
+        let refusing = self.refusing.values().map(|(until, _)| *until);
         self.asked.values().filter_map(|asked| asked.due(config)).chain(refusing).min()
     }
 

@@ -89,6 +89,11 @@ impl Sim {
         (0..self.nodes.len()).filter(|node| !self.custodians.departed.contains(node)).filter(holds)
     }
 
+    /// Whether this letter is in that bundle.
+    pub(super) fn is_in(&self, bundle: &BundleId, letter: LetterId) -> bool {
+        self.custodians.sealed.get(bundle).is_some_and(|sealed| sealed.letters.contains(&letter))
+    }
+
     /// A node is gone for ever, with its disk. What only it had, its users knew to be there only; what it was told others
     /// hold must arrive.
     pub(super) fn depart(&mut self, node: usize) {

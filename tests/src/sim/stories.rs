@@ -18,7 +18,7 @@ use super::{Options, Sim};
 /// How long a story waits for what it expects, in virtual time.
 const PATIENCE: Duration = Duration::from_secs(120);
 /// The people of stories.
-const PEOPLE: [&str; 8] = ["ann", "bea", "carl", "dora", "emil", "fay", "gus", "hal"];
+const PEOPLE: [&str; 12] = ["ann", "bea", "carl", "dora", "emil", "fay", "gus", "hal", "ida", "jon", "kay", "leo"];
 
 /// One peer of a story.
 pub type Who = usize;
@@ -78,6 +78,20 @@ impl Sim {
     /// Pulls the plug: nobody is told.
     pub fn vanish(&mut self, who: Who) {
         self.die(who, true);
+    }
+
+    /// A peer is gone for ever, and its disk with it.
+    pub fn lose_for_ever(&mut self, who: Who) {
+        self.depart(who);
+    }
+
+    /// A peer that was never started lives on the machine of another.
+    ///
+    /// # Panics
+    /// It was started before.
+    pub fn move_in(&mut self, who: Who, with: Who) {
+        assert!(self.nodes[who].life == 0, "machines do not move");
+        self.nodes[who].identity.machine = self.nodes[with].identity.machine;
     }
 
     /// Kills a peer at this point of its next commit that holds such a change.
@@ -283,6 +297,51 @@ impl Sim {
             .get(&letter)
             .and_then(|k| disk.letters[k].to.iter().filter_map(|copy| copy.place).find(|place| place.peer == self.nodes[to].identity.id));
         place.is_some_and(|place| disk.out_streams[&place.stream].read.contains(place.seq))
+    }
+
+    /// Whom an author believes to hold a copy of a letter, each with the memory under which it said so.
+    #[must_use]
+    pub fn holders(&self, author: Who, letter: LetterId, to: Who) -> Vec<(Who, u64)> {
+        let disk = &self.nodes[author].disk;
+        let place = disk
+            .by_id
+            .get(&letter)
+            .and_then(|k| disk.letters[k].to.iter().filter_map(|copy| copy.place).find(|place| place.peer == self.nodes[to].identity.id));
+        let Some(place) = place else { return Vec::new() };
+        let bundle = disk.bundles.range((place.stream, 0)..=(place.stream, place.seq)).next_back();
+        let holders = bundle.and_then(|(key, _)| disk.holders.get(key)).map(Vec::as_slice).unwrap_or_default();
+        holders.iter().filter_map(|holder| Some((self.checker.node(holder.peer)?, holder.epoch.0))).collect()
+    }
+
+    /// On how many machines an author believes a letter to be held.
+    #[must_use]
+    pub fn held_by(&self, author: Who, letter: LetterId, to: Who) -> usize {
+        let machines = self.holders(author, letter, to).into_iter().map(|(who, _)| self.nodes[who].identity.machine);
+        machines.collect::<std::collections::BTreeSet<_>>().len()
+    }
+
+    /// Whether a peer holds a copy of a letter for somebody else.
+    #[must_use]
+    pub fn holds(&self, who: Who, letter: LetterId) -> bool {
+        self.nodes[who].disk.held.values().any(|held| self.is_in(&held.index.id, letter))
+    }
+
+    /// Receipts that a peer keeps for their authors.
+    #[must_use]
+    pub fn receipts_kept(&self, who: Who) -> usize {
+        self.nodes[who].disk.receipts.len()
+    }
+
+    /// Frames sent by all so far.
+    #[must_use]
+    pub fn frames(&self) -> u64 {
+        self.counts.frames
+    }
+
+    /// Batches handled by all so far.
+    #[must_use]
+    pub fn batches(&self) -> u64 {
+        self.counts.batches
     }
 
     /// Copies that wait in a peer's outbox.
