@@ -23,6 +23,8 @@ use crate::sign::Signed;
 const FRAME_TARGET: u64 = 256 * 1024;
 /// Pages of lists for one peer in one batch (guess: twice the mailboxes that are fetched at a time).
 const PAGES: usize = 32;
+/// Windows that are sent to one peer in one batch (guess: as many as mailboxes that it fetches at a time).
+const WINDOWS: u64 = 16;
 /// How fresh the word of closer custodians must be at the moment of letting go (guess: an answer takes milliseconds).
 const FRESH: Duration = Duration::from_secs(10);
 
@@ -46,6 +48,8 @@ pub(crate) struct Custody {
     words: BTreeMap<PeerId, Word>,
     /// Pages of lists that each peer got in this batch.
     paged: BTreeMap<PeerId, usize>,
+    /// Bytes that each peer fetched in this batch.
+    fetched: BTreeMap<PeerId, u64>,
     /// Taken and let go of in this batch, for the record.
     taken: BTreeMap<Mailbox, (u64, u64)>,
     gone: BTreeMap<(Mailbox, Gone), u64>,
@@ -108,6 +112,7 @@ impl Custody {
             offer_at: now.mono + config.offer_interval,
             words: BTreeMap::new(),
             paged: BTreeMap::new(),
+            fetched: BTreeMap::new(),
             taken: BTreeMap::new(),
             gone: BTreeMap::new(),
         };
@@ -300,8 +305,10 @@ impl Custody {
     }
 
     /// Sends what is asked for, up to twice the window that askers keep to: the rest is asked for again.
-    pub(crate) fn on_fetch(&self, from: PeerId, bundles: &[BundleId], out: &mut Out) {
-        let mut room = self.config.fetch_window * 2;
+    pub(crate) fn on_fetch(&mut self, from: PeerId, bundles: &[BundleId], out: &mut Out) {
+        let fetched = self.fetched.entry(from).or_default();
+        let most = (self.config.fetch_window * 2).min((self.config.fetch_window * WINDOWS).saturating_sub(*fetched));
+        let mut room = most;
         for own in [true, false] {
             let (mut frame, mut size) = (Vec::new(), 0);
             for no in bundles.iter().filter_map(|id| self.by_id.get(id)) {
@@ -321,6 +328,7 @@ impl Custody {
                 out.effects.push(Effect::SendHeld { to: from, held: frame, deposit: !own });
             }
         }
+        *self.fetched.entry(from).or_default() += most - room;
     }
 
     // -- time
@@ -436,6 +444,7 @@ impl Custody {
     /// Ends a batch: tells what was flushed with it.
     pub(crate) fn close(&mut self, epoch: Epoch, linked: impl Fn(&PeerId) -> bool, out: &mut Out) {
         self.paged.clear();
+        self.fetched.clear();
         for (mailbox, (bundles, bytes)) in std::mem::take(&mut self.taken) {
             out.note(What::MailTaken { recipient: mailbox.recipient, depositor: mailbox.depositor, bundles, bytes });
         }

@@ -18,6 +18,8 @@ use crate::now::Now;
 const ROUNDS: usize = 1_000;
 /// Mailboxes that are fetched at a time (guess: each has a window of its own).
 const AT_A_TIME: usize = 16;
+/// Bundles of one mailbox that are asked for and not here, whatever sizes were claimed (guess: twice a window of the smallest).
+const ASKED: usize = 8_192;
 /// Custodians that are remembered as having offered one mailbox (guess: twice R and some).
 const OFFERERS: usize = 8;
 
@@ -225,6 +227,7 @@ impl Pickup {
         // Half a window at a time: a request for every bundle that comes in would be a frame each.
         if round.bytes * 2 <= self.config.fetch_window {
             while ids.len() < limits::BUNDLE_IDS
+                && round.asked.len() < ASKED
                 && let Some(next) = round.listed.front()
                 && (round.bytes == 0 || round.bytes + next.size <= self.config.fetch_window)
                 && let Some(next) = round.listed.pop_front()
