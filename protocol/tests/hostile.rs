@@ -1,7 +1,8 @@
 //! What outsiders may say to a peer, as a machine: frames changed at random, statements that are signed and absurd, floods.
 //! Every peer here lives in virtual time, with a disk of a few maps; nothing an outsider says may panic or grow without bound.
 
-use std::collections::BTreeMap;
+mod common;
+
 use std::path::Path;
 use std::time::Duration;
 
@@ -13,255 +14,25 @@ use protocol::beacon::{Beacon, Statistics};
 use protocol::bundle::{self, Bundle, Draft, Header, Secrets};
 use protocol::contact::Contact;
 use protocol::edge::{Cause, Edge};
-use protocol::effect::{Me, Say};
-use protocol::envelope::{Envelope, Payload};
-use protocol::id::{Epoch, LetterId, MachineId};
-use protocol::input::{Heard, NewLetter, Recall, Recalled, Said};
+use protocol::effect::Say;
+use protocol::envelope::Envelope;
+use protocol::id::{Epoch, LetterId};
+use protocol::input::{Heard, Said};
 use protocol::message::{Listing, Message};
-use protocol::name::Addressee;
 use protocol::receipt::{Receipt, Sum};
 use protocol::sign::{self, Signed};
-use protocol::{Change, Command, Config, Effect, Identity, Input, Kept, Now, Peer, PeerId, Ranges, RequestId, Timestamp, codec};
+use protocol::{Config, Input, Ranges, codec};
 use rand_chacha::{ChaCha8Rng, ChaCha20Rng};
 use rand_core::{Rng, SeedableRng};
 use serde::Serialize;
 use serde_bytes::{ByteArray, ByteBuf};
 
-const SWARM: &str = "lan";
+use common::{SWARM, Victim, beacon, contact, edge, letter, letters, nikki, secrets};
+
 /// Mutations of each golden frame.
 const MUTATIONS: usize = 20_000;
-/// The most effects that one fact of an outsider may have: a page of peers that are all new, and what follows from each.
-const EFFECTS: usize = 1_000;
 /// Numbers at which arithmetic breaks.
 const NUMBERS: [u64; 12] = [0, 1, 2, 3, 5, 64, 1 << 20, (1 << 20) + 1, 1 << 63, u64::MAX - 1, u64::MAX, u32::MAX as u64];
-
-fn secrets(n: u8) -> Secrets {
-    Secrets::from_seeds(&[n; 32], &[n.wrapping_add(100); 32])
-}
-
-fn edge(n: u8) -> Edge {
-    Edge::new(secrets(n), SWARM.to_owned())
-}
-
-fn contact_of(secrets: &Secrets, name: &str) -> Contact {
-    Contact {
-        id: secrets.id(),
-        name: name.parse().expect("a name"),
-        machine: MachineId::new([1; 16]),
-        suite: bundle::SUITE,
-        encryption_key: ByteArray::new(secrets.encryption_key()),
-        key: secrets.key_id(),
-        addresses: vec!["/ip4/127.0.0.1/tcp/6174".to_owned()],
-        sequence: 1,
-    }
-}
-
-fn contact(n: u8) -> Contact {
-    contact_of(&secrets(n), &format!("peer-{n}"))
-}
-
-fn beacon(n: u8, counter: u64) -> Beacon {
-    Beacon {
-        peer: secrets(n).id(),
-        epoch: Epoch(n.into()),
-        boot: 1,
-        nonce: 1,
-        counter,
-        contact: 1,
-        available: true,
-        inactive: false,
-        services: 0,
-        known: 7,
-        linked: 1,
-        record: 1,
-        other: None,
-        cloned: false,
-        statistics: Statistics::default(),
-    }
-}
-
-fn letter(author: PeerId, to: PeerId, seq: u64) -> Envelope {
-    let mut id = [0; 16];
-    id[8..].copy_from_slice(&seq.to_be_bytes());
-    Envelope {
-        kind: "message".to_owned(),
-        author,
-        recipients: vec![to],
-        payload: Payload::Text(format!("letter {seq}")),
-        timestamp: Timestamp(u64::MAX),
-        id: LetterId::new(id),
-        seq: Some(seq),
-        in_reply_to: None,
-    }
-}
-
-/// One peer under attack, with its disk.
-struct Victim {
-    edge: Edge,
-    id: PeerId,
-    peer: Peer,
-    now: Now,
-    taken: BTreeMap<(u32, u64, u8), LetterId>,
-    /// Bytes that its commits wrote, and the longest frame that it wanted to send.
-    written: usize,
-    longest: usize,
-    segment: usize,
-    sent: Vec<(PeerId, Say)>,
-}
-
-impl Victim {
-    fn new(n: u8, config: Config) -> Victim {
-        let secrets = secrets(n);
-        let identity = Identity {
-            id: secrets.id(),
-            name: format!("peer-{n}").parse().expect("a name"),
-            machine: MachineId::new([n; 16]),
-            encryption_key: secrets.encryption_key(),
-            key: secrets.key_id(),
-        };
-        let me = Me {
-            epoch: Epoch(7),
-            boot: 1,
-            name: identity.name.clone(),
-            contact: 3,
-            addresses: Vec::new(),
-            available: true,
-            inactive: false,
-            chain: 1,
-            starts: Vec::new(),
-        };
-        let kept = Kept { me: Some(me), ..Kept::default() };
-        let now = Now { mono: Duration::from_secs(100), wall: Timestamp(1_795_446_768_266) };
-        let peer = Peer::new(identity, config, ChaCha8Rng::seed_from_u64(n.into()), kept, now);
-        let (edge, id) = (edge(n), secrets.id());
-        Victim { edge, id, peer, now, taken: BTreeMap::new(), written: 0, longest: 0, segment: 0, sent: Vec::new() }
-    }
-
-    /// One fact and all that follows from it: what is to be sealed is sealed, what is to be looked up is looked up.
-    fn handle(&mut self, input: Input) {
-        let mut next = vec![input];
-        let commit = matches!(next[0], Input::Tick);
-        while let Some(input) = next.pop() {
-            let effects = self.peer.handle(input, self.now);
-            assert!(commit || effects.len() <= EFFECTS, "{} effects of one fact", effects.len());
-            for effect in effects {
-                match effect {
-                    Effect::Seal(draft) => next.push(Input::Sealed { draft: draft.number, bundle: self.edge.seal(&draft) }),
-                    Effect::Recall(Recall::Letters { stream, numbers, token }) => {
-                        let rows = numbers.iter().flat_map(|(first, last)| self.taken.range((stream, first, 0)..=(stream, last, u8::MAX)));
-                        let found = rows.map(|((_, seq, _), id)| (*seq, *id)).collect();
-                        next.push(Input::Recalled(Recalled::Letters { token, found }));
-                    }
-                    Effect::Recall(Recall::Key { key }) => next.push(Input::Recalled(Recalled::Key { key, found: None })),
-                    Effect::Store(Change::Taken(row)) => {
-                        self.taken.insert((row.stream, row.seq, row.twin), row.envelope.id);
-                        self.written += codec::encode(&row).len();
-                    }
-                    Effect::Store(Change::InStream(row)) => self.written += codec::encode(&row).len(),
-                    Effect::Store(Change::Segment { body, .. }) => {
-                        self.written += body.len();
-                        self.segment = self.segment.max(body.len());
-                    }
-                    Effect::Send { to, say } => {
-                        if let Say::Receipt(receipt) = &*say {
-                            self.longest = self.longest.max(codec::encode(receipt).len());
-                        }
-                        self.sent.push((to, *say));
-                    }
-                    _ => {}
-                }
-            }
-        }
-    }
-
-    fn tick(&mut self) {
-        self.handle(Input::Tick);
-        let _ = (self.peer.deadline(), self.peer.next_entry());
-    }
-
-    fn later(&mut self, time: Duration) {
-        self.now.mono += time;
-        self.now.wall = Timestamp(self.now.wall.0 + u64::try_from(time.as_millis()).expect("a short time"));
-    }
-
-    fn hears(&mut self, from: PeerId, frame: &[u8]) {
-        for input in self.edge.admit(from, frame) {
-            self.handle(input);
-            self.tick();
-        }
-    }
-
-    fn refused(&self, cause: Cause) -> u64 {
-        self.peer.status().refused.get(&cause).copied().unwrap_or(0)
-    }
-
-    /// `n` connects and greets.
-    fn meets(&mut self, n: u8) {
-        let from = secrets(n).id();
-        self.handle(Input::PeerSeen { peer: from, address: "/ip4/127.0.0.1/tcp/1".to_owned() });
-        let hello = Say::Hello { contact: contact(n), beacon: beacon(n, 1), yours: Vec::new(), answer: true };
-        self.hears(from, &edge(n).utter(hello).to_frame());
-        assert!(self.peer.status().peers.iter().any(|peer| peer.id == from && peer.available), "peer-{n} was met");
-    }
-
-    fn writes(&mut self, to: u8, letters: usize) {
-        for _ in 0..letters {
-            let letter = NewLetter {
-                to: vec![Addressee::Id(secrets(to).id())],
-                kind: "message".to_owned(),
-                payload: Payload::Text("words".to_owned()),
-                in_reply_to: None,
-                key: None,
-                later: false,
-            };
-            self.handle(Input::Asked { request: RequestId(1), command: Command::Send(letter) });
-        }
-        self.tick();
-    }
-
-    /// What it last said of itself.
-    fn beacon(&self) -> Beacon {
-        let said = self.sent.iter().rev().find_map(|(_, say)| match say {
-            Say::Hello { beacon, .. } | Say::Beacon(beacon) => Some(beacon.clone()),
-            _ => None,
-        });
-        said.expect("it greets whom it meets")
-    }
-
-    fn waiting(&self, to: u8) -> u64 {
-        self.peer.status().peers.iter().find(|peer| peer.id == secrets(to).id()).map_or(0, |peer| peer.waiting)
-    }
-}
-
-/// Nikki, who knows markus, has letters of his and wrote to him.
-fn nikki() -> Victim {
-    let mut nikki = Victim::new(2, Config::default());
-    nikki.meets(1);
-    nikki.writes(1, 3);
-    let envelopes = (1..=3).map(|seq| letter(secrets(1).id(), nikki.id, seq)).collect();
-    nikki.hears(secrets(1).id(), &letters(1, &nikki, Epoch(7), 1, envelopes));
-    nikki
-}
-
-fn letters(n: u8, to: &Victim, epoch: Epoch, floor: u64, envelopes: Vec<Envelope>) -> Vec<u8> {
-    let seq = envelopes.first().and_then(|envelope| envelope.seq).unwrap_or(0);
-    let draft = Draft {
-        number: 1,
-        to: contact_of(&secrets(2), "peer-2"),
-        contact: contact(n),
-        epoch,
-        floor,
-        envelopes,
-        withdrawal: [1; 32],
-        seed: {
-            let mut seed = [n; 32];
-            seed[..8].copy_from_slice(&seq.to_be_bytes());
-            seed
-        },
-    };
-    assert_eq!(to.id, draft.to.id);
-    Message::Letters(vec![edge(n).seal(&draft).expect("a good key")]).to_frame()
-}
 
 fn golden() -> Vec<(String, Vec<u8>)> {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
