@@ -4,6 +4,7 @@
 mod batch;
 mod chat;
 mod connect;
+mod discard;
 pub mod failure;
 mod inbox;
 mod nodejs;
@@ -76,6 +77,8 @@ enum Command {
     /// Show your letters and how far they got
     #[command(alias = "letters")]
     Sent(sent::SentArgs),
+    /// Discard letters of yours that are not delivered
+    Discard(discard::DiscardArgs),
     /// Write to and hear from somebody, line by line
     Chat(chat::ChatArgs),
     /// List who is here
@@ -189,6 +192,7 @@ async fn speak(command: Command, which: &Which, environment: &places::Environmen
         Command::Inbox(args) => inbox::execute(args, &context).await,
         Command::Read(args) => read::execute(args, &context).await,
         Command::Sent(args) => sent::execute(args, &context).await,
+        Command::Discard(args) => discard::execute(args, &context).await,
         Command::Chat(args) => chat::execute(args, &context).await,
         Command::Peers(args) => peers::execute(args, &context).await,
         Command::Available(args) => presence::available(args, &context).await,
@@ -226,6 +230,7 @@ mod tests {
             "node read 4kq7 5d3w",
             "node sent",
             "node letters 4kq7",
+            "node discard 4kq7 5d3w",
             "node chat nikki",
             "node peers --all --json",
             "node available",
@@ -258,6 +263,8 @@ mod tests {
             "node inbox --limit x",
             "node available maybe",
             "node read",
+            "node discard",
+            "node discard x",
             "node chat",
             "node connect",
             "node status --until-peers x",

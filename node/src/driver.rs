@@ -10,7 +10,7 @@ use libp2p::{Multiaddr, PeerId};
 use protocol::beacon::Statistics;
 use protocol::bundle::Bundle;
 use protocol::edge::{Cause, Edge};
-use protocol::effect::Verdict;
+use protocol::effect::{Say, Verdict};
 use protocol::envelope::Payload;
 use protocol::input::{Disk, Heard, Recalled};
 use protocol::message::{Lane, Message};
@@ -332,6 +332,7 @@ impl Driver {
             }
             Effect::SendKept { to, bundles } => self.send_kept(to, &bundles, state),
             Effect::DepositKept { to, bundles } => self.deposit_kept(to, &bundles, state),
+            Effect::WithdrawKept { to, bundles } => self.withdraw(to, &bundles, state),
             Effect::SendHeld { to, held, deposit } => self.send_held(to, &held, deposit, state),
             Effect::Publish(beacon) => self.command(net::Command::Publish(Bytes::from(self.edge.gossip(&beacon)))),
             Effect::Judge { token, verdict } => {
@@ -395,6 +396,19 @@ impl Driver {
         }
         if !bundles.is_empty() {
             self.workers.bulk(Job::Deposit { to, bundles });
+        }
+    }
+
+    fn withdraw(&self, to: PeerId, keys: &[(u32, u64)], state: &mut State) {
+        match state.reader.withdrawals(keys) {
+            Ok(secrets) if secrets.is_empty() => {}
+            Ok(secrets) => {
+                let ids = secrets.iter().map(|(id, _)| *id).collect();
+                for say in [Say::Withdraw(secrets), Say::AskHeld(ids)] {
+                    self.send(to, say.lane(), &self.edge.utter(say), state);
+                }
+            }
+            Err(error) => tracing::warn!(%error, "secrets of waiting bundles could not be read"),
         }
     }
 

@@ -5,8 +5,9 @@ mod nodes;
 use std::path::Path;
 
 use node::node::Node;
-use nodes::{began, began_on, delivered, holders, inbox, sees, send, status, wait_until};
-use protocol::{Command, LetterId};
+use node::store::State;
+use nodes::{ask, began, began_on, delivered, holders, inbox, sees, send, status, wait_until};
+use protocol::{Answer, Command, LetterId};
 
 /// Until as many nodes as can hold each of them.
 async fn held(author: &Node, letters: &[LetterId], by: usize) {
@@ -67,6 +68,43 @@ async fn letters_reach_one_who_comes_back_after_their_author_has_left() {
     wait_until("receipts by way of others", async || letters.iter().all(|letter| delivered(&markus, *letter))).await;
     assert_eq!(status(&markus).await.outbox_letters, 0);
     stop([markus, ada, bea]).await;
+}
+
+/// As the API takes it: the letter is read from the disk.
+async fn discard(node: &Node, letter: LetterId) -> Answer {
+    let view = node.reader.sent_by_id(&letter.to_string()).expect("the disk can be read").remove(0);
+    ask(node, Command::Discard(Box::new(view.letter))).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_discarded_letter_is_given_back_and_its_place_is_not_waited_for() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let markus = began(dir.path(), "markus", None).await;
+    let ada = began(dir.path(), "ada", Some(&markus)).await;
+    let nikki = began(dir.path(), "nikki", Some(&markus)).await;
+    for node in [&markus, &ada, &nikki] {
+        sees(node, 2).await;
+    }
+    nikki.stop().await.expect("it stops");
+    gone(&markus, "nikki").await;
+    let mut letters = Vec::new();
+    for text in ["never mind", "come"] {
+        letters.push(send(&markus, &["nikki"], text).await);
+    }
+    held(&markus, &letters, 1).await;
+    assert_eq!(discard(&markus, letters[0]).await, Answer::Discarded { delivered: 0 });
+    // Its void is held in its stead.
+    wait_until("it is given back", async || holders(&markus, letters[0]) == 0 && status(&ada).await.held_bundles == 2).await;
+    markus.stop().await.expect("it stops");
+    gone(&ada, "markus").await;
+    let nikki = began(dir.path(), "nikki", Some(&ada)).await;
+    wait_until("the other", async || inbox(&nikki) == ["come"]).await;
+    let markus = began(dir.path(), "markus", Some(&ada)).await;
+    let state = || markus.reader.sent_by_id(&letters[0].to_string()).expect("the disk can be read")[0].deliveries[0].state;
+    wait_until("it is sure", async || state() == State::Discarded && delivered(&markus, letters[1])).await;
+    assert_eq!(discard(&markus, letters[1]).await, Answer::Refused(protocol::Refusal::Delivered { letter: letters[1] }));
+    assert_eq!(inbox(&nikki), ["come"]);
+    stop([markus, ada, nikki]).await;
 }
 
 fn kept_receipts(node: &Node) -> usize {

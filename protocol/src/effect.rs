@@ -60,6 +60,14 @@ pub enum Effect {
         /// [`Message::Letters`](crate::message::Message::Letters).
         deposit: bool,
     },
+    /// Ask this neighbour to let go of these stored bundles of ours: each with its secret, as
+    /// [`Message::Withdraw`](crate::message::Message::Withdraw), and then whether it has.
+    WithdrawKept {
+        /// With whom they are.
+        to: PeerId,
+        /// Outgoing stream and first number of each.
+        bundles: Vec<(u32, u64)>,
+    },
     /// Sign this beacon and gossip it.
     Publish(Beacon),
     /// Decide on a gossip.
@@ -241,6 +249,11 @@ pub enum Answer {
         /// It had been accepted before, under the same key.
         repeated: bool,
     },
+    /// The letter is not sent any more. Which of its copies are sure not to be delivered the disk tells.
+    Discarded {
+        /// Recipients that had it already.
+        delivered: usize,
+    },
     /// Done, and durable where it should be.
     Done,
     /// Not done.
@@ -347,6 +360,18 @@ pub enum Refusal {
     /// The disk did not tell whether the key is new.
     #[error("the disk cannot be read")]
     DiskUnreadable,
+    /// All recipients of a letter that is to be discarded have it.
+    #[error("all recipients of {letter} have it already")]
+    Delivered {
+        /// That letter.
+        letter: LetterId,
+    },
+    /// The letter waits for a name whose bearer has just been found.
+    #[error("{letter} is being sealed at this moment")]
+    Sealing {
+        /// That letter.
+        letter: LetterId,
+    },
     /// This node is stopping.
     #[error("this node is stopping")]
     Leaving,
@@ -475,6 +500,17 @@ pub enum Change {
         /// … to this.
         last: u64,
         /// When the receipt came.
+        at: Timestamp,
+    },
+    /// These letters were discarded, and no copy of them will be delivered.
+    Discarded {
+        /// Outgoing stream.
+        stream: u32,
+        /// From this number …
+        first: u64,
+        /// … to this.
+        last: u64,
+        /// When that was sure.
         at: Timestamp,
     },
     /// These letters were read.
@@ -608,12 +644,15 @@ pub struct CopyPlace {
     pub seq: u64,
 }
 
+/// In the first number of a bundle of voids: it bears the numbers of the letters that were discarded, with this bit.
+pub const VOID: u64 = 1 << 63;
+
 /// A bundle that waits for its receipt; keyed by stream and first number.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeptBundle {
     /// Outgoing stream.
     pub stream: u32,
-    /// Number of its first letter; the others follow without gaps.
+    /// Number of its first letter; the others follow without gaps. With [`VOID`] it holds their voids.
     pub first: u64,
     /// Its letters.
     pub ids: Vec<LetterId>,
@@ -660,12 +699,40 @@ pub struct OutStream {
     pub epoch: Epoch,
     /// The next number to give.
     pub next: u64,
-    /// Numbers receipted.
+    /// Numbers receipted, as letters or as voids.
     pub delivered: Ranges,
     /// Numbers read.
     pub read: Ranges,
     /// Recipient's epoch and record number of the last receipt.
     pub receipt: Option<(Epoch, u64)>,
+    /// Numbers that the user discarded: their letters are not sent any more.
+    #[serde(default)]
+    pub voided: Ranges,
+    /// Those of them whose letters will not be delivered. Once their voids are receipted they are in `delivered` too.
+    #[serde(default)]
+    pub discarded: Ranges,
+    /// Letters below this number may have left, for the recipient or for custodians.
+    #[serde(default)]
+    pub tried: u64,
+}
+
+impl OutStream {
+    /// A stream that nothing was written to yet.
+    #[must_use]
+    pub fn new(no: u32, peer: PeerId, epoch: Epoch) -> OutStream {
+        OutStream {
+            no,
+            peer,
+            epoch,
+            next: 1,
+            delivered: Ranges::default(),
+            read: Ranges::default(),
+            receipt: None,
+            voided: Ranges::default(),
+            discarded: Ranges::default(),
+            tried: 0,
+        }
+    }
 }
 
 /// An incoming stream: one author, one epoch of the author.

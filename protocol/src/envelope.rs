@@ -9,6 +9,7 @@ use serde::de::{self, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde::ser::Serializer;
 use serde::{Deserialize, Serialize};
 use serde_cbor::Value;
+use sha2::{Digest, Sha256};
 
 use crate::id::LetterId;
 use crate::now::Timestamp;
@@ -99,6 +100,22 @@ impl Kind {
                 | (Kind::Void, Payload::Nothing)
         )
     }
+}
+
+/// The name of the void of a letter: another one than the letter's own, so that a receipt tells which of the two its
+/// signer has.
+#[must_use]
+pub fn void_of(letter: LetterId) -> LetterId {
+    let hash: [u8; 32] = Sha256::new().chain_update(b"swarm/1 void ").chain_update(letter.as_bytes()).finalize().into();
+    let mut half = [0; 16];
+    half.copy_from_slice(&hash[..16]);
+    LetterId::new(half)
+}
+
+/// Whether one of these is the void of the other: whoever has the one does not take the other.
+#[must_use]
+pub fn excludes(one: LetterId, other: LetterId) -> bool {
+    void_of(one) == other || void_of(other) == one
 }
 
 impl Envelope {

@@ -11,7 +11,7 @@ use crate::bundle::Contents;
 use crate::config::{Config, limits};
 use crate::edge::Cause;
 use crate::effect::{Change, Effect, InStream, Out, Recent, Say, Taken};
-use crate::envelope::{Envelope, Kind, Payload};
+use crate::envelope::{Envelope, Kind, Payload, excludes};
 use crate::id::{BundleId, Epoch, LetterId};
 use crate::input::{Place, Recall};
 use crate::now::Now;
@@ -192,7 +192,8 @@ impl Inbox {
                     let seq = envelope.seq.expect("checked at the edge");
                     let stream = self.streams.get_mut(&place).expect("streams are never removed");
                     // A second lookup of the same letter may have been under way.
-                    if found.contains(&(seq, envelope.id)) || stream.knows(seq, envelope.id) {
+                    let settled = |(number, id): &(u64, LetterId)| *number == seq && (*id == envelope.id || excludes(*id, envelope.id));
+                    if found.iter().any(settled) || stream.knows(seq, envelope.id) {
                         continue;
                     }
                     let before = stream.row.twins.iter().filter(|(number, _)| *number == seq).count();
@@ -470,9 +471,14 @@ impl Stream {
         }
     }
 
-    /// Whether memory proves that this very letter was committed.
+    /// Whether memory proves that this very letter was committed, or its void, or that it is the void of one that was.
     fn knows(&self, seq: u64, letter: LetterId) -> bool {
-        self.recent.get(&seq).is_some_and(|(known, _)| *known == letter) || self.row.twins.contains(&(seq, letter))
+        self.recent.get(&seq).is_some_and(|(known, _)| *known == letter || excludes(*known, letter))
+            || self
+                .row
+                .twins
+                .range((seq, LetterId::new([0; 16]))..=(seq, LetterId::new([255; 16])))
+                .any(|(_, known)| *known == letter || excludes(*known, letter))
     }
 
     /// Whether a number touches one that was committed: it begins no new range.

@@ -7,6 +7,7 @@ use crate::beacon::{Beacon, Statistics};
 use crate::bundle::{Bundle, Contents};
 use crate::contact::Contact;
 use crate::edge::Cause;
+use crate::effect::SentLetter;
 use crate::envelope::Payload;
 use crate::id::{BundleId, Epoch, LetterId, RequestId};
 use crate::mail::{Listed, Mailbox, Offer, Parcel, Reason, Release, Slot};
@@ -324,6 +325,8 @@ pub struct Earlier {
 pub enum Command {
     /// Accept a letter.
     Send(NewLetter),
+    /// Do not send this letter any more, to any of its recipients. As it is on the disk.
+    Discard(Box<SentLetter>),
     /// These inbox letters were read.
     MarkRead {
         /// Their place: stream, number, and which of the letters under that number.

@@ -4,6 +4,7 @@
 
 mod away;
 mod deposits;
+mod discards;
 mod stream;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -21,8 +22,10 @@ use crate::codec;
 use crate::config::{Config, limits};
 use crate::contact::Contact;
 use crate::edge::Cause;
-use crate::effect::{Answer, BundleIndex, Change, Copy, CopyPlace, Effect, KeptBundle, Notice, Out, OutStream, Refusal, Say, SentLetter};
-use crate::envelope::{Envelope, Kind, Payload};
+use crate::effect::{
+    Answer, BundleIndex, Change, Copy, CopyPlace, Effect, KeptBundle, Notice, Out, OutStream, Refusal, Say, SentLetter, VOID,
+};
+use crate::envelope::{Envelope, Kind, Payload, void_of};
 use crate::id::{BundleId, Epoch, LetterId, RequestId};
 use crate::input::{Earlier, NewLetter, Recall};
 use crate::name::{Addressee, PeerName};
@@ -32,6 +35,7 @@ use crate::receipt::{Receipt, Sum, digest};
 use crate::segment::What;
 
 use self::deposits::{Deposits, Key};
+use self::discards::Discards;
 use self::stream::{Delivered, Stream};
 
 /// Bytes of bundles that leave in one frame, but at least one bundle (guess: a frame should not hold up the next lane).
@@ -88,6 +92,8 @@ pub(crate) struct Outbox {
     next_token: u64,
     /// A letter began to wait for a name, which may have been found while it was sealed.
     new_waiting: bool,
+    /// Letters that the user has discarded.
+    discards: Discards,
 }
 
 #[derive(Debug)]
@@ -104,6 +110,8 @@ struct Round {
     letters: Vec<Writing>,
     drafts: BTreeMap<u64, Drafted>,
     unsealed: usize,
+    /// Who asked for letters to be discarded, and how many recipients have each already.
+    discarding: Vec<(RequestId, usize)>,
 }
 
 #[derive(Debug)]
@@ -178,6 +186,7 @@ impl Outbox {
             memories: BTreeMap::new(),
             doubted: BTreeMap::new(),
             next_token: 1,
+            discards: Discards::default(),
         };
         let mut places = BTreeMap::new();
         for row in streams {
@@ -187,7 +196,7 @@ impl Outbox {
         }
         for index in bundles {
             let Some(stream) = places.get(&index.stream).and_then(|place| outbox.streams.get_mut(place)) else { continue };
-            outbox.copies += index.ids.len() as u64;
+            outbox.copies += if index.first < VOID { index.ids.len() as u64 } else { 0 };
             outbox.bytes += index.size as u64;
             for holder in &index.holders {
                 outbox.places.insert(index.id, (index.stream, index.first));
@@ -358,6 +367,7 @@ impl Outbox {
         rng: &mut ChaCha8Rng,
         out: &mut Out,
     ) {
+        self.close_discards(mine, &contact_of, rng, out);
         if self.batch.is_empty() {
             return;
         }
@@ -384,7 +394,7 @@ impl Outbox {
                 copies.entry(place.stream).or_insert_with(|| (place.peer, Vec::new())).1.push(Numbered { seq: place.seq, envelope, size });
             }
         }
-        let mut round = Round { letters, drafts: BTreeMap::new(), unsealed: 0 };
+        let mut round = Round { letters, drafts: BTreeMap::new(), unsealed: 0, discarding: Vec::new() };
         for (peer, mut envelopes) in copies.into_values() {
             envelopes.sort_by_key(|numbered| numbered.seq);
             let to = contact_of(&peer).expect("letters are only numbered for peers whose card is known");
@@ -434,7 +444,10 @@ impl Outbox {
             let round = self.rounds.pop_front().expect("just seen");
             for drafted in round.drafts.into_values() {
                 to.insert(drafted.stream.0);
-                self.commit_bundle(drafted, out);
+                if drafted.first >= VOID { self.commit_void(drafted, now, out) } else { self.commit_bundle(drafted, out) }
+            }
+            for (request, delivered) in round.discarding {
+                out.reply(request, Answer::Discarded { delivered });
             }
             for writing in round.letters {
                 self.commit_letter(writing, out);
@@ -501,10 +514,18 @@ impl Outbox {
         }
         let below = Ranges::of(stream.floor(), receipt.floor.min(stream.row.next).saturating_sub(1)).minus(&stream.row.delivered);
         stream.claimed = receipt.read.clone();
-        let fits = !jumped && stream.sums.of(&receipt.taken) == Some(receipt.digest);
+        let sum = stream.sums.of(&receipt.taken).filter(|_| !jumped);
+        let (voids, as_letters, as_voids) = stream.undecided(&new);
+        let void = !voids.is_empty() && sum.map(|sum| sum.minus(as_letters).plus(as_voids)) == Some(receipt.digest);
+        let fits = sum == Some(receipt.digest) || void;
         if fits {
             stream.sums.forget_below(receipt.floor.min(stream.floor()));
-            self.mark_delivered((peer, receipt.epoch), &new, now, out);
+            if void {
+                self.mark_discarded((peer, receipt.epoch), &voids, now, out);
+                self.mark_delivered((peer, receipt.epoch), &new.minus(&voids), now, out);
+            } else {
+                self.mark_delivered((peer, receipt.epoch), &new, now, out);
+            }
         } else if !jumped && !new.is_empty() && self.doubted.len() < DOUBTED && receipt.taken.len() <= limits::AHEAD / 8 {
             // After a start the hashes of what was receipted before are not in memory: the disk has the letters.
             let (stream, numbers, token) = (stream.row.no, receipt.taken.clone(), self.next_token);
@@ -532,9 +553,16 @@ impl Outbox {
         // Another memory of the recipient may have spoken meanwhile.
         stream.claimed = receipt.read.clone();
         let new = receipt.taken.minus(&stream.row.delivered);
-        let sum = found.map(|found| found.iter().fold(Sum::default(), |sum, (number, id)| sum.plus(digest(*number, *id))));
+        // Where the user has discarded a letter the recipient has its void.
+        let stands = |number: u64, id| if stream.row.discarded.contains(number) { void_of(id) } else { id };
+        let sum = found.map(|found| found.iter().fold(Sum::default(), |sum, (number, id)| sum.plus(digest(*number, stands(*number, *id)))));
+        let (voids, as_letters, as_voids) = stream.undecided(&new);
+        let void = !voids.is_empty() && sum.map(|sum| sum.minus(as_letters).plus(as_voids)) == Some(receipt.digest);
         let mut doubtful = Ranges::of(stream.floor(), receipt.floor.min(stream.row.next).saturating_sub(1)).minus(&stream.row.delivered);
-        if sum == Some(receipt.digest) {
+        if void {
+            self.mark_discarded(place, &voids, now, out);
+            self.mark_delivered(place, &new.minus(&voids), now, out);
+        } else if sum == Some(receipt.digest) {
             self.mark_delivered(place, &new, now, out);
         } else {
             new.iter().for_each(|(first, last)| doubtful.insert_range(first, last));
@@ -552,17 +580,21 @@ impl Outbox {
     /// A recipient tells which letters it has under numbers of ours.
     pub(crate) fn on_ids(&mut self, peer: PeerId, epoch: Epoch, ids: &[(u64, LetterId)], now: Now, out: &mut Out) -> Result<(), Cause> {
         let Some(stream) = self.streams.get_mut(&(peer, epoch)) else { return Err(Cause::Unexpected) };
-        let mut agreed = Ranges::default();
+        let (mut agreed, mut voids) = (Ranges::default(), Ranges::default());
         for (number, id) in ids {
-            if stream.id_of(*number) == Some(*id) {
-                agreed.insert(*number);
+            match stream.id_of(*number) {
+                Some(mine) if mine == *id => agreed.insert_range(*number, *number),
+                // Only we can have made it, even if a memory of ours that is gone did.
+                Some(mine) if void_of(mine) == *id => voids.insert_range(*number, *number),
+                _ => {}
             }
         }
         if std::mem::take(&mut stream.asked).is_empty() {
             return Err(Cause::Unexpected);
         }
-        let new = agreed.minus(&stream.row.delivered);
+        let (new, voids) = (agreed.minus(&stream.row.delivered), voids.minus(&agreed).minus(&stream.row.delivered));
         self.mark_delivered((peer, epoch), &new, now, out);
+        self.mark_discarded((peer, epoch), &voids, now, out);
         self.mark_read((peer, epoch), now, out);
         self.flow(peer, now, out);
         Ok(())
@@ -589,7 +621,7 @@ impl Outbox {
 
     /// When [`Outbox::tick`] has something to do; at once if a batch is open.
     pub(crate) fn deadline(&self) -> Option<Duration> {
-        if !self.batch.is_empty() {
+        if !self.batch.is_empty() || !self.discards.is_empty() {
             return Some(Duration::ZERO);
         }
         let streams = self.streams.values().filter_map(|stream| stream.deadline(&self.config));
@@ -641,10 +673,8 @@ impl Outbox {
         let stream = self.streams.entry((contact.id, epoch)).or_insert_with(|| {
             let no = *next_stream;
             *next_stream += 1;
-            let row =
-                OutStream { no, peer: contact.id, epoch, next: 1, delivered: Ranges::default(), read: Ranges::default(), receipt: None };
             self.by_no.insert(no, (contact.id, epoch));
-            Stream::new(row)
+            Stream::new(OutStream::new(no, contact.id, epoch))
         });
         let seq = stream.next;
         stream.next += 1;
@@ -744,12 +774,20 @@ impl Outbox {
         if new.is_empty() {
             return;
         }
-        for (first, last) in new.iter() {
+        let voids = new.minus(&new.minus(&stream.row.discarded));
+        voids.iter().for_each(|(first, last)| stream.row.delivered.insert_range(first, last));
+        stream.dirty = true;
+        for (first, last) in new.minus(&voids).iter() {
             stream.row.delivered.insert_range(first, last);
-            stream.dirty = true;
             out.store(Change::Delivered { stream: stream.row.no, first, last, at: now.wall });
             out.note(What::LettersDelivered { to: place.0, epoch: place.1, first, last });
         }
+        self.settle(place, new, now, out);
+    }
+
+    /// Nothing waits for these numbers any more: drops the bundles that are wholly so.
+    fn settle(&mut self, place: (PeerId, Epoch), new: &Ranges, now: Now, out: &mut Out) {
+        let stream = self.streams.get_mut(&place).expect("the caller has found it");
         let no = stream.row.no;
         let delivered = stream.take_delivered(new, now.mono, &self.config);
         let progress = !delivered.is_empty();

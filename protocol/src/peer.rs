@@ -523,6 +523,12 @@ impl Peer {
                 }
                 return;
             }
+            Command::Discard(letter) => {
+                if self.myself.is_cloned() {
+                    return out.refuse(request, Refusal::Cloned);
+                }
+                return self.outbox.discard(request, &letter, now, out);
+            }
             Command::MarkRead { letters } => self.inbox.mark_read(&letters, now, out),
             Command::SetAvailable(available) => self.signal(available, inactive, now, out),
             Command::SetInactive(inactive) => self.signal(available, inactive, now, out),
@@ -658,6 +664,7 @@ impl Peer {
                     self.custody.on_membership(now);
                     self.custody.on_reachable(peer, welcomes, out);
                     self.on_memory(peer, out);
+                    self.outbox.call_back_from(peer, out);
                 }
                 Fact::Unreachable(peer) => {
                     self.open(peer, now, out);

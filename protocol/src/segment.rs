@@ -131,6 +131,17 @@ pub enum What {
         /// … to this.
         last: u64,
     },
+    /// Letters of this node were discarded, and will not be delivered.
+    LettersDiscarded {
+        /// To whom they were.
+        to: PeerId,
+        /// In which epoch of this node.
+        epoch: Epoch,
+        /// From this number …
+        first: u64,
+        /// … to this.
+        last: u64,
+    },
     /// A custodian has flushed a copy of letters of this node.
     LettersHeld {
         /// For whom they are.

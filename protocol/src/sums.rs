@@ -32,6 +32,13 @@ impl Sums {
         self.prefix.push_back(last.plus(digest(number, id)));
     }
 
+    /// Another letter stands under a number.
+    pub(crate) fn replace(&mut self, number: u64, old: LetterId, new: LetterId) {
+        let Some(place) = number.checked_sub(self.base).and_then(|place| usize::try_from(place).ok()) else { return };
+        let (old, new) = (digest(number, old), digest(number, new));
+        self.prefix.iter_mut().skip(place).for_each(|sum| *sum = sum.minus(old).plus(new));
+    }
+
     /// Forgets what is below `floor`.
     pub(crate) fn forget_below(&mut self, floor: u64) {
         while self.base < floor
@@ -86,6 +93,17 @@ mod tests {
         assert_eq!(sums.of(&Ranges::of(9, 10)), Some(plain(&[9, 10])));
         assert_eq!(sums.of(&Ranges::of(19, 20)), None);
         assert_eq!(sums.of(&Ranges::default()), Some(Sum::default()));
+    }
+
+    #[test]
+    fn another_letter_under_a_number_changes_the_sums_that_hold_it_and_no_other() {
+        let mut sums = Sums::new(1);
+        (1..6).for_each(|n| sums.push(n, id(n)));
+        sums.replace(3, id(3), id(33));
+        let changed = plain(&[2, 4]).plus(digest(3, id(33)));
+        assert_eq!(sums.of(&Ranges::of(2, 4)), Some(changed));
+        assert_eq!(sums.of(&Ranges::of(4, 5)), Some(plain(&[4, 5])));
+        assert_eq!(sums.of(&Ranges::of(1, 2)), Some(plain(&[1, 2])));
     }
 
     #[test]

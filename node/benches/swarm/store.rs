@@ -114,7 +114,7 @@ fn written(first: u64, letters: u64) -> Vec<Change> {
     let mut changes: Vec<Change> = numbers.clone().map(|k| Change::Letter(letter(k).into())).collect();
     changes.extend(numbers.step_by(BUNDLE as usize).map(|from| Change::Bundle(bundle(from).into())));
     let delivered = Ranges::default();
-    let stream = OutStream { no: 1, peer: me, epoch: Epoch(7), next: first + letters, delivered, read: Ranges::default(), receipt: None };
+    let stream = OutStream { next: first + letters, delivered, ..OutStream::new(1, me, Epoch(7)) };
     changes.push(Change::OutStream(stream));
     changes
 }

@@ -17,6 +17,8 @@ pub const USAGE: u8 = 2;
 pub const NO_NODE: u8 = 3;
 /// Accepted; the end is not known in time.
 pub const PENDING: u8 = 4;
+/// Accepted, and ended badly.
+pub const ENDED_BADLY: u8 = 5;
 /// The disk.
 pub const DISK: u8 = 74;
 /// Ctrl-C.

@@ -8,7 +8,7 @@ use clap::{Args, ValueEnum};
 use protocol::config::limits::LETTER_BYTES;
 use protocol::envelope::Payload;
 
-use super::failure::{DONE, Failure, PENDING, REFUSED};
+use super::failure::{DONE, ENDED_BADLY, Failure, PENDING, REFUSED};
 use super::terminal::{line, print};
 use super::words::{self, brief, duration};
 use super::{Context, batch, sent};
@@ -118,6 +118,12 @@ pub(super) async fn execute(args: SendArgs, context: &Context) -> Result<u8, Fai
         Ok(())
     };
     shown.map_err(|failure| failure.after_accepting(&letter.envelope.id))?;
+    if args.until.is_some()
+        && let Some(copy) = letter.deliveries.iter().find(|copy| copy.state == State::Discarded)
+    {
+        let said = format!("{} was discarded before it reached {}", letter.envelope.id, line(&copy.to));
+        return Err(Failure::new(ENDED_BADLY, said));
+    }
     let missing: Vec<&Delivery> = letter.deliveries.iter().filter(|copy| copy.state < wanted).collect();
     if args.until.is_none() || missing.is_empty() {
         return Ok(DONE);
@@ -187,7 +193,9 @@ fn piped(input: impl Read) -> Result<String, Failure> {
 
 fn reached(letter: &Letter, wanted: State) -> bool {
     // Held is a rung with degrees: as many machines as can.
-    letter.deliveries.iter().all(|copy| copy.state >= wanted && (copy.state != State::Held || sent::held_by_all(copy)))
+    let ended = |copy: &Delivery| copy.state == State::Discarded;
+    letter.deliveries.iter().any(ended)
+        || letter.deliveries.iter().all(|copy| copy.state >= wanted && (copy.state != State::Held || sent::held_by_all(copy)))
 }
 
 /// Waits until the letter has come so far, for as long as there is patience and hope.
@@ -231,6 +239,7 @@ async fn news_of(id: &str, events: &mut Events) -> Result<(), Failure> {
     while let Some(event) = events.next().await? {
         match event.what {
             What::LettersDelivered { letters, more, .. }
+            | What::LettersDiscarded { letters, more, .. }
             | What::LettersRead { letters, more, .. }
             | What::LettersHeld { letters, more, .. }
                 if more || letters.iter().any(|letter| letter == id) =>

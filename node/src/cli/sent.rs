@@ -88,6 +88,9 @@ pub(super) fn why(to: &str, to_id: Option<&str>, why: Why, since: &Away) -> Stri
         Why::Cloned => format!("{to} runs twice with one key and takes no letters until one of the two is stopped"),
         Why::NotAvailable => format!("{to} signals that it takes no letters now"),
         Why::NameNotKnown => format!("{to} is not known yet; waits for the first peer of that name"),
+        Why::Discarding => {
+            format!("you discarded it: copies are called back, but it may arrive until {to} has signed for that")
+        }
         Why::AwaitingReceipt => format!("{to} is here; waiting for its receipt"),
     }
 }
@@ -129,6 +132,7 @@ fn why_not_held(reason: WhyNotHeld) -> &'static str {
 /// The rung's name.
 pub(super) fn state(state: State) -> &'static str {
     match state {
+        State::Discarded => "discarded",
         State::Parked => "parked",
         State::Accepted => "accepted",
         State::Held => "held",
@@ -143,7 +147,8 @@ fn row(letter: &Letter) -> [String; 5] {
         [first, rest @ ..] => format!("{} and {} more", line(&first.to), rest.len()),
         [] => String::new(),
     };
-    let lowest = letter.deliveries.iter().map(|copy| copy.state).min().unwrap_or(State::Accepted);
+    let wanted = letter.deliveries.iter().map(|copy| copy.state).filter(|state| *state != State::Discarded);
+    let lowest = wanted.min().unwrap_or(if letter.deliveries.is_empty() { State::Accepted } else { State::Discarded });
     let there = letter.deliveries.iter().filter(|copy| copy.state >= State::Delivered).count();
     let rung = if lowest < State::Delivered && there > 0 {
         format!("delivered {there}/{}", letter.deliveries.len())
@@ -173,7 +178,8 @@ fn full(letter: &Letter, since: &Away) -> String {
         match copy.why {
             None => out += &format!("  {to}{pad}  {}{at}\n", state(copy.state)),
             Some(reason) => {
-                out += &format!("  {to}{pad}  {}\n", place(copy));
+                let place = if reason == Why::Discarding { "not sent any more".to_owned() } else { place(copy) };
+                out += &format!("  {to}{pad}  {place}\n");
                 let indent = " ".repeat(width + 4);
                 out += &format!("{indent}why not delivered: {}\n", why(&copy.to, copy.to_id.as_deref(), reason, since));
                 if copy.state == State::Held && copy.held_by < copy.of {
@@ -281,6 +287,9 @@ pub(super) mod tests {
         check(vec![copy("a", State::Read, None), copy("b", State::Delivered, None)], "delivered");
         check(vec![copy("a", State::Read, None), copy("b", State::Accepted, Some(Why::Away))], "delivered 1/2");
         check(vec![copy("b", State::Accepted, Some(Why::Away))], "accepted");
+        check(vec![copy("a", State::Discarded, None)], "discarded");
+        check(vec![copy("a", State::Discarded, None), copy("b", State::Accepted, Some(Why::Discarding))], "accepted");
+        check(vec![copy("a", State::Discarded, None), copy("b", State::Read, None)], "read");
         let held = Delivery { held_by: 1, of: 2, ..copy("b", State::Held, Some(Why::Away)) };
         check(vec![held.clone()], "held 1/2");
         check(vec![held.clone(), held.clone()], "held");

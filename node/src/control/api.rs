@@ -184,10 +184,12 @@ pub struct Delivery {
     pub done: bool,
 }
 
-/// The rungs, lowest first; `parked` is none.
+/// The rungs, lowest first; `discarded` and `parked` are none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum State {
+    /// Its user discarded it, and it will not arrive.
+    Discarded,
     /// It waits for its author to decide.
     Parked,
     /// On this machine's disk.
@@ -216,6 +218,8 @@ pub enum Why {
     NameNotKnown,
     /// The recipient is here; its receipt is awaited.
     AwaitingReceipt,
+    /// Its user discarded it; copies are called back, and until the recipient has signed for that it may arrive all the same.
+    Discarding,
 }
 
 /// Why no more machines hold a copy.
@@ -384,6 +388,15 @@ pub enum What {
         letters: Vec<String>,
         more: bool,
     },
+    LettersDiscarded {
+        to: String,
+        to_id: String,
+        epoch: String,
+        first: u64,
+        last: u64,
+        letters: Vec<String>,
+        more: bool,
+    },
     LettersRead {
         by: String,
         by_id: String,
@@ -470,6 +483,7 @@ impl What {
             What::Signalled { .. } => "signalled",
             What::LetterAccepted { .. } => "letter_accepted",
             What::LettersDelivered { .. } => "letters_delivered",
+            What::LettersDiscarded { .. } => "letters_discarded",
             What::LettersRead { .. } => "letters_read",
             What::LettersHeld { .. } => "letters_held",
             What::MailTaken { .. } => "mail_taken",

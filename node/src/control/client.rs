@@ -148,6 +148,15 @@ impl Client {
         self.with(Method::PUT, path, body).await
     }
 
+    /// Takes something away.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn delete<T: DeserializeOwned>(&self, path: &str) -> Result<T, Error> {
+        let body = Full::new(Bytes::new()).map_err(|never| match never {}).boxed();
+        read(self.call(Self::request(Method::DELETE, path, None, body)?).await?).await
+    }
+
     async fn with<T: DeserializeOwned>(&self, method: Method, path: &str, body: &impl Serialize) -> Result<T, Error> {
         let body = serde_json::to_vec(body).map_err(|error| Error::Broken(error.to_string()))?;
         let body = Full::new(Bytes::from(body)).map_err(|never| match never {}).boxed();

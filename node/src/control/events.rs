@@ -127,6 +127,7 @@ impl Reader {
 fn ids(shelf: &dyn Shelf, entry: &Entry) -> Result<Vec<String>, String> {
     let (peer, epoch, first, last): (&PeerId, Epoch, u64, u64) = match &entry.what {
         segment::What::LettersDelivered { to, epoch, first, last } => (to, *epoch, *first, *last),
+        segment::What::LettersDiscarded { to, epoch, first, last } => (to, *epoch, *first, *last),
         segment::What::LettersRead { by, epoch, first, last } => (by, *epoch, *first, *last),
         segment::What::LettersHeld { to, epoch, first, last, .. } => (to, *epoch, *first, *last),
         _ => return Ok(Vec::new()),
@@ -155,6 +156,15 @@ fn shown(names: &Names<'_>, entry: &Entry, letters: Vec<String>) -> api::What {
             api::What::LetterAccepted { letter: letter.to_string(), to_ids: to.iter().map(|(peer, _)| peer.to_string()).collect() }
         }
         What::LettersDelivered { to, epoch, first, last } => api::What::LettersDelivered {
+            to: names.of(to),
+            to_id: to.to_string(),
+            epoch: epoch.to_string(),
+            first: *first,
+            last: *last,
+            more: more(*first, *last, &letters),
+            letters,
+        },
+        What::LettersDiscarded { to, epoch, first, last } => api::What::LettersDiscarded {
             to: names.of(to),
             to_id: to.to_string(),
             epoch: epoch.to_string(),

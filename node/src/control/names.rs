@@ -112,7 +112,7 @@ impl<'a> Names<'a> {
     }
 
     fn delivery(&self, delivery: &Delivery) -> api::Delivery {
-        let done = delivery.state >= State::Delivered;
+        let done = delivery.state > State::Accepted;
         let said = self.machines(&delivery.holders);
         let (held_by, of) = match delivery.peer {
             Some(recipient) if !done => (said.len(), self.others(&recipient).max(said.len())),
@@ -121,9 +121,10 @@ impl<'a> Names<'a> {
         let (state, at) = match delivery.state {
             State::Read => (api::State::Read, delivery.at),
             State::Delivered => (api::State::Delivered, delivery.at),
+            State::Discarded => (api::State::Discarded, delivery.at),
             State::Accepted => said.first().map_or((api::State::Accepted, delivery.at), |at| (api::State::Held, Some(*at))),
         };
-        let why = (!done).then(|| self.why(delivery.peer));
+        let why = (!done).then(|| if delivery.discarding { api::Why::Discarding } else { self.why(delivery.peer) });
         api::Delivery {
             to: delivery.name.to_string(),
             to_id: delivery.peer.map(|id| id.to_string()),
@@ -132,7 +133,11 @@ impl<'a> Names<'a> {
             of: u32::try_from(of).unwrap_or(u32::MAX),
             confirmed_at: at.map(rfc3339),
             why,
-            why_not_held: delivery.peer.filter(|_| !done && held_by < CUSTODIANS).map(|to| self.why_not_held(to, of)).unwrap_or_default(),
+            why_not_held: delivery
+                .peer
+                .filter(|_| !done && !delivery.discarding && held_by < CUSTODIANS)
+                .map(|to| self.why_not_held(to, of))
+                .unwrap_or_default(),
             done,
         }
     }

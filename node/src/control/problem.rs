@@ -119,6 +119,8 @@ codes! {
     UnknownLetter = "unknown_letter", 404, "unknown letter";
     /// Several letters begin so.
     AmbiguousLetter = "ambiguous_letter", 409, "ambiguous id";
+    /// All recipients of a letter that was to be discarded have it.
+    Delivered = "delivered", 409, "the letter is delivered";
     /// Too much waits for receipts.
     OutboxFull = "outbox_full", 503, "the outbox is full";
     /// The disk is below its reserve.
@@ -223,6 +225,8 @@ impl From<Refusal> for Problem {
             Refusal::Cloned => new(Code::Cloned).hint(
                 "nothing was sent; stop one of the two copies and give it a directory of its own (node run --name NEW), then restart the other",
             ),
+            Refusal::Delivered { .. } => new(Code::Delivered).hint("nothing was discarded; what has arrived cannot be called back"),
+            Refusal::Sealing { .. } => new(Code::Busy).hint("nothing was discarded; try again"),
             Refusal::Leaving => new(Code::Stopping).hint("start it again and repeat the request"),
         }
     }

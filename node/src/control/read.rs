@@ -11,7 +11,7 @@ use protocol::input::Disk;
 use serde::Deserialize;
 
 use super::api;
-use super::desk::{Desk, InboxQuery};
+use super::desk::{Desk, InboxQuery, SentView};
 use super::extract::{self, Named, Params};
 use super::names::{self, Names};
 use super::problem::Problem;
@@ -149,13 +149,18 @@ pub(super) async fn sent(State(desk): State<Arc<Desk>>, Params(params): Params<S
 }
 
 pub(super) async fn sent_one(State(desk): State<Arc<Desk>>, Named(id): Named, _: Params<Nothing>) -> Result<Json<api::Letter>, Problem> {
-    let prefix = extract::id_prefix(&id)?;
-    let wanted = prefix.clone();
-    let found = extract::shelf(&desk, move |shelf| shelf.sent_by_id(&wanted)).await?;
-    let view = extract::one(found, &prefix, |view| view.letter.id.to_string())
-        .map_err(|problem| if problem.hint.is_some() { problem } else { problem.hint("letters of this node: node sent") })?;
+    let view = written(&desk, &id).await?;
     let status = extract::status(&desk).await?;
     Ok(Json(Names::new(&status, desk.about.machine).sent(&view)))
+}
+
+/// The one letter of this node whose id begins so.
+pub(super) async fn written(desk: &Desk, id: &str) -> Result<SentView, Problem> {
+    let prefix = extract::id_prefix(id)?;
+    let wanted = prefix.clone();
+    let found = extract::shelf(desk, move |shelf| shelf.sent_by_id(&wanted)).await?;
+    extract::one(found, &prefix, |view| view.letter.id.to_string())
+        .map_err(|problem| if problem.hint.is_some() { problem } else { problem.hint("letters of this node: node sent") })
 }
 
 fn page(body: impl IntoResponse, next: Option<String>) -> Response {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::Request;
 use axum::http::{Method, Uri};
-use axum::routing::{get, post, put};
+use axum::routing::{delete, get, post, put};
 use http_body_util::BodyExt;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -210,6 +210,7 @@ fn router(desk: Desk) -> Router {
         .route("/v1/sent/{id}", get(read::sent_one))
         .route("/v1/events", get(events::events).with_state(share(READERS)))
         .route("/v1/letters", post(write::letters))
+        .route("/v1/letters/{id}", delete(write::discard))
         .route("/v1/letters/batch", post(batch::letters).with_state(share(BATCHES)))
         .route("/v1/connect", post(write::connect))
         .route("/v1/stop", post(write::stop))

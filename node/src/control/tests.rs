@@ -311,7 +311,7 @@ fn answer(world: &mut World, command: &Command) -> Answer {
                     Addressee::Name(name) | Addressee::Ending(name, _) => (name.clone(), Some(peer_id(2))),
                     Addressee::Id(id) => ("x".parse().expect("a name"), Some(*id)),
                 };
-                Delivery { name, peer, state: State::Accepted, at: None, holders: Vec::new() }
+                Delivery { name, peer, state: State::Accepted, at: None, discarding: false, holders: Vec::new() }
             };
             let letter = SentLetter {
                 k,
@@ -324,6 +324,16 @@ fn answer(world: &mut World, command: &Command) -> Answer {
             };
             world.sent.push(SentView { letter, deliveries: new.to.iter().map(delivery).collect() });
             Answer::Accepted { letter: letter_id(k), k, repeated: false }
+        }
+        Command::Discard(letter) => {
+            let Some(view) = world.sent.iter_mut().find(|view| view.letter.k == letter.k) else { return Answer::Done };
+            if view.deliveries.iter().all(|delivery| delivery.state >= State::Delivered) {
+                return Answer::Refused(Refusal::Delivered { letter: letter.id });
+            }
+            view.deliveries.iter_mut().filter(|delivery| delivery.state < State::Delivered).for_each(|delivery| {
+                delivery.state = State::Discarded;
+            });
+            Answer::Discarded { delivered: 0 }
         }
         Command::MarkRead { letters } => {
             for letter in &mut world.inbox {
@@ -566,6 +576,28 @@ async fn reading_marks_all_or_none() {
     assert_eq!(node.world().commands.len(), 1);
     let _: Vec<api::InboxEntry> = soon(node.client.post("/v1/inbox/read", &both)).await.expect("they are read");
     assert_eq!(node.world().commands.len(), 1, "nothing was left to be marked");
+}
+
+#[tokio::test]
+async fn a_letter_is_discarded_by_its_id_and_every_refusal_says_why() {
+    let node = Node::start().await;
+    for text in ["one", "two"] {
+        let new = serde_json::json!({"to": ["ada"], "payload": text});
+        let _: api::Letter = soon(node.client.post("/v1/letters", &new)).await.expect("accepted");
+    }
+    let refused = async |path: &str| match soon(node.client.delete::<api::Letter>(path)).await {
+        Err(Error::Refused(problem)) => problem.code,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(refused("/v1/letters/zzzz").await, Code::UnknownLetter);
+    assert_eq!(refused("/v1/letters/x").await, Code::Malformed);
+    assert_eq!(refused("/v1/letters/0000").await, Code::AmbiguousLetter);
+    let path = format!("/v1/letters/{}", letter_id(1));
+    let letter: api::Letter = soon(node.client.delete(&path)).await.expect("discarded");
+    assert_eq!(letter.deliveries[0].state, api::State::Discarded);
+    assert!(letter.deliveries[0].done && !letter.delivered);
+    node.world().sent[1].deliveries[0].state = State::Delivered;
+    assert_eq!(refused(&format!("/v1/letters/{}", letter_id(2))).await, Code::Delivered);
 }
 
 #[tokio::test]

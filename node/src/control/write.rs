@@ -13,10 +13,10 @@ use protocol::{Answer, Command};
 use super::address;
 use super::api;
 use super::desk::{Ask, Desk, InboxLetter, Unreached};
-use super::extract::{self, Body, Params};
+use super::extract::{self, Body, Named, Params};
 use super::names::Names;
 use super::problem::{Code, Problem};
-use super::read::Nothing;
+use super::read::{Nothing, written};
 
 /// The header by which a request is idempotent.
 const KEY: &str = "idempotency-key";
@@ -51,6 +51,17 @@ pub(super) async fn letters(
         response.headers_mut().insert(header::LOCATION, place);
     }
     Ok(response)
+}
+
+/// Answers with the letter, as it is then.
+pub(super) async fn discard(State(desk): State<Arc<Desk>>, Named(id): Named, _: Params<Nothing>) -> Result<Json<api::Letter>, Problem> {
+    let view = written(&desk, &id).await?;
+    let k = view.letter.k;
+    extract::command(&desk, Command::Discard(Box::new(view.letter))).await?;
+    let view = extract::shelf(&desk, move |shelf| shelf.sent_k(k)).await?;
+    let view = view.ok_or_else(|| Problem::new(Code::Internal, format!("letter {id} was discarded and is not there")))?;
+    let status = extract::status(&desk).await?;
+    Ok(Json(Names::new(&status, desk.about.machine).sent(&view)))
 }
 
 /// A letter answers one of the inbox, or one's own.

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use protocol::bundle::Bundle;
+use protocol::id::BundleId;
 use protocol::input::{Earlier, Recall, Recalled};
 use protocol::mail::Parcel;
 use protocol::segment::Entry;
@@ -68,6 +69,23 @@ impl Reader {
                 }
             }
             Ok(bundles)
+        })
+    }
+
+    /// Those of these waiting bundles that are still there, each with the secret by which custodians let go of it.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub fn withdrawals(&self, keys: &[(u32, u64)]) -> Result<Vec<(BundleId, [u8; 32])>, ReadError> {
+        self.with(|txn| {
+            let (bundles, sealed) = (txn.open_table(tables::BUNDLES)?, txn.open_table(tables::SEALED)?);
+            let mut found = Vec::with_capacity(keys.len());
+            for key in keys {
+                if let Some((index, row)) = bundles.get(key)?.zip(sealed.get(key)?) {
+                    found.push((rows::read_bundle_index(*key, index.value())?.id, rows::read_withdrawal(*key, row.value())?));
+                }
+            }
+            Ok(found)
         })
     }
 

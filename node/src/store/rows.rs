@@ -137,6 +137,11 @@ pub(crate) fn read_sealed(key: (u32, u64), bytes: &[u8]) -> Result<Bundle, Fault
     rest.and_then(read_bundle).ok_or_else(|| Fault::row(&tables::SEALED, &key, "too short"))
 }
 
+/// The withdrawal secret in a row of [`tables::SEALED`].
+pub(crate) fn read_withdrawal(key: (u32, u64), bytes: &[u8]) -> Result<[u8; WITHDRAWAL], Fault> {
+    bytes.first_chunk().copied().ok_or_else(|| Fault::row(&tables::SEALED, &key, "too short"))
+}
+
 /// CBOR of the list `[bundle, recipient, depositor, size, hash of the withdrawal secret, received]`.
 pub(crate) fn held(index: &HeldIndex) -> Vec<u8> {
     let HeldIndex { id, mailbox: Mailbox { recipient, depositor }, size, withdrawal, received, .. } = index;

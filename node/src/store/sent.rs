@@ -1,5 +1,6 @@
 //! Reading the letters of this node and what became of each copy.
-//! Knows nothing of what holders are worth. A copy's state never goes back: accepted, delivered, read.
+//! Knows nothing of what holders are worth. A copy's state never goes back: accepted, delivered, read; or
+//! accepted, discarded.
 
 use std::collections::BTreeMap;
 
@@ -34,6 +35,8 @@ pub struct Delivery {
     pub state: State,
     /// When it came so far; none if that was not noted.
     pub at: Option<Timestamp>,
+    /// The user does not want it sent; it may arrive all the same until it is called discarded.
+    pub discarding: bool,
     /// Who has acknowledged a flushed copy of it; nobody once it is delivered.
     pub holders: Vec<Holder>,
 }
@@ -43,6 +46,8 @@ pub struct Delivery {
 pub enum State {
     /// It is on this machine's disk.
     Accepted,
+    /// The user discarded it, and it will not arrive.
+    Discarded,
     /// It is on the recipient's disk.
     Delivered,
     /// The recipient read it.
@@ -112,7 +117,9 @@ impl Reader {
 
 /// What is known of copies. A stream is decoded once for all letters of a page.
 struct Streams {
+    waiting: ReadOnlyTable<u64, ()>,
     delivered: ReadOnlyTable<(u32, u64), (u64, u64)>,
+    discarded: ReadOnlyTable<(u32, u64), (u64, u64)>,
     read_by: ReadOnlyTable<(u32, u64), (u64, u64)>,
     rows: ReadOnlyTable<u32, &'static [u8]>,
     bundles: ReadOnlyTable<(u32, u64), &'static [u8]>,
@@ -123,7 +130,9 @@ struct Streams {
 impl Streams {
     fn open(txn: &ReadTransaction) -> Result<Streams, Fault> {
         Ok(Streams {
+            waiting: txn.open_table(tables::WAITING)?,
             delivered: txn.open_table(tables::DELIVERED)?,
+            discarded: txn.open_table(tables::DISCARDED)?,
             read_by: txn.open_table(tables::READ_BY)?,
             rows: txn.open_table(tables::OUT_STREAMS)?,
             bundles: txn.open_table(tables::BUNDLES)?,
@@ -133,20 +142,25 @@ impl Streams {
     }
 
     fn view(&mut self, letter: SentLetter) -> Result<SentView, Fault> {
-        let deliveries = letter.to.iter().map(|copy| self.delivery(copy, letter.timestamp)).collect::<Result<_, _>>()?;
+        let waits = self.waiting.get(letter.k)?.is_some();
+        let deliveries = letter.to.iter().map(|copy| self.delivery(copy, waits, letter.timestamp)).collect::<Result<_, _>>()?;
         Ok(SentView { letter, deliveries })
     }
 
-    fn delivery(&mut self, copy: &Copy, accepted: Timestamp) -> Result<Delivery, Fault> {
+    fn delivery(&mut self, copy: &Copy, waits: bool, accepted: Timestamp) -> Result<Delivery, Fault> {
         let (state, at) = match copy.place {
-            None => (State::Accepted, Some(accepted)),
+            None if waits => (State::Accepted, Some(accepted)),
+            // It waits for its name no more: it was discarded before it had a number.
+            None => (State::Discarded, None),
             Some(place) => self.state(place, accepted)?,
         };
         let holders = match copy.place {
             Some(place) if state == State::Accepted => self.holders(place)?,
             _ => Vec::new(),
         };
-        Ok(Delivery { name: copy.name.clone(), peer: copy.place.map(|place| place.peer), state, at, holders })
+        let stream = copy.place.and_then(|place| self.streams.get(&place.stream)?.as_ref().zip(Some(place.seq)));
+        let discarding = state == State::Accepted && stream.is_some_and(|(stream, seq)| stream.voided.contains(seq));
+        Ok(Delivery { name: copy.name.clone(), peer: copy.place.map(|place| place.peer), state, at, discarding, holders })
     }
 
     /// Those who hold the bundle that a copy waits in.
@@ -176,6 +190,9 @@ impl Streams {
         }
         if let Some(at) = time(&self.delivered, stream, seq)? {
             return Ok((State::Delivered, Some(at)));
+        }
+        if known.is_some_and(|stream| stream.discarded.contains(seq)) {
+            return Ok((State::Discarded, time(&self.discarded, stream, seq)?));
         }
         let delivered = known.is_some_and(|stream| stream.delivered.contains(seq));
         Ok(if delivered { (State::Delivered, None) } else { (State::Accepted, Some(accepted)) })

@@ -9,7 +9,7 @@ use redb::{ReadTransaction, TableDefinition, WriteTransaction};
 use super::fault::Fault;
 
 /// The format of all tables below. A database of another one is refused.
-pub(crate) const FORMAT_VERSION: u32 = 2;
+pub(crate) const FORMAT_VERSION: u32 = 3;
 
 /// Id of a letter in a value: its 16 raw bytes.
 pub(crate) type RawId = &'static [u8; 16];
@@ -51,6 +51,8 @@ pub(crate) const RECEIPTS: TableDefinition<&[u8], &[u8]> = TableDefinition::new(
 pub(crate) const OUT_STREAMS: TableDefinition<u32, &[u8]> = TableDefinition::new("out_streams");
 /// (outgoing stream, first number) -> (last number, wall clock in ms): receipted then.
 pub(crate) const DELIVERED: TableDefinition<(u32, u64), (u64, u64)> = TableDefinition::new("delivered");
+/// (outgoing stream, first number) -> (last number, wall clock in ms): discarded, and since then sure not to arrive.
+pub(crate) const DISCARDED: TableDefinition<(u32, u64), (u64, u64)> = TableDefinition::new("discarded");
 /// (outgoing stream, first number) -> (last number, wall clock in ms): read then.
 pub(crate) const READ_BY: TableDefinition<(u32, u64), (u64, u64)> = TableDefinition::new("read_by");
 
@@ -80,7 +82,7 @@ pub(crate) fn create(txn: &WriteTransaction) -> Result<(), Fault> {
     macro_rules! create {
         ($($table:ident)*) => { $( txn.open_table($table)?; )* };
     }
-    create!(FORMAT DATABASE ME KNOWN SENT COPIES WAITING KEYS BUNDLES SEALED OUT_STREAMS DELIVERED READ_BY);
+    create!(FORMAT DATABASE ME KNOWN SENT COPIES WAITING KEYS BUNDLES SEALED OUT_STREAMS DELIVERED DISCARDED READ_BY);
     create!(IN_STREAMS TAKEN UNSHOWN INBOX UNREAD CHAINS SEGMENTS ENTRIES HOLDERS HELD HELD_PARCELS RECEIPTS);
     Ok(())
 }

@@ -81,7 +81,7 @@ fn held(no: u64, bytes: usize) -> HeldBundle {
 }
 
 fn out_stream(next: u64) -> OutStream {
-    OutStream { no: 1, peer: peer(2), epoch: Epoch(7), next, delivered: Ranges::default(), read: Ranges::default(), receipt: None }
+    OutStream { next, ..OutStream::new(1, peer(2), Epoch(7)) }
 }
 
 fn in_stream(no: u32, author: u8, floor: u64) -> InStream {

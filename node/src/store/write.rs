@@ -22,7 +22,7 @@ pub(crate) fn write(txn: &WriteTransaction, changes: &[Write]) -> Result<(), Fau
                 Change::Letter(_) | Change::Waiting { .. } | Change::Key { .. } => sent.push(change),
                 Change::Bundle(_) | Change::DropBundle { .. } | Change::Holders { .. } => bundles.push(change),
                 Change::Hold(_) | Change::Unhold { .. } | Change::KeepReceipt { .. } | Change::DropReceipt { .. } => custody.push(change),
-                Change::OutStream(_) | Change::Delivered { .. } | Change::ReadBy { .. } => out.push(change),
+                Change::OutStream(_) | Change::Delivered { .. } | Change::Discarded { .. } | Change::ReadBy { .. } => out.push(change),
                 Change::InStream(_) | Change::Taken(_) | Change::Shown { .. } | Change::Read { .. } => inbox.push(change),
                 Change::Segment { .. } => {}
             },
@@ -128,10 +128,12 @@ fn write_custody(txn: &WriteTransaction, changes: &[&Change]) -> Result<(), Faul
 fn write_out(txn: &WriteTransaction, changes: &[&Change]) -> Result<(), Fault> {
     let mut streams = txn.open_table(tables::OUT_STREAMS)?;
     let (mut delivered, mut read_by) = (txn.open_table(tables::DELIVERED)?, txn.open_table(tables::READ_BY)?);
+    let mut discarded = txn.open_table(tables::DISCARDED)?;
     for change in changes {
         match change {
             Change::OutStream(stream) => drop(streams.insert(stream.no, codec::encode(stream).as_slice())?),
             Change::Delivered { stream, first, last, at } => drop(delivered.insert((*stream, *first), (*last, at.0))?),
+            Change::Discarded { stream, first, last, at } => drop(discarded.insert((*stream, *first), (*last, at.0))?),
             Change::ReadBy { stream, first, last, at } => drop(read_by.insert((*stream, *first), (*last, at.0))?),
             _ => {}
         }

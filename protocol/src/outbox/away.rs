@@ -9,7 +9,7 @@ use super::deposits::{Deposits, Key};
 use super::stream::Stream;
 use super::{FRAME_TARGET, Outbox, of};
 use crate::config::limits;
-use crate::effect::{Change, Effect, Notice, Out, Say};
+use crate::effect::{Change, Effect, Notice, Out, Say, VOID};
 use crate::id::{BundleId, Epoch, MachineId};
 use crate::mail::{Holder, Reason};
 use crate::now::Now;
@@ -40,10 +40,13 @@ impl Outbox {
             holders.retain(|holder| holder.peer != peer);
             holders.push(Holder { peer, machine, epoch, at: now.wall });
             out.store(Change::Holders { stream: no, first, holders: holders.clone() });
-            if new {
+            if new && first < VOID {
                 out.note(What::LettersHeld { to: place.0, epoch: place.1, first, last: first + letters - 1, by: peer });
             }
             self.memories.insert(peer, (epoch, true));
+            if new {
+                self.on_held_in_vain(peer, key, out);
+            }
             self.answered(recipient, peer, key, now);
         }
         for (id, reason) in refused {
@@ -138,7 +141,8 @@ impl Outbox {
         let Some(deposits) = self.deposits.get_mut(&recipient) else { return };
         let (streams, by_no) = (&self.streams, &self.by_no);
         let of = |(no, first): Key| {
-            let (size, _, holders) = by_no.get(&no).and_then(|place| streams.get(place))?.held(first)?;
+            let stream = by_no.get(&no).and_then(|place| streams.get(place)).filter(|stream| stream.is_wanted(first))?;
+            let (size, _, holders) = stream.held(first)?;
             Some((size, holders.iter().filter(|holder| !silent(&holder.peer)).copied().collect()))
         };
         for (peer, bundles) in deposits.depart(mine, ranked, of, now.mono, &self.config) {
@@ -148,8 +152,9 @@ impl Outbox {
                     out.effects.push(Effect::DepositKept { to: peer, bundles: std::mem::take(&mut frame) });
                     size = 0;
                 }
-                if let Some(id) = by_no.get(&key.0).and_then(|place| streams.get(place)).and_then(|stream| stream.bundle(key.1)) {
-                    self.places.insert(id, key);
+                if let Some(stream) = self.by_no.get(&key.0).and_then(|place| self.streams.get_mut(place)) {
+                    stream.leaves(key.1);
+                    self.places.extend(stream.bundle(key.1).map(|id| (id, key)));
                 }
                 frame.push(key);
                 size += bytes;
@@ -181,7 +186,10 @@ impl Outbox {
     /// All that waits for this peer should be held by others.
     pub(super) fn begin_deposits(&mut self, peer: PeerId) {
         let streams = self.streams.range(of(peer));
-        let bundles: Vec<Key> = streams.flat_map(|(_, stream)| stream.waiting().map(|(first, ..)| (stream.row.no, first))).collect();
+        let wanted = streams.flat_map(|(_, stream)| {
+            stream.waiting().filter(|(first, ..)| stream.is_wanted(*first)).map(|(first, ..)| (stream.row.no, first))
+        });
+        let bundles: Vec<Key> = wanted.collect();
         if !bundles.is_empty() {
             self.deposits.entry(peer).or_default().want(bundles.into_iter());
             self.deposit_due.insert(peer);

@@ -5,10 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::config::Config;
-use crate::effect::{BundleIndex, OutStream};
+use crate::effect::{BundleIndex, OutStream, VOID};
+use crate::envelope::void_of;
 use crate::id::{BundleId, LetterId};
 use crate::mail::Holder;
 use crate::ranges::Ranges;
+use crate::receipt::{Sum, digest};
 use crate::sums::Sums;
 
 /// Bytes that go again when nothing was heard for a while: enough to learn what arrived, too little to get in the way (guess:
@@ -96,8 +98,10 @@ impl Stream {
 
     /// Takes a bundle that the disk has.
     pub(super) fn keep(&mut self, index: BundleIndex) {
-        for (number, id) in (index.first..).zip(&index.ids) {
-            self.sums.push(number, *id);
+        if index.first < VOID {
+            for (number, id) in (index.first..).zip(&index.ids) {
+                self.sums.push(number, if self.row.discarded.contains(number) { void_of(*id) } else { *id });
+            }
         }
         let BundleIndex { first, ids, id, size, holders, .. } = index;
         self.bundles.insert(first, Waiting { id, ids, size, holders, sent: None });
@@ -123,9 +127,52 @@ impl Stream {
         self.bundles.get(&first).map(|bundle| bundle.id)
     }
 
+    /// Whether anybody should still get this bundle: voids, and letters of which not all are receipted or discarded.
+    pub(super) fn is_wanted(&self, first: u64) -> bool {
+        let Some(bundle) = self.bundles.get(&first) else { return false };
+        first >= VOID || !self.open(first, bundle.ids.len()).minus(&self.row.voided).is_empty()
+    }
+
+    /// The numbers in a bundle of letters that are not receipted, nor sure to be discarded.
+    fn open(&self, first: u64, letters: usize) -> Ranges {
+        Ranges::of(first, first + letters as u64 - 1).minus(&self.row.delivered)
+    }
+
+    /// The bundle of letters that a number is in, with those of its numbers that are open.
+    pub(super) fn bundle_of(&self, number: u64) -> Option<(u64, Ranges)> {
+        let (first, bundle) = self.bundles.range(..=number).next_back()?;
+        let letters = bundle.ids.len();
+        (number - first < letters as u64).then(|| (*first, self.open(*first, letters)))
+    }
+
+    /// Discarded numbers among these of which nobody knows yet whether letter or void arrives, and the sum over their
+    /// letters and over their voids.
+    pub(super) fn undecided(&self, numbers: &Ranges) -> (Ranges, Sum, Sum) {
+        let voided = numbers.minus(&numbers.minus(&self.row.voided)).minus(&self.row.delivered).minus(&self.row.discarded);
+        let (mut found, mut letters, mut voids) = (Ranges::default(), Sum::default(), Sum::default());
+        for number in voided.iter().flat_map(|(first, last)| first..=last) {
+            if let Some(id) = self.id_of(number) {
+                found.insert(number);
+                letters = letters.plus(digest(number, id));
+                voids = voids.plus(digest(number, void_of(id)));
+            }
+        }
+        (found, letters, voids)
+    }
+
+    /// The void stands under these numbers from now on.
+    pub(super) fn discard(&mut self, numbers: &Ranges) {
+        for number in numbers.iter().flat_map(|(first, last)| first..=last) {
+            self.row.discarded.insert(number);
+            if let Some(id) = self.id_of(number) {
+                self.sums.replace(number, id, void_of(id));
+            }
+        }
+    }
+
     /// Letters that wait for a receipt.
     pub(super) fn letters(&self) -> u64 {
-        self.bundles.values().map(|bundle| bundle.ids.len() as u64).sum()
+        self.bundles.range(..VOID).map(|(_, bundle)| bundle).map(|bundle| bundle.ids.len() as u64).sum()
     }
 
     pub(super) fn id_of(&self, number: u64) -> Option<LetterId> {
@@ -147,6 +194,17 @@ impl Stream {
                 let bundle = self.bundles.remove(&begin).expect("just seen");
                 self.flight.on_arrived(begin, bundle.sent);
                 whole.push(Delivered { first: begin, id: bundle.id, letters: bundle.ids.len(), size: bundle.size });
+            }
+            let begin = self.bundles.range(VOID..=VOID | first).next_back().map_or(VOID | first, |(begin, _)| *begin);
+            let voids: Vec<u64> = self.bundles.range(begin..=VOID | last).map(|(begin, _)| *begin).collect();
+            for begin in voids {
+                let number = begin & !VOID;
+                if self.row.delivered.first_missing(number) < number + self.bundles[&begin].ids.len() as u64 {
+                    continue;
+                }
+                let bundle = self.bundles.remove(&begin).expect("just seen");
+                self.flight.on_arrived(begin, bundle.sent);
+                whole.push(Delivered { first: begin, id: bundle.id, letters: 0, size: bundle.size });
             }
         }
         if !whole.is_empty() {
@@ -216,10 +274,7 @@ impl Stream {
     /// What goes now, within `room` bytes, but at least one bundle if `idle`: first number and bytes of each.
     pub(super) fn depart(&mut self, mut room: usize, mut idle: bool, now: Duration, config: &Config) -> Vec<(u64, usize)> {
         let mut leaving = Vec::new();
-        loop {
-            let again = self.flight.lost.first().copied();
-            let next = again.or_else(|| self.bundles.range(self.flight.cursor..).next().map(|(first, _)| *first));
-            let Some(first) = next else { break };
+        while let Some(first) = self.next_to_send() {
             let bundle = self.bundles.get_mut(&first).expect("what is lost or not sent waits");
             if bundle.size > room && !idle {
                 break;
@@ -228,17 +283,43 @@ impl Stream {
             room = room.saturating_sub(bundle.size);
             bundle.sent = Some(self.flight.on_sent(first, bundle.size, now));
             leaving.push((first, bundle.size));
+            self.leaves(first);
         }
         if self.flight.probe_at.is_none() {
             self.flight.wait(now, self.flight.patience.max(config.resend_first));
         }
         leaving
     }
+
+    /// A bundle leaves this machine, for its recipient or somebody else.
+    pub(super) fn leaves(&mut self, first: u64) {
+        let end = first.saturating_add(self.bundles.get(&first).map_or(0, |bundle| bundle.ids.len() as u64));
+        if first < VOID && end > self.row.tried {
+            self.row.tried = end;
+            self.dirty = true;
+        }
+    }
+
+    /// Voids first, so that their letters are not taken any more; then what was lost, then what is new. Letters that are all
+    /// discarded stay here.
+    fn next_to_send(&mut self) -> Option<u64> {
+        if let Some((first, _)) = self.bundles.range(VOID..).find(|(_, bundle)| bundle.sent.is_none()) {
+            return Some(*first);
+        }
+        while let Some(first) = self.flight.lost.first().copied() {
+            if self.is_wanted(first) {
+                return Some(first);
+            }
+            self.flight.lost.remove(&first);
+        }
+        let wanted = |first: &u64| self.is_wanted(*first);
+        self.bundles.range(self.flight.cursor.min(VOID)..VOID).map(|(first, _)| *first).find(wanted)
+    }
 }
 
 impl Flight {
     fn on_sent(&mut self, first: u64, size: usize, now: Duration) -> u64 {
-        if !self.lost.remove(&first) {
+        if !self.lost.remove(&first) && first < VOID {
             self.cursor = first + 1;
         }
         self.next += 1;
@@ -304,7 +385,7 @@ mod tests {
     }
 
     fn row(peer: PeerId) -> OutStream {
-        OutStream { no: 1, peer, epoch: Epoch(1), next: 1, delivered: Ranges::default(), read: Ranges::default(), receipt: None }
+        OutStream::new(1, peer, Epoch(1))
     }
 
     fn at(ms: u64) -> Duration {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use protocol::effect::{Change, SentLetter};
-use protocol::envelope::Payload;
+use protocol::envelope::{Kind, Payload, void_of};
 use protocol::{Epoch, LetterId, PeerId, Ranges};
 
 use super::disk::Disk;
@@ -29,6 +29,8 @@ pub(crate) struct Authored {
 #[derive(Clone, Debug, Default)]
 struct Line {
     shown: Ranges,
+    /// Numbers of letters that were discarded: they are not missing.
+    voids: Ranges,
     announced: Ranges,
     high: u64,
 }
@@ -50,6 +52,12 @@ pub(crate) struct Checker {
     keys: BTreeMap<(usize, String), LetterId>,
     /// Letters shown for the first time since the beginning, for reports.
     pub(crate) taken: u64,
+    /// Letters that their users wanted discarded.
+    discarded: BTreeSet<LetterId>,
+    /// Copies in whose place the recipient took a void.
+    voids: BTreeSet<(usize, LetterId)>,
+    /// Copies that are called discarded.
+    sure: BTreeSet<(usize, LetterId)>,
     /// Some disk was put back to a backup.
     restored: bool,
 }
@@ -76,8 +84,15 @@ impl Checker {
         for change in changes {
             match change {
                 Change::Letter(letter) => self.on_letter(node, letter, departed)?,
-                Change::Taken(taken) => self.on_taken(node, &taken.envelope, departed)?,
+                Change::Taken(taken) => {
+                    if taken.twin == 0 && taken.envelope.known_kind() == Some(Kind::Void) {
+                        let stream = &disk.in_streams[&taken.stream];
+                        self.lines.entry((node, stream.author, stream.epoch)).or_default().voids.insert(taken.seq);
+                    }
+                    self.on_taken(node, &taken.envelope, departed)?;
+                }
                 Change::Delivered { stream, first, last, .. } => self.on_delivered(node, disk, *stream, *first, *last)?,
+                Change::Discarded { stream, first, last, .. } => self.on_discarded(node, disk, *stream, *first, *last)?,
                 Change::ReadBy { stream, first, last, .. } => self.on_read_by(disk, *stream, *first, *last)?,
                 Change::Shown { place, missing_before } => {
                     self.on_shown(node, disk, (place.stream, place.seq, place.twin), *missing_before)?;
@@ -113,6 +128,13 @@ impl Checker {
 
     fn on_taken(&mut self, node: usize, envelope: &protocol::envelope::Envelope, departed: &BTreeSet<usize>) -> Verdict {
         let id = envelope.id;
+        if envelope.known_kind() == Some(Kind::Void) {
+            let Some(letter) = envelope.in_reply_to else { return Err(format!("void {id} is the void of nothing")) };
+            demand!(void_of(letter) == id && self.discarded.contains(&letter), "{letter} was not discarded and has a void");
+            self.voids.insert((node, letter));
+            return Ok(());
+        }
+        demand!(!self.sure.contains(&(node, id)), "{id} was called discarded and was taken by node {node} afterwards");
         let Some(authored) = self.authored.get(&id) else { return Err(format!("letter {id} was taken and nobody wrote it")) };
         demand!(authored.recipients.contains(&node), "letter {id} was taken by node {node}, to whom it was not written");
         demand!(self.node(envelope.author) == Some(authored.author), "letter {id} was taken as somebody else's");
@@ -125,6 +147,30 @@ impl Checker {
         }
         if self.ever.insert((node, id)) {
             self.taken += 1;
+        }
+        Ok(())
+    }
+
+    /// A user wants a letter discarded.
+    pub(crate) fn on_discard(&mut self, letter: LetterId) {
+        self.discarded.insert(letter);
+    }
+
+    /// Whether its user wanted a letter discarded.
+    pub(crate) fn is_discarded(&self, letter: LetterId) -> bool {
+        self.discarded.contains(&letter)
+    }
+
+    fn on_discarded(&mut self, node: usize, disk: &Disk, stream: u32, first: u64, last: u64) -> Verdict {
+        let Some(to) = disk.out_streams.get(&stream).and_then(|stream| self.node(stream.peer)) else {
+            return Err(format!("letters discarded on {stream}, which is to nobody"));
+        };
+        for seq in first..=last {
+            let Some(id) = disk.numbered.get(&(stream, seq)) else { return Err(format!("{stream}/{seq} is discarded and no letter")) };
+            demand!(self.discarded.contains(id), "{id} is discarded and nobody wanted it");
+            demand!(self.restored || !self.ever.contains(&(to, *id)), "node {node} says that {id} is discarded; node {to} has it");
+            self.open.remove(&(*id, to));
+            self.sure.insert((to, *id));
         }
         Ok(())
     }
@@ -160,7 +206,7 @@ impl Checker {
         let line = self.lines.entry((node, stream.author, stream.epoch)).or_default();
         demand!(line.shown.insert(seq), "{no}/{seq} is shown again");
         if seq > line.high {
-            let missing = seq - line.high - 1;
+            let missing = Ranges::of(line.high + 1, seq).minus(&line.voids).len() - 1;
             demand!(
                 missing_before == missing,
                 "{no}/{seq} shown as after {missing_before} missing ones, after {} are {missing}",
@@ -205,6 +251,8 @@ impl Checker {
     /// A node's disk was put back to `disk`: what it forgot is nobody's fault, and what its users were told holds no more.
     pub(crate) fn on_restored(&mut self, node: usize, disk: &Disk) {
         self.restored = true;
+        // Its letter may be one again, or its void forgotten.
+        self.sure.retain(|(to, id)| *to != node && self.authored.get(id).is_none_or(|authored| authored.author != node));
         for (id, authored) in self.authored.iter_mut().filter(|(_, authored)| authored.author == node) {
             let row = disk.by_id.get(id).map(|k| &disk.letters[k]);
             authored.forgotten = row.is_none();
@@ -218,13 +266,19 @@ impl Checker {
         self.texts.retain(|(author, _), id| *author != node || disk.by_id.contains_key(id));
         self.keys.retain(|(author, key), _| *author != node || disk.keys.contains_key(key));
         self.inbox.retain(|(owner, _)| *owner != node);
-        self.inbox.extend(disk.taken.values().map(|taken| (node, taken.envelope.id)));
+        let letters = disk.taken.values().filter(|taken| taken.envelope.known_kind() != Some(Kind::Void));
+        self.inbox.extend(letters.map(|taken| (node, taken.envelope.id)));
         self.lines.retain(|(owner, _, _), _| *owner != node);
         for (place, _) in disk.inbox.values().filter(|(place, _)| place.twin == 0) {
             let stream = &disk.in_streams[&place.stream];
             let line = self.lines.entry((node, stream.author, stream.epoch)).or_default();
             line.shown.insert(place.seq);
             line.high = line.high.max(place.seq);
+        }
+        let voids = disk.taken.values().filter(|taken| taken.twin == 0 && taken.envelope.known_kind() == Some(Kind::Void));
+        for taken in voids {
+            let stream = &disk.in_streams[&taken.stream];
+            self.lines.entry((node, stream.author, stream.epoch)).or_default().voids.insert(taken.seq);
         }
         for line in self.lines.iter_mut().filter(|((owner, _, _), _)| *owner == node).map(|(_, line)| line) {
             if line.high > 0 {
@@ -255,15 +309,16 @@ impl Checker {
                 let there = to.is_some_and(|to| self.ever.contains(&(to, *id)));
                 let before = disk.bundles.range((place.stream, 0)..=(place.stream, place.seq)).next_back();
                 let waits = before.is_some_and(|((_, first), kept)| (first + kept.ids.len() as u64) > place.seq);
-                demand!(there || waits, "letter {id} to node {to:?} is neither in its inbox nor waits at its author");
+                let gone = disk.out_streams.get(&place.stream).is_some_and(|stream| stream.discarded.contains(place.seq));
+                demand!(there || waits || gone, "letter {id} to node {to:?} is neither in its inbox nor waits at its author");
             }
         }
         Ok(())
     }
 
-    /// Whether a letter was ever in a node's inbox.
+    /// Whether a letter was ever in a node's inbox, or its void.
     pub(crate) fn ever_had(&self, node: usize, letter: LetterId) -> bool {
-        self.ever.contains(&(node, letter))
+        self.ever.contains(&(node, letter)) || self.voids.contains(&(node, letter))
     }
 
     /// Copies that are not both taken and delivered: letter, author and recipient.
@@ -298,7 +353,8 @@ impl Checker {
             // Put back to a backup, an author may wait again for a name that nobody bears any more.
             let recipients = authored.recipients.difference(departed);
             for to in recipients.filter(|to| placed.contains(to) || !self.restored) {
-                demand!(self.ever.contains(&(*to, *id)), "letter {id} never reached node {to}");
+                let had = self.ever.contains(&(*to, *id)) || self.discarded.contains(id);
+                demand!(had, "letter {id} never reached node {to}");
                 let peer = self.nodes.iter().find(|(_, node)| *node == to).map(|(peer, _)| *peer);
                 let delivered = peer.and_then(|peer| disks[authored.author].is_delivered(*id, peer));
                 demand!(delivered == Some(true), "the author of {id} does not know that node {to} has it");

@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use protocol::effect::Change;
+use protocol::effect::{Change, VOID};
 use protocol::{BundleId, LetterId};
 
 use super::Sim;
@@ -45,7 +45,10 @@ impl Sim {
                 Change::Bundle(kept) => {
                     let stream = self.nodes[node].disk.out_streams.get(&kept.stream);
                     let Some(to) = stream.and_then(|stream| self.checker.node(stream.peer)) else { continue };
-                    let sealed = Sealed { to, letters: kept.ids.clone() };
+                    let numbers = (kept.first & !VOID..).take(kept.ids.len());
+                    let numbered = &self.nodes[node].disk.numbered;
+                    let letters = numbers.filter_map(|seq| numbered.get(&(kept.stream, seq)).copied()).collect();
+                    let sealed = Sealed { to, letters };
                     self.custodians.sealed.insert(kept.bundle.id(), sealed);
                 }
                 Change::Holders { stream, first, .. } => self.check_holders(node, (*stream, *first))?,
@@ -56,7 +59,8 @@ impl Sim {
             let elsewhere = self.holding(id).count();
             let Some(sealed) = self.custodians.sealed.get(id) else { return Err(format!("{id:?} was held and nobody sealed it")) };
             let taken = sealed.letters.iter().all(|letter| self.checker.ever_had(sealed.to, *letter));
-            if !taken && elsewhere < COPIES {
+            let wanted = sealed.letters.iter().any(|letter| !self.checker.is_discarded(*letter));
+            if wanted && !taken && elsewhere < COPIES {
                 return Err(format!("node {node} lets go of {id:?}, which node {} does not have and {elsewhere} others hold", sealed.to));
             }
         }
@@ -77,7 +81,8 @@ impl Sim {
             let taken =
                 self.custodians.sealed[&id].letters.iter().all(|letter| self.checker.ever_had(self.custodians.sealed[&id].to, *letter));
             // A custodian outside the closest may have handed it over since it said so.
-            if !holds && !taken && self.holding(&id).count() < COPIES {
+            let wanted = self.custodians.sealed[&id].letters.iter().any(|letter| !self.checker.is_discarded(*letter));
+            if wanted && !holds && !taken && self.holding(&id).count() < COPIES {
                 return Err(format!("node {node} counts on node {other} for {id:?}, which does not hold it"));
             }
         }
@@ -103,7 +108,8 @@ impl Sim {
         self.trace.line(self.now(), self.nodes[node].name(), "**", &"is gone for ever");
         for (letter, author, to) in self.checker.open_copies() {
             let gone = |node: &usize| self.custodians.departed.contains(node);
-            let lost = gone(&to) || (gone(&author) && !self.is_held(author, letter, to));
+            let held = self.is_held(author, letter, to) && !self.checker.is_discarded(letter);
+            let lost = gone(&to) || (gone(&author) && !held);
             if lost || (gone(&author) && self.checker.ever_had(to, letter)) {
                 self.checker.excuse(letter, to);
             }
@@ -139,7 +145,8 @@ impl Sim {
             for (key, kept) in &self.nodes[*node].disk.bundles {
                 // Its recipient may have had it, released it, and gone without the author's knowledge.
                 let sealed = &self.custodians.sealed[&kept.bundle.id()];
-                if sealed.letters.iter().all(|letter| self.checker.ever_had(sealed.to, *letter)) {
+                let settled = |letter: &LetterId| self.checker.ever_had(sealed.to, *letter) || self.checker.is_discarded(*letter);
+                if sealed.letters.iter().all(settled) {
                     continue;
                 }
                 let held = copies.get(&kept.bundle.id()).copied().unwrap_or(0);

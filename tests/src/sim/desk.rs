@@ -175,7 +175,7 @@ impl Desk {
         match &self.edge {
             Some(edge) => edge.seal(draft),
             None => {
-                let withdrawal = ByteArray::new(draft.withdrawal);
+                let withdrawal = ByteArray::new(Sha256::digest(draft.withdrawal).into());
                 let header = Header { suite: bundle::SUITE, recipient: draft.to.id, key: draft.to.key, withdrawal };
                 let contents = bundle::contents(self.me, draft, Signed::unchecked(&draft.contact));
                 Some(Bundle { header: ByteBuf::from(codec::encode(&header)), sealed: ByteBuf::from(codec::encode(&contents)) })

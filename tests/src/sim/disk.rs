@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use protocol::effect::{
-    BundleIndex, Change, Head, HeldBundle, HeldIndex, InStream, KeptBundle, Known, Me, OutStream, Recent, SentLetter, Taken, segment_of,
+    BundleIndex, Change, Head, HeldBundle, HeldIndex, InStream, KeptBundle, Known, Me, OutStream, Recent, SentLetter, Taken, VOID,
+    segment_of,
 };
-use protocol::envelope::Kind;
+use protocol::envelope::{Kind, void_of};
 use protocol::input::{Earlier, Place, Recall, Recalled};
 use protocol::mail::{Holder, Slot};
 use protocol::receipt::Receipt;
@@ -34,6 +35,7 @@ pub(crate) struct Disk {
     pub(crate) receipts: BTreeMap<Slot, Signed<Receipt>>,
     /// What the rows of single copies say, by stream.
     delivered: BTreeMap<u32, Ranges>,
+    discarded: BTreeMap<u32, Ranges>,
     pub(crate) read_by: BTreeMap<u32, Ranges>,
     /// Which letter has which number, by stream and number.
     pub(crate) numbered: BTreeMap<(u32, u64), LetterId>,
@@ -102,6 +104,7 @@ impl Disk {
                 let gone = self.bundles.remove(&(*stream, *first));
                 self.holders.remove(&(*stream, *first));
                 let Some(gone) = gone else { return Err(format!("bundle {stream}/{first} dropped that is not there")) };
+                let first = &(*first & !VOID);
                 let last = first + gone.ids.len() as u64 - 1;
                 touched.out.insert(*stream);
                 let all = self.delivered.get(stream).is_some_and(|delivered| Ranges::of(*first, last).minus(delivered).is_empty());
@@ -144,6 +147,15 @@ impl Disk {
                 delivered.insert_range(*first, *last);
                 touched.out.insert(*stream);
                 touched.delivered.push((*stream, *first, *last));
+                Ok(())
+            }
+            Change::Discarded { stream, first, last, .. } => {
+                let before = [&self.delivered, &self.discarded].map(|ranges| ranges.get(stream).cloned().unwrap_or_default());
+                let new = before.iter().all(|before| Ranges::of(*first, *last).minus(before).len() == last - first + 1);
+                demand!(new, "{stream}/{first}..{last} is discarded too late");
+                self.discarded.entry(*stream).or_default().insert_range(*first, *last);
+                touched.out.insert(*stream);
+                touched.discarded.push((*stream, *first, *last));
                 Ok(())
             }
             Change::ReadBy { stream, first, last, .. } => {
@@ -266,6 +278,9 @@ impl Disk {
                 demand!(stream.next >= before.next, "next number of {no} goes back from {} to {}", before.next, stream.next);
                 demand!(before.delivered.minus(&stream.delivered).is_empty(), "outgoing stream {no} forgets receipts");
                 demand!(before.read.minus(&stream.read).is_empty(), "outgoing stream {no} forgets that it was read");
+                demand!(before.voided.minus(&stream.voided).is_empty(), "outgoing stream {no} forgets what the user discarded");
+                demand!(before.discarded.minus(&stream.discarded).is_empty(), "outgoing stream {no} forgets what is discarded");
+                demand!(stream.tried >= before.tried, "outgoing stream {no} forgets what may have left");
             }
         }
         self.out_streams.insert(no, stream.clone());
@@ -354,13 +369,18 @@ impl Disk {
     /// What must hold of an outgoing stream whenever a commit has touched it.
     fn check_out(&self, no: u32) -> Verdict {
         let Some(stream) = self.out_streams.get(&no) else { return Err(format!("rows of an outgoing stream {no} that is not there")) };
-        let delivered = self.delivered.get(&no).cloned().unwrap_or_default();
+        let mut delivered = self.delivered.get(&no).cloned().unwrap_or_default();
+        let discarded = self.discarded.get(&no).cloned().unwrap_or_default();
+        demand!(discarded == stream.discarded, "outgoing stream {no} says {:?}, its rows say {discarded:?}", stream.discarded);
+        // Of a letter that is discarded the void is receipted, sooner or later.
+        let voids = discarded.minus(&discarded.minus(&stream.delivered));
+        voids.iter().for_each(|(first, last)| delivered.insert_range(first, last));
         demand!(delivered == stream.delivered, "outgoing stream {no} says {:?}, its rows say {delivered:?}", stream.delivered);
         let read = self.read_by.get(&no).cloned().unwrap_or_default();
         demand!(read == stream.read, "outgoing stream {no} says read {:?}, its rows say {read:?}", stream.read);
         let mut covered = delivered;
         demand!(covered.last().is_none_or(|last| last < stream.next), "delivered {covered:?} below {}", stream.next);
-        for ((_, first), bundle) in self.bundles.range((no, 0)..=(no, u64::MAX)) {
+        for ((_, first), bundle) in self.bundles.range((no, 0)..(no, VOID)) {
             covered.insert_range(*first, first + bundle.ids.len() as u64 - 1);
         }
         let whole = if stream.next == 1 { Ranges::default() } else { Ranges::of(1, stream.next - 1) };
@@ -440,7 +460,8 @@ impl Disk {
     /// Copies of letters that wait here for a receipt, or for the first bearer of a name. A bundle waits as a whole.
     pub(crate) fn waiting_copies(&self) -> u64 {
         let nameless = |k: &u64| self.letters[k].to.iter().filter(|copy| copy.place.is_none()).count();
-        let bundled: usize = self.bundles.values().map(|kept| kept.ids.len()).sum();
+        let letters = self.bundles.iter().filter(|((_, first), _)| *first < VOID);
+        let bundled: usize = letters.map(|(_, kept)| kept.ids.len()).sum();
         (bundled + self.waiting.iter().map(nameless).sum::<usize>()) as u64
     }
 
@@ -448,7 +469,7 @@ impl Disk {
     pub(crate) fn is_delivered(&self, letter: LetterId, to: PeerId) -> Option<bool> {
         let letter = &self.letters[self.by_id.get(&letter)?];
         let place = letter.to.iter().filter_map(|copy| copy.place).find(|place| place.peer == to)?;
-        Some(self.delivered.get(&place.stream).is_some_and(|delivered| delivered.contains(place.seq)))
+        Some(self.out_streams.get(&place.stream).is_some_and(|stream| stream.delivered.contains(place.seq)))
     }
 
     /// Bytes of all bundles that wait.
@@ -476,6 +497,7 @@ struct Touched {
     bundles: Vec<(u32, u64)>,
     dropped: Vec<(u32, u64, u64)>,
     delivered: Vec<(u32, u64, u64)>,
+    discarded: Vec<(u32, u64, u64)>,
     read_by: Vec<(u32, u64, u64)>,
     taken: Vec<(u32, u64, u8)>,
     shown: Vec<u64>,
@@ -488,6 +510,7 @@ impl Touched {
         let mut accepted: BTreeSet<LetterId> = BTreeSet::new();
         let mut delivered: BTreeMap<(PeerId, u64), Ranges> = BTreeMap::new();
         let mut read: BTreeMap<(PeerId, u64), Ranges> = BTreeMap::new();
+        let mut discarded: BTreeMap<(PeerId, u64), Ranges> = BTreeMap::new();
         let mut taken: BTreeMap<(PeerId, u64), Ranges> = BTreeMap::new();
         let mut shown = Ranges::default();
         for entry in self.segment.iter().flat_map(|segment| &segment.entries) {
@@ -495,6 +518,9 @@ impl Touched {
                 What::LetterAccepted { letter, .. } => drop(accepted.insert(*letter)),
                 What::LettersDelivered { to, epoch, first, last } => {
                     delivered.entry((*to, epoch.0)).or_default().insert_range(*first, *last)
+                }
+                What::LettersDiscarded { to, epoch, first, last } => {
+                    discarded.entry((*to, epoch.0)).or_default().insert_range(*first, *last)
                 }
                 What::LettersRead { by, epoch, first, last } => read.entry((*by, epoch.0)).or_default().insert_range(*first, *last),
                 What::LettersTaken { author, epoch, first, last } => {
@@ -517,6 +543,10 @@ impl Touched {
             let noted = out(stream).is_some_and(|key| within(&delivered, key, *first, *last));
             demand!(noted, "{stream}/{first}..{last} were receipted without an entry in the record");
         }
+        for (stream, first, last) in &self.discarded {
+            let noted = out(stream).is_some_and(|key| within(&discarded, key, *first, *last));
+            demand!(noted, "{stream}/{first}..{last} were discarded without an entry in the record");
+        }
         for (stream, first, last) in &self.read_by {
             let noted = out(stream).is_some_and(|key| within(&read, key, *first, *last));
             demand!(noted, "{stream}/{first}..{last} were read without an entry in the record");
@@ -529,19 +559,20 @@ impl Touched {
             demand!(shown.contains(*n), "inbox {n} was shown without an entry in the record");
         }
         for (stream, first, last) in &self.dropped {
-            let all = disk.delivered.get(stream).is_some_and(|delivered| Ranges::of(*first, *last).minus(delivered).is_empty());
+            let all = disk.out_streams.get(stream).is_some_and(|row| Ranges::of(*first, *last).minus(&row.delivered).is_empty());
             demand!(all, "bundle {stream}/{first}..{last} is dropped and not all of it is receipted");
         }
         for key in &self.bundles {
             // A bundle can be receipted and dropped in the commit that writes it.
             let Some(kept) = disk.bundles.get(key) else { continue };
-            for (seq, id) in (key.1..).zip(&kept.ids) {
-                demand!(disk.numbered.get(&(key.0, seq)) == Some(id), "bundle {key:?} holds {id} as {seq}, which no letter says");
+            for (seq, id) in (key.1 & !VOID..).zip(&kept.ids) {
+                let stands = disk.numbered.get(&(key.0, seq)).map(|id| if key.1 < VOID { *id } else { void_of(*id) });
+                demand!(stands == Some(*id), "bundle {key:?} holds {id} as {seq}, which no letter says");
             }
         }
         for k in &self.letters {
             let nameless = disk.letters[k].to.iter().any(|copy| copy.place.is_none());
-            demand!(nameless == disk.waiting.contains(k), "letter {k} waits for a name, or does not, and its row says otherwise");
+            demand!(nameless || !disk.waiting.contains(k), "letter {k} waits for a name, or does not, and its row says otherwise");
         }
         Ok(())
     }

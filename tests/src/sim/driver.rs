@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use protocol::effect::{Change, Effect};
+use protocol::effect::{Change, Effect, Say};
 use protocol::message::Lane;
 use protocol::{Input, config::limits};
 
@@ -211,6 +211,17 @@ impl Sim {
                 let rows = bundles.iter().filter_map(|key| self.nodes[node].disk.bundles.get(key));
                 let parcels: Vec<_> = rows.map(|kept| self.nodes[node].desk.parcel(kept.bundle.clone())).collect();
                 self.deposit(node, to, parcels);
+            }
+            Effect::WithdrawKept { to, bundles } => {
+                let rows = bundles.iter().filter_map(|key| self.nodes[node].disk.bundles.get(key));
+                let secrets: Vec<_> = rows.map(|kept| (kept.bundle.id(), kept.withdrawal.into_array())).collect();
+                if !secrets.is_empty() {
+                    let ids = secrets.iter().map(|(id, _)| *id).collect();
+                    for say in [Say::Withdraw(secrets), Say::AskHeld(ids)] {
+                        let (lane, frame) = (say.lane(), self.nodes[node].desk.utter(say));
+                        self.send(node, to, lane, frame);
+                    }
+                }
             }
             Effect::SendHeld { to, held, deposit } => {
                 let rows = held.iter().filter_map(|no| self.nodes[node].disk.held.get(no));

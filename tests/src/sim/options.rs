@@ -56,6 +56,8 @@ pub struct Work {
     pub later: f64,
     /// Share of requests that change the node's signals.
     pub signals: f64,
+    /// Share of requests that discard a letter.
+    pub discards: f64,
     /// The longest letter, in bytes.
     pub bytes: u64,
 }
@@ -101,7 +103,7 @@ impl Options {
             safety: Duration::ZERO,
             weather: Weather::fair(),
             faults: Faults::default(),
-            work: Work { every: Duration::from_secs(1), burst: 1, keyed: 0.0, later: 0.0, signals: 0.0, bytes: 40 },
+            work: Work { every: Duration::from_secs(1), burst: 1, keyed: 0.0, later: 0.0, signals: 0.0, discards: 0.0, bytes: 40 },
             grouping: Duration::ZERO,
             flush: Duration::from_micros(400),
             sealing: Duration::from_micros(300),
@@ -196,6 +198,7 @@ impl Work {
             keyed: *chance.pick(&[0.0, 0.2, 0.7]),
             later: *chance.pick(&[0.0, 0.1, 0.5]),
             signals: *chance.pick(&[0.0, 0.05, 0.2]),
+            discards: *chance.pick(&[0.0, 0.0, 0.05, 0.2]),
             bytes: *chance.pick(&[40, 40, 400, 4_000]),
         }
     }

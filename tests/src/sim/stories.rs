@@ -184,6 +184,43 @@ impl Sim {
         self.ask(from, Command::Send(job.letter.clone()), Request::Letter(Box::new(job)))
     }
 
+    /// Writes letters so that the first 64 of them are one bundle, and so on.
+    #[track_caller]
+    pub fn write_at_once(&mut self, from: Who, to: Who, texts: &[String]) -> Vec<LetterId> {
+        let requests: Vec<RequestId> = texts.iter().map(|text| self.hand_in(from, to, text)).collect();
+        self.run_until(|sim| requests.iter().all(|request| sim.answers.contains_key(request)));
+        let accepted = |request| match &self.answers[request] {
+            Answer::Accepted { letter, .. } => *letter,
+            other => panic!("the letter was not accepted: {other:?}"),
+        };
+        requests.iter().map(accepted).collect()
+    }
+
+    /// Discards a letter, and says what the answer was.
+    #[track_caller]
+    pub fn discard(&mut self, who: Who, letter: LetterId) -> Answer {
+        let request = self.discard_unheard(who, letter);
+        self.run_until(|sim| sim.answers.contains_key(&request));
+        self.answers[&request].clone()
+    }
+
+    /// Asks for a letter to be discarded and does not wait.
+    pub fn discard_unheard(&mut self, who: Who, letter: LetterId) -> RequestId {
+        let disk = &self.nodes[who].disk;
+        let row = disk.letters[&disk.by_id[&letter]].clone();
+        self.checker.on_discard(letter);
+        self.ask(who, Command::Discard(Box::new(row)), Request::Other { node: who })
+    }
+
+    /// Whether the author knows that this letter will not reach that recipient.
+    #[must_use]
+    pub fn knows_discarded(&self, author: Who, letter: LetterId, to: Who) -> bool {
+        let disk = &self.nodes[author].disk;
+        let mut places = disk.letters[&disk.by_id[&letter]].to.iter().filter_map(|copy| copy.place);
+        let place = places.find(|place| place.peer == self.nodes[to].identity.id);
+        place.is_some_and(|place| disk.out_streams[&place.stream].discarded.contains(place.seq))
+    }
+
     /// What became of a request.
     #[must_use]
     pub fn answer(&self, request: RequestId) -> Option<&Answer> {

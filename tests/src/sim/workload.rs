@@ -76,6 +76,8 @@ impl Sim {
         let node = *self.work.chance.pick(&up);
         if self.work.chance.yes(self.options.work.signals) {
             self.some_signal(node);
+        } else if self.work.chance.yes(self.options.work.discards) {
+            self.some_discard(node);
         } else if self.work.chance.yes(0.15) {
             self.some_reading(node);
         } else {
@@ -99,6 +101,18 @@ impl Sim {
             }
         };
         self.ask(node, command, Request::Other { node });
+    }
+
+    /// Of a letter that was written not long ago, as people do.
+    fn some_discard(&mut self, node: usize) {
+        let disk = &self.nodes[node].disk;
+        let recent: Vec<u64> = disk.letters.keys().rev().take(20).copied().collect();
+        if recent.is_empty() {
+            return;
+        }
+        let letter = disk.letters[self.work.chance.pick(&recent)].clone();
+        self.checker.on_discard(letter.id);
+        self.ask(node, Command::Discard(Box::new(letter)), Request::Other { node });
     }
 
     fn some_reading(&mut self, node: usize) {
@@ -201,7 +215,8 @@ impl Sim {
                     return Err(format!("{job:?} was refused: {refusal}"));
                 }
             }
-            (Request::Other { .. }, Answer::Done) => {}
+            (Request::Other { .. }, Answer::Done | Answer::Discarded { .. }) => {}
+            (Request::Other { .. }, Answer::Refused(Refusal::Delivered { .. } | Refusal::Sealing { .. })) => {}
             (asked, answer) => return Err(format!("{asked:?} was answered with {answer:?}")),
         }
         self.answers.insert(request, answer);
