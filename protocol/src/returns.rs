@@ -26,8 +26,8 @@ struct Due {
     at: Option<Duration>,
     /// When it last went to custodians.
     sent_at: Option<Duration>,
-    /// The number that custodians were asked to keep, and who keeps it.
-    number: u64,
+    /// The number that custodians were asked to keep, and who keeps it; none while a newer one has not left.
+    number: Option<u64>,
     kept_by: BTreeSet<PeerId>,
 }
 
@@ -35,15 +35,17 @@ impl Returns {
     /// What custodians kept before this start is not remembered: every stream of an absent author is due once more.
     pub(crate) fn new(config: &Config, streams: impl Iterator<Item = (PeerId, Epoch)>, now: Now) -> Self {
         let at = Some(now.mono + config.custody_settle);
-        let due = |place| (place, Due { at, sent_at: None, number: 0, kept_by: BTreeSet::new() });
+        let due = |place| (place, Due { at, sent_at: None, number: None, kept_by: BTreeSet::new() });
         Returns { config: config.clone(), due: streams.map(due).collect() }
     }
 
     /// There is a new receipt for an author who is away.
     pub(crate) fn note(&mut self, place: (PeerId, Epoch), now: Now) {
-        let due = self.due.entry(place).or_insert_with(|| Due { at: None, sent_at: None, number: 0, kept_by: BTreeSet::new() });
+        let due = self.due.entry(place).or_insert_with(|| Due { at: None, sent_at: None, number: None, kept_by: BTreeSet::new() });
         let soon = due.sent_at.map_or(now.mono, |sent| (sent + GATHER).max(now.mono));
         due.at = Some(due.at.map_or(soon, |at| at.min(soon)));
+        // Who says now that it keeps one means the one before.
+        due.number = None;
         due.kept_by.clear();
     }
 
@@ -63,7 +65,7 @@ impl Returns {
     /// A custodian keeps a receipt of ours.
     pub(crate) fn on_kept(&mut self, from: PeerId, place: (PeerId, Epoch), number: u64) {
         if let Some(due) = self.due.get_mut(&place)
-            && number >= due.number
+            && due.number.is_some_and(|sent| number >= sent)
         {
             due.kept_by.insert(from);
         }
@@ -82,7 +84,7 @@ impl Returns {
     /// The receipt of this number went to custodians, or (`done`) as many keep it as should.
     pub(crate) fn sent(&mut self, place: (PeerId, Epoch), number: u64, done: bool, now: Now) {
         if let Some(due) = self.due.get_mut(&place) {
-            due.number = number;
+            due.number = Some(number);
             due.at = (!done).then_some(now.mono + self.config.deposit_patience);
             due.sent_at = Some(now.mono);
         }
@@ -91,5 +93,28 @@ impl Returns {
     /// When something is due.
     pub(crate) fn deadline(&self) -> Option<Duration> {
         self.due.values().filter_map(|due| due.at).min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_late_word_about_the_receipt_before_does_not_count_for_a_newer_one() {
+        let at = |ms| Now { mono: Duration::from_millis(ms), wall: crate::now::Timestamp(ms) };
+        let peer = |n: u8| crate::bundle::Secrets::from_seeds(&[n; 32], &[n; 32]).id();
+        let place = (peer(1), Epoch(7));
+        let mut returns = Returns::new(&Config::default(), std::iter::empty(), at(0));
+        returns.note(place, at(0));
+        returns.sent(place, 5, false, at(0));
+        // A newer receipt is due, and gathers; now the custodian says that it keeps number 5.
+        returns.note(place, at(10));
+        returns.on_kept(peer(2), place, 5);
+        assert_eq!(returns.due(at(200)), [(place, BTreeSet::new())], "number 6 is with nobody");
+        returns.sent(place, 6, false, at(200));
+        returns.on_kept(peer(2), place, 5);
+        returns.on_kept(peer(3), place, 6);
+        assert_eq!(returns.due(at(10_000)), [(place, BTreeSet::from([peer(3)]))]);
     }
 }
