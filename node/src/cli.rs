@@ -2,6 +2,7 @@
 //! Knows nothing but the API; one file per word below. Every command is one call or a few, and a rendering of the answer.
 
 mod batch;
+mod block;
 mod chat;
 mod connect;
 mod discard;
@@ -83,6 +84,8 @@ enum Command {
     Chat(chat::ChatArgs),
     /// List who is here
     Peers(peers::PeersArgs),
+    /// Take nothing from somebody, or list from whom
+    Block(block::BlockArgs),
     /// Say whether letters and tasks are welcome
     Available(presence::PresenceArgs),
     /// Say whether letters may not be read soon
@@ -195,6 +198,7 @@ async fn speak(command: Command, which: &Which, environment: &places::Environmen
         Command::Discard(args) => discard::execute(args, &context).await,
         Command::Chat(args) => chat::execute(args, &context).await,
         Command::Peers(args) => peers::execute(args, &context).await,
+        Command::Block(args) => block::execute(args, &context).await,
         Command::Available(args) => presence::available(args, &context).await,
         Command::Inactive(args) => presence::inactive(args, &context).await,
         Command::Status(args) => status::execute(args, &context).await,
@@ -231,6 +235,8 @@ mod tests {
             "node sent",
             "node letters 4kq7",
             "node discard 4kq7 5d3w",
+            "node block",
+            "node block nikki --off",
             "node chat nikki",
             "node peers --all --json",
             "node available",
@@ -265,6 +271,7 @@ mod tests {
             "node read",
             "node discard",
             "node discard x",
+            "node block --off",
             "node chat",
             "node connect",
             "node status --until-peers x",

@@ -98,6 +98,12 @@ pub struct Config {
     pub outbox_bytes: u64,
     /// Bytes of letters that wait for the first bearer of a name (guess: they are kept in memory).
     pub later_bytes: u64,
+    /// Unread bytes of one author beyond which its letters stay with it (guess: as much as a node may have waiting for others; who reads
+    /// makes room).
+    pub inbox_bytes_author: u64,
+    /// How long a recipient that does not take letters is left alone before it is asked again (guess: a user changes his mind, or
+    /// makes room).
+    pub denied_for: Duration,
     /// How long a gap holds the display of later letters (DESIGN 3.2).
     pub gap_wait: Duration,
     /// Letters of one author and epoch held back by a gap, at most; beyond it the gap is shown at once (twice what fits
@@ -175,6 +181,8 @@ impl Default for Config {
             outbox_letters: 1_000_000,
             outbox_bytes: 1024 * 1024 * 1024,
             later_bytes: 32 * 1024 * 1024,
+            inbox_bytes_author: 1024 * 1024 * 1024,
+            denied_for: Duration::from_secs(20),
             gap_wait: Duration::from_secs(10),
             held_letters: 32_768,
             custodians: 3,

@@ -156,6 +156,11 @@ impl Custody {
         }
     }
 
+    /// A parcel is not taken, whatever room there is.
+    pub(crate) fn refuse(&mut self, from: PeerId, bundle: BundleId, why: Reason) {
+        self.word(from).refused.push((bundle, why));
+    }
+
     /// Somebody wants to know what is here.
     pub(crate) fn on_ask_held(&mut self, from: PeerId, bundles: Vec<BundleId>) {
         for id in bundles {

@@ -42,6 +42,8 @@ pub enum Cause {
     Unexpected,
     /// Letters for a node that runs twice: they stay with their authors.
     Cloned,
+    /// Letters or mail of a peer that this node's user has blocked.
+    Blocked,
 }
 
 impl Cause {
@@ -60,6 +62,7 @@ impl Cause {
             Cause::Full => "full",
             Cause::Unexpected => "unexpected",
             Cause::Cloned => "cloned",
+            Cause::Blocked => "blocked",
         }
     }
 }
@@ -136,6 +139,7 @@ impl Edge {
             Say::PassReceipt(receipt) => Message::Receipt(receipt),
             Say::ReceiptKept { slot, number } => Message::ReceiptKept { slot, number },
             Say::ReceiptTaken { slot, number } => Message::ReceiptTaken { slot, number },
+            Say::Denied(why) => Message::Denied(why),
             Say::Leaving => Message::Leaving,
             Say::Unsupported { what } => Message::Unsupported { what },
         }
@@ -268,6 +272,7 @@ impl Edge {
                     peers.into_iter().map(|listing| Ok((self.contact(listing.contact.clone())?.value, listing))).collect();
                 Said::Peers { peers: checked?, more }
             }
+            Message::Denied(why) => Said::Denied(why),
             Message::Leaving => Said::Leaving,
             Message::Unsupported { what } => Said::Unsupported { what },
             Message::Letters(_) => return Err(Cause::Unexpected),

@@ -12,7 +12,7 @@ use crate::contact::Contact;
 use crate::envelope::{Envelope, Payload};
 use crate::id::{BundleId, Epoch, LetterId, RequestId};
 use crate::input::{Place, Recall};
-use crate::mail::{Holder, Listed, Mailbox, Offer, Parcel, Reason, Release, Slot};
+use crate::mail::{Denial, Holder, Listed, Mailbox, Offer, Parcel, Reason, Release, Slot};
 use crate::message::{Lane, Listing};
 use crate::name::PeerName;
 use crate::now::Timestamp;
@@ -217,6 +217,8 @@ pub enum Say {
         /// Which.
         number: u64,
     },
+    /// I do not take your letters for now.
+    Denied(Denial),
     /// I leave in order.
     Leaving,
     /// I did not understand.
@@ -432,6 +434,13 @@ pub enum Change {
     Me(Me),
     /// What is known of a peer, replacing what was.
     Known(Box<Known>),
+    /// Nothing is taken from this peer any more (`true`), or again.
+    Blocked {
+        /// Whom.
+        peer: PeerId,
+        /// Whether.
+        on: bool,
+    },
     /// A letter that was accepted, or whose waiting names were found; keyed by `k`.
     Letter(Box<SentLetter>),
     /// The letter waits for the first bearer of a name (`true`), or no longer does.
@@ -756,6 +765,9 @@ pub struct InStream {
     pub last: u64,
     /// This node's epoch and record number of the last receipt.
     pub receipt: (Epoch, u64),
+    /// About how many bytes of it are unread.
+    #[serde(default)]
+    pub unread_bytes: u64,
     /// Further letters under numbers that were known already, as (number, letter): the author's memory had jumped back.
     pub twins: BTreeSet<(u64, LetterId)>,
 }
@@ -797,6 +809,8 @@ pub struct Kept {
     pub head: Option<Head>,
     /// Everybody ever heard of.
     pub known: Vec<Known>,
+    /// From whom nothing is taken.
+    pub blocked: BTreeSet<PeerId>,
     /// All outgoing streams.
     pub out_streams: Vec<OutStream>,
     /// All bundles that wait, by stream and first number. Their sealed bytes stay on disk: `size` tells how many.

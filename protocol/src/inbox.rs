@@ -23,6 +23,8 @@ use crate::segment::What;
 const PREVIEW: usize = 200;
 /// Letters held back whose beginnings are kept too (guess); further ones are shown without.
 const HELD_PREVIEWS: usize = 1_024;
+/// What a letter takes on the disk beside its payload (guess).
+const AROUND: u64 = 256;
 /// Lookups under way at most (guess: each holds at most one bundle of letters); more are dropped, and come again.
 const RECALLS: usize = 64;
 /// Further letters under known numbers that are remembered for one stream (guess; they come only from memories that jumped back).
@@ -240,6 +242,9 @@ impl Inbox {
             let stream = self.streams.get_mut(place).expect("by_no names streams");
             let first = letter.twin > 0 || stream.row.read.insert(letter.seq);
             if first {
+                // Sizes are not remembered one by one: what is read is as large as the others.
+                let unread = stream.row.taken.len().saturating_sub(stream.row.read.len()) + 1;
+                stream.row.unread_bytes -= stream.row.unread_bytes / unread;
                 stream.read.insert(letter.seq);
                 stream.changed = true;
                 self.touched.insert(*place);
@@ -320,6 +325,12 @@ impl Inbox {
         self.streams.keys().copied()
     }
 
+    /// Whether as much of an author is unread as may be.
+    pub(crate) fn is_full_of(&self, author: PeerId) -> bool {
+        let streams = self.streams.range((author, Epoch(0))..=(author, Epoch(u64::MAX)));
+        streams.map(|(_, stream)| stream.row.unread_bytes).sum::<u64>() >= self.config.inbox_bytes_author
+    }
+
     /// The next inbox number.
     pub(crate) fn next_n(&self) -> u64 {
         self.next_n
@@ -346,6 +357,7 @@ impl Inbox {
             shown: 1,
             last: 0,
             receipt: (Epoch::default(), 0),
+            unread_bytes: 0,
             twins: BTreeSet::new(),
         };
         self.by_no.insert(no, place);
@@ -374,6 +386,7 @@ impl Inbox {
         stream.changed = true;
         let (letter, preview) = (envelope.id, preview(&envelope));
         let void = envelope.known_kind() == Some(Kind::Void);
+        stream.row.unread_bytes += envelope.payload_bytes() as u64 + AROUND;
         let no = stream.row.no;
         let late = seq < stream.row.shown;
         out.store(Change::Taken(Box::new(Taken { stream: no, seq, twin, received: now.wall, envelope })));

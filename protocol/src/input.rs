@@ -10,7 +10,7 @@ use crate::edge::Cause;
 use crate::effect::SentLetter;
 use crate::envelope::Payload;
 use crate::id::{BundleId, Epoch, LetterId, RequestId};
-use crate::mail::{Listed, Mailbox, Offer, Parcel, Reason, Release, Slot};
+use crate::mail::{Denial, Listed, Mailbox, Offer, Parcel, Reason, Release, Slot};
 use crate::message::{Lane, Listing};
 use crate::name::{Addressee, PeerName};
 use crate::ranges::Ranges;
@@ -228,6 +228,8 @@ pub enum Said {
         /// Which.
         number: u64,
     },
+    /// It does not take my letters for now.
+    Denied(Denial),
     /// It leaves in order.
     Leaving,
     /// It did not understand something I sent.
@@ -336,6 +338,13 @@ pub enum Command {
     SetAvailable(bool),
     /// Signal that letters may not be read soon, or will. Outlives restarts.
     SetInactive(bool),
+    /// Take no letters, deposits or receipts to keep from this peer any more (`true`), or again. Outlives restarts.
+    Block {
+        /// Whom.
+        peer: PeerId,
+        /// Whether.
+        on: bool,
+    },
     /// Be called something else.
     Rename(PeerName),
     /// Say goodbye: the node is about to stop in order.

@@ -104,6 +104,8 @@ pub enum Reason {
     Leaving,
     /// The recipient has released it, or its author has withdrawn it.
     Released,
+    /// Its user has blocked the depositor.
+    Blocked,
 }
 
 impl Reason {
@@ -117,6 +119,31 @@ impl Reason {
             Reason::Disk => "has too little room on its disk",
             Reason::Leaving => "is stopping",
             Reason::Released => "knows that the recipient has it",
+            Reason::Blocked => "takes nothing from this node",
+        }
+    }
+}
+
+/// Why a recipient takes no letters of an author.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Denial {
+    /// Its user has blocked the author: the letters are parked until it says otherwise or they are discarded.
+    Blocked,
+    /// As much of the author is unread there as may be.
+    Full,
+    /// Its disk is nearly full.
+    Disk,
+}
+
+impl Denial {
+    /// The word in the record.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Denial::Blocked => "blocked",
+            Denial::Full => "full",
+            Denial::Disk => "disk",
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::codec::{self, DecodeError};
 use crate::config::limits;
 use crate::contact::Contact;
 use crate::id::{BundleId, Epoch, LetterId};
-use crate::mail::{Listed, Mailbox, Offer, Parcel, Reason, Release, Slot};
+use crate::mail::{Denial, Listed, Mailbox, Offer, Parcel, Reason, Release, Slot};
 use crate::ranges::Ranges;
 use crate::receipt::Receipt;
 use crate::sign::Signed;
@@ -136,6 +136,8 @@ pub enum Message {
         /// Its record number.
         number: u64,
     },
+    /// I do not take your letters for now: keep them.
+    Denied(Denial),
     /// I leave in order; do not wait for my connection to close.
     Leaving,
     /// I do not understand a version or a type that you used.
@@ -237,6 +239,7 @@ impl Message {
             | Message::Hello { .. }
             | Message::Beacon(_)
             | Message::AskPeers { .. }
+            | Message::Denied(_)
             | Message::Leaving
             | Message::Unsupported { .. } => 0,
         };

@@ -28,6 +28,7 @@ use crate::effect::{
 use crate::envelope::{Envelope, Kind, Payload, void_of};
 use crate::id::{BundleId, Epoch, LetterId, RequestId};
 use crate::input::{Earlier, NewLetter, Recall};
+use crate::mail::Denial;
 use crate::name::{Addressee, PeerName};
 use crate::now::Now;
 use crate::ranges::Ranges;
@@ -94,6 +95,8 @@ pub(crate) struct Outbox {
     new_waiting: bool,
     /// Letters that the user has discarded.
     discards: Discards,
+    /// Recipients that take no letters of this node, why, and until when they are left alone.
+    denied: BTreeMap<PeerId, (Denial, Duration)>,
 }
 
 #[derive(Debug)]
@@ -187,6 +190,7 @@ impl Outbox {
             doubted: BTreeMap::new(),
             next_token: 1,
             discards: Discards::default(),
+            denied: BTreeMap::new(),
         };
         let mut places = BTreeMap::new();
         for row in streams {
@@ -466,6 +470,7 @@ impl Outbox {
             return;
         }
         if open {
+            self.denied.remove(&peer);
             self.open.insert(peer);
             // What was deposited stays where it is; what was not goes by itself.
             self.deposits.remove(&peer);
@@ -604,6 +609,14 @@ impl Outbox {
 
     /// Sends again what was lost on its way.
     pub(crate) fn tick(&mut self, now: Now, out: &mut Out) {
+        let asked_again: Vec<PeerId> = self.denied.iter().filter(|(_, (_, until))| *until <= now.mono).map(|(peer, _)| *peer).collect();
+        for peer in asked_again {
+            // One bundle is enough to learn whether anything has changed.
+            if let Some((_, until)) = self.denied.get_mut(&peer) {
+                *until = now.mono + self.config.denied_for;
+            }
+            self.ask_again(peer, now, out);
+        }
         let mut due = BTreeSet::new();
         for ((peer, _), stream) in &mut self.streams {
             if stream.deadline(&self.config).is_some_and(|at| at <= now.mono) && stream.tick(now.mono, &self.config) {
@@ -627,7 +640,8 @@ impl Outbox {
         let streams = self.streams.values().filter_map(|stream| stream.deadline(&self.config));
         let deposits = self.deposits.values().filter_map(|deposits| deposits.deadline(&self.config));
         let review = (self.copies > 0).then_some(self.review_at);
-        streams.chain(deposits).chain(review).min()
+        let denied = self.denied.iter().filter(|(peer, _)| self.open.contains(*peer)).map(|(_, (_, until))| *until);
+        streams.chain(deposits).chain(review).chain(denied).min()
     }
 
     /// Writes the streams that changed.
@@ -636,6 +650,27 @@ impl Outbox {
             stream.dirty = false;
             out.store(Change::OutStream(stream.row.clone()));
         }
+    }
+
+    /// A recipient takes no letters of this node for now: they stay here, and it is asked again from time to time.
+    pub(crate) fn on_denied(&mut self, peer: PeerId, why: Denial, now: Now, out: &mut Out) {
+        if !self.open.contains(&peer) || self.streams.range(of(peer)).all(|(_, stream)| stream.letters() == 0) {
+            return;
+        }
+        let before = self.denied.insert(peer, (why, now.mono + self.config.denied_for));
+        self.streams_of(peer).for_each(Stream::stop);
+        if before.is_none_or(|(before, _)| before != why) {
+            out.note(What::LettersDenied { by: peer, why: why.as_str().to_owned() });
+            out.notify(Notice::Receipted { by: peer });
+        }
+        if why != Denial::Blocked {
+            self.begin_deposits(peer);
+        }
+    }
+
+    /// Why a recipient takes no letters of this node, if it said so.
+    pub(crate) fn denial(&self, peer: &PeerId) -> Option<Denial> {
+        self.denied.get(peer).map(|(why, _)| *why)
     }
 
     // -- questions
@@ -741,7 +776,7 @@ impl Outbox {
 
     /// Sends as much as the window allows, oldest epoch first.
     fn flow(&mut self, peer: PeerId, now: Now, out: &mut Out) {
-        if !self.open.contains(&peer) {
+        if !self.open.contains(&peer) || self.denied.contains_key(&peer) {
             return;
         }
         let mut streams: Vec<&mut Stream> = self.streams.range_mut(of(peer)).map(|(_, s)| s).collect();
@@ -766,6 +801,23 @@ impl Outbox {
         }
         if !frame.is_empty() {
             out.effects.push(Effect::SendKept { to: peer, bundles: frame });
+        }
+    }
+
+    /// The first bundle that waits goes to a recipient that took none.
+    fn ask_again(&mut self, peer: PeerId, now: Now, out: &mut Out) {
+        if !self.open.contains(&peer) {
+            return;
+        }
+        let config = &self.config;
+        let first = self.streams.range_mut(of(peer)).find_map(|(_, stream)| {
+            stream.rewind(config);
+            let first = stream.depart(0, true, now.mono, config).first().map(|(first, _)| (stream.row.no, *first));
+            stream.stop();
+            first
+        });
+        if let Some(key) = first {
+            out.effects.push(Effect::SendKept { to: peer, bundles: vec![key] });
         }
     }
 
@@ -803,6 +855,9 @@ impl Outbox {
         }
         // It answers again: what is left goes by itself.
         if progress && self.open.contains(&place.0) {
+            if self.denied.remove(&place.0).is_some() {
+                self.streams.range_mut(of(place.0)).for_each(|(_, stream)| stream.rewind(&self.config));
+            }
             self.deposits.remove(&place.0);
         }
         out.notify(Notice::Receipted { by: place.0 });

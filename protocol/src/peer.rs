@@ -12,11 +12,11 @@ use crate::config::Config;
 use crate::contact::Contact;
 use crate::custody::Custody;
 use crate::edge::Cause;
-use crate::effect::{Answer, Effect, Kept, Notice, Out, Refusal, Say};
+use crate::effect::{Answer, Change, Effect, Kept, Notice, Out, Refusal, Say};
 use crate::id::{BundleId, Epoch, KeyId, MachineId, RequestId};
 use crate::inbox::{Entered, Inbox, Shown};
 use crate::input::{Command, Disk, Heard, Input, NewLetter, Recall, Recalled, Said};
-use crate::mail::{Mailbox, Reason, Slot};
+use crate::mail::{Denial, Mailbox, Reason, Slot};
 use crate::message::Lane;
 use crate::myself::{Myself, Shown as Mine};
 use crate::name::{Addressee, PeerName};
@@ -124,6 +124,10 @@ pub struct PeerStatus {
     pub waiting: u64,
     /// Why custodians do not hold them, if some do not.
     pub reasons: BTreeSet<Reason>,
+    /// Why it takes none of them, if it said so.
+    pub denial: Option<Denial>,
+    /// This node takes nothing from it.
+    pub blocked: bool,
 }
 
 /// One participant.
@@ -144,6 +148,10 @@ pub struct Peer {
     leaving: bool,
     /// Who asked it to leave, until others have taken over what it holds, or until then.
     handing_over: Option<(Vec<RequestId>, Duration)>,
+    /// From whom nothing is taken.
+    blocked: BTreeSet<PeerId>,
+    /// Authors whose letters were not taken in this batch, and why.
+    denied: BTreeMap<PeerId, Denial>,
     /// What was due when the last batch was closed.
     due: Option<Duration>,
 }
@@ -171,6 +179,8 @@ impl Peer {
             started: false,
             leaving: false,
             handing_over: None,
+            blocked: kept.blocked,
+            denied: BTreeMap::new(),
             due: None,
         }
     }
@@ -264,6 +274,8 @@ impl Peer {
         for peer in &mut peers {
             peer.waiting = waiting.get(&peer.id).copied().unwrap_or(0);
             peer.reasons = self.outbox.reasons(&peer.id);
+            peer.denial = self.outbox.denial(&peer.id);
+            peer.blocked = self.blocked.contains(&peer.id);
         }
         Status {
             id: self.myself.identity().id,
@@ -351,6 +363,7 @@ impl Peer {
                     self.record.on_refused(cause);
                 }
             }
+            Said::Denied(why) => self.outbox.on_denied(from, why, now, out),
             Said::Leaving => {
                 let facts = self.presence.on_leaving(from, now, out);
                 self.spread(facts, now, out);
@@ -387,6 +400,11 @@ impl Peer {
         let closest = |mailbox: &Mailbox| -> Vec<Candidate> { presence.custodians(mailbox, machine).into_iter().take(most).collect() };
         match said {
             Said::Deposit(parcels) => {
+                let (parcels, refused): (Vec<_>, Vec<_>) = parcels
+                    .into_iter()
+                    .partition(|parcel| !self.blocked.contains(&from) && !self.blocked.contains(&parcel.mailbox.depositor));
+                refused.iter().for_each(|parcel| self.custody.refuse(from, parcel.id, Reason::Blocked));
+                refused.iter().for_each(|_| self.record.on_refused(Cause::Blocked));
                 let closed = match self.disk {
                     _ if self.leaving || self.myself.is_cloned() => Some(Reason::Leaving),
                     Disk::Low { .. } => Some(Reason::Disk),
@@ -415,7 +433,9 @@ impl Peer {
                     let all = presence.custodians(mailbox, machine).into_iter();
                     all.filter(|other| !leaving || other.peer != from).take(most).collect()
                 };
-                for offer in offers.iter().filter(|offer| offer.count > 0 && offer.mailbox.depositor != me) {
+                let takes =
+                    |depositor: &PeerId| *depositor != me && !self.blocked.contains(depositor) && !self.inbox.is_full_of(*depositor);
+                for offer in offers.iter().filter(|offer| offer.count > 0 && takes(&offer.mailbox.depositor)) {
                     let wanted = if offer.mailbox.recipient == me {
                         self.myself.facts().available
                     } else {
@@ -436,6 +456,9 @@ impl Peer {
             Said::Release(release) => self.custody.on_release(&release, out)?,
             Said::Withdraw(bundles) => self.custody.on_withdraw(&bundles, out)?,
             Said::KeepReceipt(receipt) => {
+                if self.blocked.contains(&from) {
+                    return Err(Cause::Blocked);
+                }
                 if self.disk != Disk::Enough {
                     return Err(Cause::Full);
                 }
@@ -459,6 +482,11 @@ impl Peer {
     }
 
     fn on_letters(&mut self, bundle: BundleId, contents: Contents, contact: Heard<Contact>, now: Now, out: &mut Out) {
+        let author = contents.author;
+        if self.blocked.contains(&author) {
+            self.denied.insert(author, Denial::Blocked);
+            return self.record.on_refused(Cause::Blocked);
+        }
         // A letter from a peer never seen before arrives with its name.
         let told = Told { first_seen: now.wall, last_seen: None, met: false };
         match self.presence.learn(contact.value, contact.signed, told, now, out) {
@@ -473,8 +501,13 @@ impl Peer {
         }
         if matches!(self.disk, Disk::Low { .. }) {
             // Not taken and not receipted: its author keeps it and comes again.
+            self.denied.insert(author, Denial::Disk);
             self.record.on_refused(Cause::Full);
             return;
+        }
+        if self.inbox.is_full_of(author) {
+            self.denied.insert(author, Denial::Full);
+            return self.record.on_refused(Cause::Full);
         }
         match self.inbox.on_bundle(bundle, contents, now, out) {
             Ok(entered) => self.on_entered(entered, now, out),
@@ -532,6 +565,13 @@ impl Peer {
             Command::MarkRead { letters } => self.inbox.mark_read(&letters, now, out),
             Command::SetAvailable(available) => self.signal(available, inactive, now, out),
             Command::SetInactive(inactive) => self.signal(available, inactive, now, out),
+            Command::Block { peer, on } => {
+                let new = if on { self.blocked.insert(peer) } else { self.blocked.remove(&peer) };
+                if new {
+                    out.store(Change::Blocked { peer, on });
+                    out.note(What::Blocked { peer, on });
+                }
+            }
             Command::Rename(name) => {
                 if self.myself.rename(name, out) {
                     self.myself.beacon_soon(now);
@@ -789,6 +829,11 @@ impl Peer {
             self.deposit(now, out);
             self.pickup.tick(now, out);
             self.compare(now, out);
+        }
+        for (author, why) in std::mem::take(&mut self.denied) {
+            if self.presence.is_linked(&author) {
+                out.send(author, Say::Denied(why));
+            }
         }
         self.leave(now, out);
         if self.myself.telling_due(now) && !self.leaving {

@@ -694,6 +694,8 @@ impl Presence {
                     last_seen: entry.last_seen,
                     waiting: 0,
                     reasons: BTreeSet::new(),
+                    denial: None,
+                    blocked: false,
                 }
             })
             .collect()

@@ -142,6 +142,20 @@ pub enum What {
         /// … to this.
         last: u64,
     },
+    /// A recipient takes no letters of this node.
+    LettersDenied {
+        /// Who.
+        by: PeerId,
+        /// Why: a [`Denial`](crate::mail::Denial) as a word.
+        why: String,
+    },
+    /// This node's user blocked a peer, or no longer does.
+    Blocked {
+        /// Whom.
+        peer: PeerId,
+        /// Whether.
+        on: bool,
+    },
     /// A custodian has flushed a copy of letters of this node.
     LettersHeld {
         /// For whom they are.

@@ -191,6 +191,7 @@ fn messages() -> Vec<(&'static str, Message)> {
         ("receipt_kept", three.utter(Say::ReceiptKept { slot: Slot::of(&receipt()), number: 40 })),
         ("receipt_taken", one.utter(Say::ReceiptTaken { slot: Slot::of(&receipt()), number: 40 })),
         ("leaving", one.utter(Say::Leaving)),
+        ("denied", one.utter(Say::Denied(protocol::mail::Denial::Blocked))),
         ("unsupported", one.utter(Say::Unsupported { what: "version".to_owned() })),
     ]
 }

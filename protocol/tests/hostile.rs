@@ -16,12 +16,14 @@ use protocol::contact::Contact;
 use protocol::edge::{Cause, Edge};
 use protocol::effect::Say;
 use protocol::envelope::Envelope;
+use protocol::id::RequestId;
 use protocol::id::{Epoch, LetterId};
-use protocol::input::{Heard, Said};
+use protocol::input::{Heard, Place, Said};
+use protocol::mail::Denial;
 use protocol::message::{Listing, Message};
 use protocol::receipt::{Receipt, Sum};
 use protocol::sign::{self, Signed};
-use protocol::{Config, Input, Ranges, codec};
+use protocol::{Command, Config, Input, Ranges, codec};
 use rand_chacha::{ChaCha8Rng, ChaCha20Rng};
 use rand_core::{Rng, SeedableRng};
 use serde::Serialize;
@@ -660,4 +662,30 @@ fn very_many_gaps_are_passed_over_quickly() {
     assert!((1_000..1_100).contains(&nikki.peer.status().next_n), "{}", nikki.peer.status().next_n);
     assert!(nikki.refused(Cause::Full) > 0);
     assert!(begin.elapsed() < Duration::from_millis(500), "{:?}", begin.elapsed());
+}
+
+#[test]
+fn of_one_author_no_more_is_taken_than_its_share_until_it_is_read() {
+    let mut nikki = Victim::new(2, Config { inbox_bytes_author: 10_000, ..Config::default() });
+    let markus = secrets(1).id();
+    nikki.meets(1);
+    nikki.meets(3);
+    let write = |nikki: &mut Victim, n: u8, seq: u64| {
+        let frame = letters(n, nikki, Epoch(7), 1, vec![letter(secrets(n).id(), nikki.id, seq)]);
+        nikki.hears(secrets(n).id(), &frame);
+    };
+    (1..=100).for_each(|seq| write(&mut nikki, 1, seq));
+    let taken = nikki.taken.len() as u64;
+    assert!((20..60).contains(&taken), "{taken} letters of some 270 bytes");
+    assert_eq!(nikki.refused(Cause::Full), 100 - taken);
+    let told = |nikki: &Victim| nikki.sent.iter().filter(|(to, say)| *to == markus && matches!(say, Say::Denied(Denial::Full))).count();
+    assert!(told(&nikki) > 0, "its author is told, and keeps the rest");
+    // Others are not the worse for it.
+    write(&mut nikki, 3, 1);
+    assert_eq!(nikki.taken.len() as u64, taken + 1);
+    let places = (1..=taken).map(|n| Place { stream: 1, seq: n, twin: 0, n }).collect();
+    nikki.handle(Input::Asked { request: RequestId(1), command: Command::MarkRead { letters: places } });
+    nikki.tick();
+    write(&mut nikki, 1, taken + 1);
+    assert_eq!(nikki.taken.len() as u64, taken + 2, "what was read makes room");
 }

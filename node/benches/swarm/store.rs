@@ -146,6 +146,7 @@ fn arrived(first: u64, letters: u64) -> Vec<Change> {
         shown: first + letters,
         last: first + letters - 1,
         receipt: (Epoch(0), 0),
+        unread_bytes: 0,
         twins: std::collections::BTreeSet::new(),
     }));
     changes

@@ -37,7 +37,9 @@ pub(super) async fn execute(args: DiscardArgs, context: &Context) -> Result<u8, 
         }
     }
     if context.json {
-        context.document(&letters)?;
+        if failed.is_none() || !letters.is_empty() {
+            context.document(&letters)?;
+        }
     } else {
         print(&letters.iter().map(told).collect::<String>())?;
     }

@@ -246,7 +246,7 @@ async fn news_of(id: &str, events: &mut Events) -> Result<(), Failure> {
             {
                 return Ok(());
             }
-            What::Gap { .. } | What::PeerCame { .. } | What::PeerLeft { .. } => return Ok(()),
+            What::Gap { .. } | What::LettersDenied { .. } | What::PeerCame { .. } | What::PeerLeft { .. } => return Ok(()),
             _ => {}
         }
     }

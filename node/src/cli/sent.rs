@@ -88,6 +88,9 @@ pub(super) fn why(to: &str, to_id: Option<&str>, why: Why, since: &Away) -> Stri
         Why::Cloned => format!("{to} runs twice with one key and takes no letters until one of the two is stopped"),
         Why::NotAvailable => format!("{to} signals that it takes no letters now"),
         Why::NameNotKnown => format!("{to} is not known yet; waits for the first peer of that name"),
+        Why::Blocked => format!("{to} has blocked this node: the letter is kept until it says otherwise, or until you discard it"),
+        Why::RecipientFull => format!("{to} has as many unread bytes of this node as it takes"),
+        Why::RecipientDisk => format!("{to} has too little room on its disk"),
         Why::Discarding => {
             format!("you discarded it: copies are called back, but it may arrive until {to} has signed for that")
         }
@@ -97,6 +100,9 @@ pub(super) fn why(to: &str, to_id: Option<&str>, why: Why, since: &Away) -> Stri
 
 /// Where a copy is that is not delivered, and what that means for this machine.
 pub(super) fn place(copy: &Delivery) -> String {
+    if copy.state == State::Parked {
+        return "parked here".to_owned();
+    }
     if copy.state < State::Held {
         let reasons: Vec<&str> = copy.why_not_held.iter().map(|reason| why_not_held(*reason)).collect();
         let why = if reasons.is_empty() { String::new() } else { format!(" ({})", reasons.join("; ")) };
@@ -125,6 +131,7 @@ fn why_not_held(reason: WhyNotHeld) -> &'static str {
         WhyNotHeld::RecipientFull => "a machine that was asked holds as much mail for this recipient as it may",
         WhyNotHeld::Disk => "a machine that was asked has too little room on its disk",
         WhyNotHeld::Leaving => "a machine that was asked is stopping",
+        WhyNotHeld::Blocked => "a machine that was asked takes nothing from this node",
         WhyNotHeld::Released => "a machine that was asked knows that the recipient has it",
     }
 }

@@ -218,6 +218,12 @@ pub enum Why {
     NameNotKnown,
     /// The recipient is here; its receipt is awaited.
     AwaitingReceipt,
+    /// The recipient has blocked this node: the letter is parked until it says otherwise, or until it is discarded.
+    Blocked,
+    /// As much of this node is unread at the recipient as may be.
+    RecipientFull,
+    /// The recipient's disk is nearly full.
+    RecipientDisk,
     /// Its user discarded it; copies are called back, and until the recipient has signed for that it may arrive all the same.
     Discarding,
 }
@@ -240,6 +246,8 @@ pub enum WhyNotHeld {
     Leaving,
     /// One knows that the recipient has it; its receipt is awaited.
     Released,
+    /// One takes nothing from this node.
+    Blocked,
 }
 
 /// A letter to this node.
@@ -297,6 +305,14 @@ pub struct Presence {
     /// Letters may not be read soon.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub inactive: Option<bool>,
+}
+
+/// Whether something is taken from a peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Block {
+    /// Nothing is taken from it: no letters, and no mail to hold.
+    pub blocked: bool,
 }
 
 /// What this node is called from now on.
@@ -387,6 +403,16 @@ pub enum What {
         last: u64,
         letters: Vec<String>,
         more: bool,
+    },
+    LettersDenied {
+        by: String,
+        by_id: String,
+        why: String,
+    },
+    Blocked {
+        peer: String,
+        peer_id: String,
+        on: bool,
     },
     LettersDiscarded {
         to: String,
@@ -483,6 +509,8 @@ impl What {
             What::Signalled { .. } => "signalled",
             What::LetterAccepted { .. } => "letter_accepted",
             What::LettersDelivered { .. } => "letters_delivered",
+            What::LettersDenied { .. } => "letters_denied",
+            What::Blocked { .. } => "blocked",
             What::LettersDiscarded { .. } => "letters_discarded",
             What::LettersRead { .. } => "letters_read",
             What::LettersHeld { .. } => "letters_held",

@@ -164,6 +164,8 @@ fn shown(names: &Names<'_>, entry: &Entry, letters: Vec<String>) -> api::What {
             more: more(*first, *last, &letters),
             letters,
         },
+        What::LettersDenied { by, why } => api::What::LettersDenied { by: names.of(by), by_id: by.to_string(), why: why.clone() },
+        What::Blocked { peer, on } => api::What::Blocked { peer: names.of(peer), peer_id: peer.to_string(), on: *on },
         What::LettersDiscarded { to, epoch, first, last } => api::What::LettersDiscarded {
             to: names.of(to),
             to_id: to.to_string(),

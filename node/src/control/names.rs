@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use protocol::envelope::Envelope;
 use protocol::id::MachineId;
-use protocol::mail::{Holder, Reason};
+use protocol::mail::{Denial, Holder, Reason};
 use protocol::name::{Addressee, distinct};
 use protocol::{PeerId, PeerStatus, Refusal, Status, Timestamp};
 
@@ -122,6 +122,7 @@ impl<'a> Names<'a> {
             State::Read => (api::State::Read, delivery.at),
             State::Delivered => (api::State::Delivered, delivery.at),
             State::Discarded => (api::State::Discarded, delivery.at),
+            State::Accepted if self.denial(delivery) == Some(Denial::Blocked) => (api::State::Parked, delivery.at),
             State::Accepted => said.first().map_or((api::State::Accepted, delivery.at), |at| (api::State::Held, Some(*at))),
         };
         let why = (!done).then(|| if delivery.discarding { api::Why::Discarding } else { self.why(delivery.peer) });
@@ -140,6 +141,10 @@ impl<'a> Names<'a> {
                 .unwrap_or_default(),
             done,
         }
+    }
+
+    fn denial(&self, delivery: &Delivery) -> Option<Denial> {
+        self.peers.get(&delivery.peer?)?.denial
     }
 
     /// When each of the other machines that hold a copy last said so, the longest ago first; the three latest of more.
@@ -172,6 +177,7 @@ impl<'a> Names<'a> {
                 Reason::Disk => api::WhyNotHeld::Disk,
                 Reason::Leaving => api::WhyNotHeld::Leaving,
                 Reason::Released => api::WhyNotHeld::Released,
+                Reason::Blocked => api::WhyNotHeld::Blocked,
             }))
             .collect()
     }
@@ -180,7 +186,10 @@ impl<'a> Names<'a> {
         let Some(id) = peer else { return api::Why::NameNotKnown };
         match self.peers.get(&id) {
             None => api::Why::NeverMet,
+            Some(PeerStatus { denial: Some(Denial::Blocked), .. }) => api::Why::Blocked,
             Some(peer) if !peer.reachable => api::Why::Away,
+            Some(PeerStatus { denial: Some(Denial::Full), .. }) => api::Why::RecipientFull,
+            Some(PeerStatus { denial: Some(Denial::Disk), .. }) => api::Why::RecipientDisk,
             Some(peer) if peer.cloned => api::Why::Cloned,
             Some(peer) if !peer.welcomes => api::Why::NotAvailable,
             Some(_) => api::Why::AwaitingReceipt,

@@ -7,6 +7,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
+use protocol::Status;
 use protocol::input::Disk;
 use serde::Deserialize;
 
@@ -161,6 +162,15 @@ pub(super) async fn written(desk: &Desk, id: &str) -> Result<SentView, Problem> 
     let found = extract::shelf(desk, move |shelf| shelf.sent_by_id(&wanted)).await?;
     extract::one(found, &prefix, |view| view.letter.id.to_string())
         .map_err(|problem| if problem.hint.is_some() { problem } else { problem.hint("letters of this node: node sent") })
+}
+
+pub(super) async fn blocks(State(desk): State<Arc<Desk>>, _: Params<Nothing>) -> Result<Json<Vec<api::Peer>>, Problem> {
+    Ok(Json(blocked(&extract::status(&desk).await?)))
+}
+
+/// Those from whom nothing is taken.
+pub(super) fn blocked(status: &Status) -> Vec<api::Peer> {
+    status.peers.iter().filter(|peer| peer.blocked).map(names::peer).collect()
 }
 
 fn page(body: impl IntoResponse, next: Option<String>) -> Response {

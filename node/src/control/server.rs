@@ -215,6 +215,8 @@ fn router(desk: Desk) -> Router {
         .route("/v1/connect", post(write::connect))
         .route("/v1/stop", post(write::stop))
         .route("/v1/presence", put(write::presence))
+        .route("/v1/blocks", get(read::blocks))
+        .route("/v1/blocks/{peer}", put(write::block))
         .route("/v1/name", put(write::name))
         .method_not_allowed_fallback(no_such_method)
         .fallback(no_such_route)

@@ -64,6 +64,8 @@ fn peer_status(n: u8, name: &str, here: bool) -> PeerStatus {
         last_seen: Timestamp(2_000),
         waiting: 0,
         // The made-up custodians of ada are full.
+        denial: None,
+        blocked: false,
         reasons: if name == "ada" { BTreeSet::from([Reason::Full]) } else { BTreeSet::new() },
     }
 }

@@ -16,7 +16,7 @@ use super::desk::{Ask, Desk, InboxLetter, Unreached};
 use super::extract::{self, Body, Named, Params};
 use super::names::Names;
 use super::problem::{Code, Problem};
-use super::read::{Nothing, written};
+use super::read::{Nothing, blocked, written};
 
 /// The header by which a request is idempotent.
 const KEY: &str = "idempotency-key";
@@ -143,6 +143,26 @@ pub(super) async fn presence(State(desk): State<Arc<Desk>>, _: Params<Nothing>, 
     }
     let status = extract::status(&desk).await?;
     Ok(Json(api::Presence { available: Some(status.available), inactive: Some(status.inactive) }))
+}
+
+/// Answers with all that are blocked then.
+pub(super) async fn block(
+    State(desk): State<Arc<Desk>>,
+    Named(name): Named,
+    _: Params<Nothing>,
+    body: Body,
+) -> Result<Json<Vec<api::Peer>>, Problem> {
+    let wanted: api::Block = body.json()?;
+    let status = extract::status(&desk).await?;
+    let peer = Names::new(&status, desk.about.machine).resolve(&name)?;
+    if peer == status.id {
+        return Err(Problem::new(Code::Yourself, format!("{name} is this node itself")).hint("nobody was blocked"));
+    }
+    if !status.peers.iter().any(|known| known.id == peer) {
+        return Err(Problem::new(Code::UnknownPeer, format!("{name} was never met")).hint("all names ever met: node peers --all"));
+    }
+    extract::command(&desk, Command::Block { peer, on: wanted.blocked }).await?;
+    Ok(Json(blocked(&extract::status(&desk).await?)))
 }
 
 pub(super) async fn name(State(desk): State<Arc<Desk>>, _: Params<Nothing>, body: Body) -> Result<Json<api::Me>, Problem> {

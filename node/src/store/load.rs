@@ -1,11 +1,11 @@
 //! What a peer starts with: the disk's memory as [`Kept`].
 //! Knows nothing of what is made of it. Reads what is open, never what is done: its time does not grow with history.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use protocol::Kept;
-use protocol::LetterId;
 use protocol::effect::{BundleIndex, Head, InStream, Recent};
+use protocol::{LetterId, PeerId};
 use redb::{ReadTransaction, ReadableTable, TableDefinition};
 
 use super::fault::Fault;
@@ -28,6 +28,7 @@ pub(crate) fn load(txn: &ReadTransaction) -> Result<Kept, Fault> {
         me,
         head: head(txn)?,
         known,
+        blocked: blocked(txn)?,
         out_streams,
         bundles: bundles(txn)?,
         held: all(txn, tables::HELD, rows::read_held)?,
@@ -66,6 +67,15 @@ fn bundles(txn: &ReadTransaction) -> Result<Vec<BundleIndex>, Fault> {
         }
     }
     Ok(bundles)
+}
+
+fn blocked(txn: &ReadTransaction) -> Result<BTreeSet<PeerId>, Fault> {
+    let mut blocked = BTreeSet::new();
+    for row in txn.open_table(tables::BLOCKED)?.iter()? {
+        let key = row?.0;
+        blocked.insert(PeerId::from_bytes(key.value()).map_err(|error| Fault::row(&tables::BLOCKED, &key.value(), error))?);
+    }
+    Ok(blocked)
 }
 
 fn head(txn: &ReadTransaction) -> Result<Option<Head>, Fault> {

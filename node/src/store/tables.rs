@@ -24,6 +24,9 @@ pub(crate) const ME: TableDefinition<(), &[u8]> = TableDefinition::new("me");
 /// Bytes of the peer's id -> CBOR of `Known`.
 pub(crate) const KNOWN: TableDefinition<&[u8], &[u8]> = TableDefinition::new("known");
 
+/// Bytes of the id of each peer from whom nothing is taken -> ().
+pub(crate) const BLOCKED: TableDefinition<&[u8], ()> = TableDefinition::new("blocked");
+
 /// k -> a letter of this node: see [`super::rows::sent`].
 pub(crate) const SENT: TableDefinition<u64, &[u8]> = TableDefinition::new("sent");
 /// (outgoing stream, number) -> k: which letter that number is.
@@ -83,7 +86,7 @@ pub(crate) fn create(txn: &WriteTransaction) -> Result<(), Fault> {
         ($($table:ident)*) => { $( txn.open_table($table)?; )* };
     }
     create!(FORMAT DATABASE ME KNOWN SENT COPIES WAITING KEYS BUNDLES SEALED OUT_STREAMS DELIVERED DISCARDED READ_BY);
-    create!(IN_STREAMS TAKEN UNSHOWN INBOX UNREAD CHAINS SEGMENTS ENTRIES HOLDERS HELD HELD_PARCELS RECEIPTS);
+    create!(IN_STREAMS TAKEN UNSHOWN INBOX UNREAD CHAINS SEGMENTS ENTRIES HOLDERS HELD HELD_PARCELS RECEIPTS BLOCKED);
     Ok(())
 }
 

@@ -95,6 +95,7 @@ fn in_stream(no: u32, author: u8, floor: u64) -> InStream {
         shown: 1,
         last: 0,
         receipt: (Epoch(0), 0),
+        unread_bytes: 0,
         twins: std::collections::BTreeSet::new(),
     }
 }

@@ -18,7 +18,7 @@ pub(crate) fn write(txn: &WriteTransaction, changes: &[Write]) -> Result<(), Fau
     for change in changes {
         match change {
             Write::Change(change) => match change {
-                Change::Me(_) | Change::Known(_) => own.push(change),
+                Change::Me(_) | Change::Known(_) | Change::Blocked { .. } => own.push(change),
                 Change::Letter(_) | Change::Waiting { .. } | Change::Key { .. } => sent.push(change),
                 Change::Bundle(_) | Change::DropBundle { .. } | Change::Holders { .. } => bundles.push(change),
                 Change::Hold(_) | Change::Unhold { .. } | Change::KeepReceipt { .. } | Change::DropReceipt { .. } => custody.push(change),
@@ -44,8 +44,11 @@ pub(crate) fn write(txn: &WriteTransaction, changes: &[Write]) -> Result<(), Fau
 
 fn write_own(txn: &WriteTransaction, changes: &[&Change]) -> Result<(), Fault> {
     let (mut me, mut known) = (txn.open_table(tables::ME)?, txn.open_table(tables::KNOWN)?);
+    let mut blocked = txn.open_table(tables::BLOCKED)?;
     for change in changes {
         match change {
+            Change::Blocked { peer, on: true } => drop(blocked.insert(peer.to_bytes().as_slice(), ())?),
+            Change::Blocked { peer, on: false } => drop(blocked.remove(peer.to_bytes().as_slice())?),
             Change::Me(value) => drop(me.insert((), codec::encode(value).as_slice())?),
             Change::Known(value) => {
                 // The card is signed and was checked by whoever made this change; its id is what the row is found by.

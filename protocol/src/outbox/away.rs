@@ -11,7 +11,7 @@ use super::{FRAME_TARGET, Outbox, of};
 use crate::config::limits;
 use crate::effect::{Change, Effect, Notice, Out, Say, VOID};
 use crate::id::{BundleId, Epoch, MachineId};
-use crate::mail::{Holder, Reason};
+use crate::mail::{Denial, Holder, Reason};
 use crate::now::Now;
 use crate::placement::Candidate;
 use crate::segment::What;
@@ -132,6 +132,10 @@ impl Outbox {
         now: Now,
         out: &mut Out,
     ) {
+        if self.denial(&recipient) == Some(Denial::Blocked) {
+            self.deposits.remove(&recipient);
+            return;
+        }
         if !self.deposits.contains_key(&recipient) {
             if self.open.contains(&recipient) {
                 return;

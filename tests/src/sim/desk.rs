@@ -165,6 +165,7 @@ impl Desk {
             Say::PassReceipt(signed) => Said::Receipt(trusted(signed).value),
             Say::ReceiptKept { slot, number } => Said::ReceiptKept { slot, number },
             Say::ReceiptTaken { slot, number } => Said::ReceiptTaken { slot, number },
+            Say::Denied(why) => Said::Denied(why),
             Say::Leaving => Said::Leaving,
             Say::Unsupported { what } => Said::Unsupported { what },
         };
@@ -218,6 +219,7 @@ fn name(say: &Say) -> &'static str {
         Say::PassReceipt(_) => "PassReceipt",
         Say::ReceiptKept { .. } => "ReceiptKept",
         Say::ReceiptTaken { .. } => "ReceiptTaken",
+        Say::Denied(_) => "Denied",
         Say::Leaving => "Leaving",
         Say::Unsupported { .. } => "Unsupported",
     }

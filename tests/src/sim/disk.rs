@@ -22,6 +22,7 @@ use sha2::{Digest, Sha256};
 pub(crate) struct Disk {
     pub(crate) me: Option<Me>,
     pub(crate) known: BTreeMap<PeerId, Known>,
+    blocked: BTreeSet<PeerId>,
     pub(crate) letters: BTreeMap<u64, SentLetter>,
     pub(crate) by_id: BTreeMap<LetterId, u64>,
     pub(crate) waiting: BTreeSet<u64>,
@@ -91,6 +92,11 @@ impl Disk {
         match change {
             Change::Me(me) => self.put_me(me),
             Change::Known(known) => self.put_known(author, known),
+            Change::Blocked { peer, on } => {
+                let new = if *on { self.blocked.insert(*peer) } else { self.blocked.remove(peer) };
+                demand!(new && *peer != author, "{peer} is blocked, or not, as before");
+                Ok(())
+            }
             Change::Letter(letter) => self.put_letter(letter, touched),
             Change::Waiting { k, waits } => self.put_waiting(*k, *waits),
             Change::Key { key, letter, k, digest } => {
@@ -426,6 +432,7 @@ impl Disk {
             me: self.me.clone(),
             head: self.head,
             known: self.known.values().cloned().collect(),
+            blocked: self.blocked.clone(),
             out_streams: self.out_streams.values().cloned().collect(),
             bundles: self.bundles.iter().map(index).collect(),
             held: self.held.values().map(|bundle| bundle.index).collect(),

@@ -255,6 +255,13 @@ impl Sim {
         self.wait_for(who, Command::SetInactive(yes));
     }
 
+    /// Takes nothing from a peer any more, or again.
+    #[track_caller]
+    pub fn block(&mut self, who: Who, other: Who, on: bool) {
+        let peer = self.nodes[other].identity.id;
+        self.wait_for(who, Command::Block { peer, on });
+    }
+
     /// Takes another name.
     #[track_caller]
     pub fn rename(&mut self, who: Who, name: &str) {
