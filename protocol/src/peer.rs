@@ -112,7 +112,7 @@ pub struct PeerStatus {
     pub inactive: bool,
     /// It says that it runs twice with one key: it takes and sends no letters.
     pub cloned: bool,
-    /// Its machine.
+    /// Its machine; that of another node, or this one, if they share their addresses.
     pub machine: MachineId,
     /// Its addresses.
     pub addresses: Vec<String>,
@@ -160,12 +160,12 @@ impl Peer {
     /// A participant as its disk remembers it. `rng` must be seeded from true randomness, or from the simulator's seed.
     #[must_use]
     pub fn new(identity: Identity, config: Config, mut rng: ChaCha8Rng, kept: Kept, now: Now) -> Peer {
-        let id = identity.id;
+        let Identity { id, machine, .. } = identity;
         let record_number = kept.head.map_or(0, |head| head.number);
         let myself = Myself::new(identity, &config, kept.me, record_number, &mut rng, now);
         let inbox = Inbox::new(id, &config, kept.in_streams, kept.recent, kept.next_n, now);
         Peer {
-            presence: Presence::new(id, &config, kept.known, now),
+            presence: Presence::new(id, machine, &config, kept.known, now),
             outbox: Outbox::new(id, &config, kept.out_streams, kept.bundles, kept.waiting, kept.next_letter, now),
             custody: Custody::new(id, &config, kept.held, kept.receipts, now),
             pickup: Pickup::new(id, &config),
@@ -205,6 +205,7 @@ impl Peer {
                 self.spread(facts, now, &mut out);
             }
             Input::Listening { addresses } => {
+                self.presence.on_listening(&addresses);
                 if self.myself.on_listening(addresses) {
                     self.myself.beacon_soon(now);
                 }
@@ -270,7 +271,7 @@ impl Peer {
     pub fn status(&self) -> Status {
         let me = self.myself.facts();
         let waiting = self.outbox.waiting_for();
-        let mut peers = self.presence.status();
+        let mut peers = self.presence.status(&self.presence.machines(self.outbox.custodians()));
         for peer in &mut peers {
             peer.waiting = waiting.get(&peer.id).copied().unwrap_or(0);
             peer.reasons = self.outbox.reasons(&peer.id);
@@ -397,7 +398,7 @@ impl Peer {
     fn on_mail(&mut self, from: PeerId, said: Said, now: Now, out: &mut Out) -> Result<(), Cause> {
         let (presence, machine) = (&self.presence, self.myself.identity().machine);
         let most = self.config.custodians;
-        let closest = |mailbox: &Mailbox| -> Vec<Candidate> { presence.custodians(mailbox, machine).into_iter().take(most).collect() };
+        let closest = |mailbox: &Mailbox| -> Vec<Candidate> { presence.custodians(mailbox).into_iter().take(most).collect() };
         match said {
             Said::Deposit(parcels) => {
                 let (parcels, refused): (Vec<_>, Vec<_>) = parcels
@@ -430,7 +431,7 @@ impl Peer {
                 let me = self.myself.identity().id;
                 // Who is about to leave does not count among the custodians any more.
                 let closest = |mailbox: &Mailbox| -> Vec<Candidate> {
-                    let all = presence.custodians(mailbox, machine).into_iter();
+                    let all = presence.custodians(mailbox).into_iter();
                     all.filter(|other| !leaving || other.peer != from).take(most).collect()
                 };
                 let takes =
@@ -611,8 +612,8 @@ impl Peer {
 
     /// The custodians of a mailbox when this node is gone.
     fn heirs(&self, mailbox: &Mailbox) -> Vec<Candidate> {
-        let Identity { id, machine, .. } = *self.myself.identity();
-        let others = self.presence.custodians(mailbox, machine).into_iter().filter(|other| other.peer != id);
+        let id = self.myself.identity().id;
+        let others = self.presence.custodians(mailbox).into_iter().filter(|other| other.peer != id);
         others.take(self.config.custodians).collect()
     }
 
@@ -876,8 +877,9 @@ impl Peer {
         let Identity { id, machine, .. } = *self.myself.identity();
         let presence = &self.presence;
         for recipient in self.outbox.take_deposit_due(now) {
-            let ranked = presence.custodians(&Mailbox { recipient, depositor: id }, machine);
-            self.outbox.deposit(recipient, machine, &ranked, |peer| presence.is_silent(peer, now), now, out);
+            let machines = presence.machines(self.outbox.custodians());
+            let ranked = presence.custodians_among(&Mailbox { recipient, depositor: id }, &machines);
+            self.outbox.deposit(recipient, (machine, &machines), &ranked, |peer| presence.is_silent(peer, now), now, out);
         }
     }
 
@@ -885,7 +887,7 @@ impl Peer {
     fn compare(&mut self, now: Now, out: &mut Out) {
         let (presence, machine, most) = (&self.presence, self.myself.identity().machine, self.config.custodians);
         self.custody.tick(
-            |mailbox| presence.custodians(mailbox, machine).into_iter().take(most).collect(),
+            |mailbox| presence.custodians(mailbox).into_iter().take(most).collect(),
             machine,
             |peer| presence.takes_letters(peer),
             |peer| presence.is_reachable(peer),
@@ -896,9 +898,9 @@ impl Peer {
 
     /// Receipts for authors who are away go to the custodians of their mail.
     fn keep_receipts(&mut self, now: Now, out: &mut Out) {
-        let Identity { id, machine, .. } = *self.myself.identity();
+        let id = self.myself.identity().id;
         for (place, kept_by) in self.returns.due(now) {
-            let closest = self.presence.custodians(&Mailbox { recipient: place.0, depositor: id }, machine);
+            let closest = self.presence.custodians(&Mailbox { recipient: place.0, depositor: id });
             let closest = &closest[..closest.len().min(self.config.custodians)];
             let lacking: Vec<PeerId> = closest.iter().map(|other| other.peer).filter(|peer| !kept_by.contains(peer)).collect();
             let receipt = self.inbox.receipt(place).filter(|_| !self.presence.is_reachable(&place.0));

@@ -3,6 +3,7 @@
 //! a verdict of "gone" is a guess, and harmless when wrong.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use libp2p_identity::PeerId;
@@ -22,7 +23,7 @@ use crate::message::Listing;
 use crate::name::{Addressee, PeerName, distinct};
 use crate::now::{Now, Timestamp};
 use crate::peer::PeerStatus;
-use crate::placement::{Candidate, ranked};
+use crate::placement::{Candidate, Machines, ips, ranked};
 use crate::segment::What;
 use crate::sign::Signed;
 
@@ -47,6 +48,8 @@ pub(crate) enum Fact {
 #[derive(Debug)]
 pub(crate) struct Presence {
     me: PeerId,
+    machine: MachineId,
+    ips: Vec<IpAddr>,
     config: Config,
     peers: BTreeMap<PeerId, Entry>,
     links: BTreeMap<PeerId, Link>,
@@ -70,6 +73,8 @@ pub(crate) struct Told {
 #[derive(Debug)]
 struct Entry {
     contact: Contact,
+    /// Of its card.
+    ips: Vec<IpAddr>,
     signed: Signed<Contact>,
     first_seen: Timestamp,
     last_seen: Timestamp,
@@ -153,9 +158,11 @@ fn weigh(contact: &Contact) -> u64 {
 
 impl Presence {
     /// Knows whom the disk knows. Rows that do not decode are left out: they are hints, and come back by exchange.
-    pub(crate) fn new(me: PeerId, config: &Config, known: Vec<Known>, now: Now) -> Self {
+    pub(crate) fn new(me: PeerId, machine: MachineId, config: &Config, known: Vec<Known>, now: Now) -> Self {
         let mut presence = Presence {
             me,
+            machine,
+            ips: Vec::new(),
             config: config.clone(),
             peers: BTreeMap::new(),
             links: BTreeMap::new(),
@@ -169,6 +176,7 @@ impl Presence {
             let beacon = row.beacon.and_then(|signed| signed.trusted().ok().map(|value| Heard { value, signed }));
             presence.known = presence.known.wrapping_add(weigh(&contact));
             let entry = Entry {
+                ips: ips(&contact.addresses),
                 contact,
                 signed: row.contact,
                 first_seen: row.first_seen,
@@ -185,6 +193,11 @@ impl Presence {
     }
 
     // -- facts from the network
+
+    /// This node can be reached by these multiaddrs.
+    pub(crate) fn on_listening(&mut self, addresses: &[String]) {
+        self.ips = ips(addresses);
+    }
 
     /// A connection is up.
     pub(crate) fn on_seen(&mut self, peer: PeerId, address: String, now: Now) -> Vec<Fact> {
@@ -423,6 +436,7 @@ impl Presence {
                 self.known = self.known.wrapping_add(weigh(&contact));
                 self.dial(&contact, out);
                 let entry = Entry {
+                    ips: ips(&contact.addresses),
                     contact,
                     signed,
                     first_seen: told.first_seen.min(now.wall),
@@ -442,6 +456,7 @@ impl Presence {
                 if contact.sequence > entry.contact.sequence {
                     self.known = self.known.wrapping_sub(weigh(&entry.contact)).wrapping_add(weigh(&contact));
                     let old = std::mem::replace(&mut entry.contact, contact.clone());
+                    entry.ips = ips(&contact.addresses);
                     entry.signed = signed;
                     changed = true;
                     if old.name != contact.name {
@@ -609,16 +624,38 @@ impl Presence {
         !here && self.peers.get(peer).is_none_or(|entry| entry.heard_at + self.config.custodian_silent <= now.mono)
     }
 
-    /// Who could hold a mailbox, best first: everybody here but its two ends; this node too, on `mine`.
-    pub(crate) fn custodians(&self, mailbox: &Mailbox, mine: MachineId) -> Vec<Candidate> {
-        let machine = |peer: &PeerId| if *peer == self.me { Some(mine) } else { self.contact(peer).map(|contact| contact.machine) };
-        let here = self.links.iter().filter(|(peer, link)| link.reachable && !self.is_cloned(peer)).map(|(peer, _)| *peer).chain([self.me]);
-        let candidates = here
+    /// Which machines of those here, and of these, are one with another; this node's own stands for all that are one with it.
+    pub(crate) fn machines(&self, of: impl Iterator<Item = PeerId>) -> Machines {
+        let here = self.here().filter(|peer| *peer != self.me).collect::<BTreeSet<PeerId>>();
+        let others: BTreeSet<PeerId> = of.filter(|peer| !here.contains(peer)).collect();
+        let entries = here.iter().chain(&others).filter_map(|peer| self.peers.get(peer));
+        let cards = entries.map(|entry| (entry.contact.machine, entry.ips.as_slice()));
+        Machines::new(std::iter::once((self.machine, self.ips.as_slice())).chain(cards))
+    }
+
+    /// Who could hold a mailbox, best first: everybody here but its two ends; this node too.
+    pub(crate) fn custodians(&self, mailbox: &Mailbox) -> Vec<Candidate> {
+        self.custodians_among(mailbox, &self.machines(std::iter::once(mailbox.depositor)))
+    }
+
+    /// The same, where it is known which machines are one.
+    pub(crate) fn custodians_among(&self, mailbox: &Mailbox, machines: &Machines) -> Vec<Candidate> {
+        let machine = |peer: &PeerId| {
+            let said = if *peer == self.me { Some(self.machine) } else { self.contact(peer).map(|contact| contact.machine) };
+            said.map(|machine| machines.of(machine))
+        };
+        let candidates = self
+            .here()
             .filter(|peer| *peer != mailbox.recipient && *peer != mailbox.depositor)
             .filter_map(|peer| Some(Candidate { peer, machine: machine(&peer)? }))
             .collect();
         let shared: Vec<MachineId> = machine(&mailbox.depositor).into_iter().collect();
         ranked(&mailbox.recipient, &shared, candidates)
+    }
+
+    /// Who is here and of whom there is one, this node too.
+    fn here(&self) -> impl Iterator<Item = PeerId> {
+        self.links.iter().filter(|(peer, link)| link.reachable && !self.is_cloned(peer)).map(|(peer, _)| *peer).chain([self.me])
     }
 
     pub(crate) fn contact(&self, peer: &PeerId) -> Option<&Contact> {
@@ -671,7 +708,7 @@ impl Presence {
     }
 
     /// Every peer, for faces; `waiting` letters are the outbox's to tell.
-    pub(crate) fn status(&self) -> Vec<PeerStatus> {
+    pub(crate) fn status(&self, machines: &Machines) -> Vec<PeerStatus> {
         self.peers
             .iter()
             .map(|(peer, entry)| {
@@ -688,7 +725,7 @@ impl Presence {
                     welcomes,
                     inactive: entry.beacon.as_ref().is_some_and(|beacon| beacon.value.inactive),
                     cloned,
-                    machine: entry.contact.machine,
+                    machine: machines.of(entry.contact.machine),
                     addresses: entry.contact.addresses.clone(),
                     first_seen: entry.first_seen,
                     last_seen: entry.last_seen,

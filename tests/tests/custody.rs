@@ -316,9 +316,18 @@ fn two_peers_of_one_machine_count_as_one() {
 
 #[test]
 fn an_author_and_a_custodian_of_one_machine_are_no_two_places() {
+    author_and_custodian_together(Sim::move_in);
+}
+
+#[test]
+fn an_author_and_a_custodian_in_containers_of_one_machine_are_no_two_places() {
+    author_and_custodian_together(Sim::move_into_container);
+}
+
+fn author_and_custodian_together(move_in: fn(&mut Sim, Who, Who)) {
     let mut sim = Sim::new(176);
     let [nikki, markus, ann, bea, carl, dora] = sim.machines();
-    sim.move_in(ann, markus);
+    move_in(&mut sim, ann, markus);
     let all = [nikki, markus, ann, bea, carl, dora];
     all.iter().for_each(|who| sim.start(*who));
     sim.run_until(|sim| all.iter().all(|who| sim.status(*who).peers.iter().filter(|peer| peer.available).count() == 5));

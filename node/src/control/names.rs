@@ -150,8 +150,9 @@ impl<'a> Names<'a> {
     /// When each of the other machines that hold a copy last said so, the longest ago first; the three latest of more.
     fn machines(&self, holders: &[Holder]) -> Vec<Timestamp> {
         let mut machines: BTreeMap<MachineId, Timestamp> = BTreeMap::new();
-        for holder in holders.iter().filter(|holder| holder.machine != self.machine) {
-            let at = machines.entry(holder.machine).or_insert(holder.at);
+        let machine = |holder: &Holder| self.peers.get(&holder.peer).map_or(holder.machine, |peer| peer.machine);
+        for (holder, machine) in holders.iter().map(|holder| (holder, machine(holder))).filter(|(_, machine)| *machine != self.machine) {
+            let at = machines.entry(machine).or_insert(holder.at);
             *at = holder.at.max(*at);
         }
         let mut said: Vec<Timestamp> = machines.into_values().collect();

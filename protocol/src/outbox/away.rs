@@ -13,7 +13,7 @@ use crate::effect::{Change, Effect, Notice, Out, Say, VOID};
 use crate::id::{BundleId, Epoch, MachineId};
 use crate::mail::{Denial, Holder, Reason};
 use crate::now::Now;
-use crate::placement::Candidate;
+use crate::placement::{Candidate, Machines};
 use crate::segment::What;
 
 impl Outbox {
@@ -121,12 +121,17 @@ impl Outbox {
         std::mem::take(&mut self.deposit_due)
     }
 
-    /// Asks custodians to hold what waits for somebody who is away. `ranked`: who could, best first; `silent`: who was not
+    /// Custodians with acknowledgements of this memory.
+    pub(crate) fn custodians(&self) -> impl Iterator<Item = PeerId> {
+        self.memories.keys().copied()
+    }
+
+    /// Asks custodians to hold what waits for somebody who is away. `mine`: this machine, and which are one; `ranked`: who could, best first; `silent`: who was not
     /// heard for long and does not count.
     pub(crate) fn deposit(
         &mut self,
         recipient: PeerId,
-        mine: MachineId,
+        (mine, machines): (MachineId, &Machines),
         ranked: &[Candidate],
         silent: impl Fn(&PeerId) -> bool,
         now: Now,
@@ -147,7 +152,8 @@ impl Outbox {
         let of = |(no, first): Key| {
             let stream = by_no.get(&no).and_then(|place| streams.get(place)).filter(|stream| stream.is_wanted(first))?;
             let (size, _, holders) = stream.held(first)?;
-            Some((size, holders.iter().filter(|holder| !silent(&holder.peer)).copied().collect()))
+            let counted = holders.iter().filter(|holder| !silent(&holder.peer));
+            Some((size, counted.map(|holder| Holder { machine: machines.of(holder.machine), ..*holder }).collect()))
         };
         for (peer, bundles) in deposits.depart(mine, ranked, of, now.mono, &self.config) {
             let (mut frame, mut size) = (Vec::new(), 0);

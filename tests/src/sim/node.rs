@@ -66,6 +66,8 @@ pub(crate) struct Node {
     pub(crate) backup: Option<Disk>,
     wall: u64,
     pub(crate) port: u16,
+    /// It has the address of this machine, if not one of its own.
+    pub(crate) at: Option<usize>,
     heard: BTreeSet<(PeerId, Epoch, u64, u64, u64)>,
     tokens: BTreeMap<u64, (usize, Rc<Gossip>)>,
     next_token: u64,
@@ -108,6 +110,7 @@ impl Node {
             backup: None,
             wall: 1_800_000_000_000 + 1000 * number as u64,
             port: 6174,
+            at: None,
             heard: BTreeSet::new(),
             tokens: BTreeMap::new(),
             next_token: 0,
@@ -121,7 +124,7 @@ impl Node {
     }
 
     pub(crate) fn address(&self, number: usize) -> String {
-        format!("/ip4/10.0.0.{}/tcp/{}", number + 1, self.port)
+        format!("/ip4/10.0.0.{}/tcp/{}", self.at.unwrap_or(number) + 1, self.port)
     }
 
     /// Both clocks at this virtual time.

@@ -94,6 +94,16 @@ impl Sim {
         self.nodes[who].identity.machine = self.nodes[with].identity.machine;
     }
 
+    /// A peer that was never started lives in a container on the machine of another: under an id of its own, at the same address.
+    ///
+    /// # Panics
+    /// It was started before.
+    pub fn move_into_container(&mut self, who: Who, with: Who) {
+        assert!(self.nodes[who].life == 0, "machines do not move");
+        self.nodes[who].at = Some(with);
+        self.nodes[who].port += 1;
+    }
+
     /// Kills a peer at this point of its next commit that holds such a change.
     pub fn crash_at(&mut self, who: Who, point: CrashPoint, when: fn(&Change) -> bool) {
         self.nodes[who].plan = Some(Plan { point, when, silent: false });
