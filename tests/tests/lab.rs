@@ -551,3 +551,128 @@ fn a_custodian_that_stops_in_order_hands_over() {
     custodians[0].stop();
     assert_eq!(holds(free[0]), 1, "when it has stopped another one holds it");
 }
+
+/// Texts "letter 1" to "letter N".
+fn numbered(letters: usize) -> Vec<String> {
+    (1..=letters).map(|n| format!("letter {n}")).collect()
+}
+
+/// Writes letters to one who is away, and waits until each is held by three machines.
+fn write_into_custody(author: &Host, away: &Host, letters: usize) -> Vec<String> {
+    away.kill9();
+    wait_until(SOON, "the author sees who is away", || !available(author).contains(&away.name));
+    let letters: Vec<String> = numbered(letters).iter().map(|text| send(author, &[away], text)).collect();
+    wait_until(SOON, "all are held", || letters.iter().all(|id| held_by(author, id) == 3));
+    letters
+}
+
+/// How many letters are said to be missing before each one of an inbox.
+fn missing(host: &Host) -> Vec<u64> {
+    let letters = host.json(&["inbox"]);
+    let letters = letters.as_array().expect("a list of letters");
+    letters.iter().map(|letter| letter["missing_before"].as_u64().expect("a number of letters")).collect()
+}
+
+#[test]
+fn letters_in_custody_outlive_four_hosts_that_join_and_two_that_leave() {
+    let lab = Lab::new(10);
+    let hosts: [&Host; 10] = lab.hosts();
+    let (first, newcomers) = hosts.split_at(6);
+    start_together(first);
+    let (nikki, markus, others) = (first[0], first[1], &first[2..]);
+
+    let letters = write_into_custody(markus, nikki, 3);
+    markus.kill9();
+    newcomers.iter().for_each(|host| host.begin(&[]));
+    newcomers.iter().for_each(|host| host.await_ready());
+    let here: Vec<&Host> = others.iter().chain(newcomers).copied().collect();
+    wait_until(SOON, "all see each other", || all_here(&here));
+    let custodians: Vec<&Host> = others.iter().copied().filter(|host| holds(host) > 0).collect();
+    assert_eq!(custodians.len(), 3);
+    // Each hands over to those that are closest now; then the last of the first three dies.
+    custodians[..2].iter().for_each(|host| host.stop());
+    let left: Vec<&Host> = here.into_iter().filter(|host| !custodians[..2].iter().any(|gone| gone.name == host.name)).collect();
+    wait_until(SOON, "three of those that are left hold all", || left.iter().filter(|host| holds(host) == 3).count() >= 3);
+    custodians[2].kill9();
+
+    nikki.start(&[]);
+    promised("the letters are there", seconds(2), SOON, || texts(nikki).len() == 3);
+    assert_eq!(texts(nikki), numbered(3));
+    nikki.kill9();
+    markus.start(&[]);
+    wait_until(SOON, "their author learns of it from those who came later", || letters.iter().all(|id| delivered(markus, id)));
+}
+
+#[test]
+fn letters_in_custody_and_one_sent_directly_are_shown_once_and_in_order() {
+    let lab = Lab::new(5);
+    let hosts: [&Host; 5] = lab.hosts();
+    start_together(&hosts);
+    let [nikki, markus, ..] = hosts;
+
+    let mut letters = write_into_custody(markus, nikki, 4);
+    nikki.start(&[]);
+    letters.push(send(markus, &[nikki], "letter 5"));
+    wait_until(SOON, "all are delivered", || letters.iter().all(|id| delivered(markus, id)));
+    assert_eq!(texts(nikki), numbered(5));
+    assert_eq!(missing(nikki), [0; 5]);
+}
+
+#[test]
+fn a_letter_whose_predecessors_were_destroyed_is_shown_after_ten_seconds_and_says_how_many_are_missing() {
+    let lab = Lab::new(7);
+    let hosts: [&Host; 7] = lab.hosts();
+    start_together(&hosts);
+    let [nikki, markus, others @ ..] = hosts;
+
+    write_into_custody(markus, nikki, 4);
+    let (custodians, rest): (Vec<&Host>, Vec<&Host>) = others.into_iter().partition(|host| holds(host) > 0);
+    assert_eq!((custodians.len(), rest.len()), (3, 2));
+    custodians.iter().for_each(|host| host.kill9());
+    wait_until(SOON, "markus sees that they are gone", || custodians.iter().all(|host| !available(markus).contains(&host.name)));
+    let fifth = send(markus, &[nikki], "letter 5");
+    wait_until(SOON, "the fifth is held by the others", || held_by(markus, &fifth) == 2);
+    markus.kill9();
+    custodians.iter().chain(&[markus]).for_each(|host| host.lose_disk());
+    assert!(rest.iter().all(|host| holds(host) == 1));
+
+    nikki.start(&[]);
+    let took = wait_until(seconds(20), "the fifth is shown", || texts(nikki) == ["letter 5"]);
+    println!("shown after {:.2} s (promised: 10 s)", took.as_secs_f32());
+    assert!(took > seconds(8), "the others were waited for: {took:?}");
+    assert_eq!(missing(nikki), [4]);
+    assert!(nikki.ok(&["inbox"]).contains("4 missing"));
+    // Nothing blocks: who is written to now has the answer at once.
+    let after = send(rest[0], &[nikki], "hello");
+    wait_until(seconds(5), "a letter of somebody else arrives", || delivered(rest[0], &after));
+}
+
+#[test]
+fn one_of_64_letters_written_in_a_batch_is_discarded_while_others_hold_it() {
+    let lab = Lab::new(5);
+    let hosts: [&Host; 5] = lab.hosts();
+    start_together(&hosts);
+    let [nikki, markus, others @ ..] = hosts;
+
+    nikki.kill9();
+    wait_until(SOON, "markus sees that nikki is away", || !available(markus).contains("nikki"));
+    let line = |text: &String| serde_json::json!({"to": ["nikki"], "payload": text}).to_string() + "\n";
+    let sent = markus.run_with(&["send", "--batch"], &numbered(64).iter().map(line).collect::<String>());
+    assert_eq!(sent.code, 0, "{sent:?}");
+    let letters: Vec<&str> = sent.stdout.lines().collect();
+    assert_eq!(letters.len(), 64);
+    wait_until(SOON, "all are held", || letters.iter().all(|id| held_by(markus, id) == 3));
+    markus.ok(&["discard", letters[39]]);
+
+    nikki.start(&[]);
+    promised("the other letters are there", seconds(2), SOON, || texts(nikki).len() >= 63);
+    let ended = |id: &&str| states(markus, id).values().all(|state| state == "delivered" || state == "discarded");
+    wait_until(SOON, "all are delivered or discarded", || letters.iter().all(ended));
+    // Custodians hold it in one bundle with the others. Where they were faster than its author, it has arrived, and its author is told so.
+    let arrived = texts(nikki).contains(&"letter 40".to_owned());
+    assert_eq!(states(markus, letters[39])["nikki"], if arrived { "delivered" } else { "discarded" });
+    let expected: Vec<String> = numbered(64).into_iter().filter(|text| arrived || text != "letter 40").collect();
+    assert_eq!(texts(nikki), expected);
+    assert!(missing(nikki).iter().all(|missing| *missing == 0), "none is called missing");
+    wait_until(SOON, "custodians let go", || others.iter().all(|host| holds(host) == 0));
+}

@@ -149,6 +149,16 @@ impl Host {
         child.wait().expect("a child can be waited for");
     }
 
+    /// Destroys all that its node ever wrote.
+    ///
+    /// # Panics
+    /// If the node runs.
+    pub fn lose_disk(&self) {
+        assert!(self.node().is_none(), "the node of {} runs", self.name);
+        fs::remove_dir_all(&self.directory).expect("the lab's directory is ours");
+        fs::create_dir(&self.directory).expect("the lab's directory is ours");
+    }
+
     /// Runs `node ARGUMENTS` for this host's node.
     ///
     /// # Panics
