@@ -94,9 +94,9 @@ pub enum OpenError {
     },
     /// An earlier version of this program made it, and its format is not read any more.
     #[error(
-        "{path}: the database has format {found}, and this version knows only {}: use the version that made it, or begin anew \
-         with `run --start-over`, which keeps the key and sets the old database aside",
-        tables::FORMAT_VERSION
+        "{path}: the database has format {found}, and this version knows only {} and later ones: use the version that made it, or \
+         begin anew with `run --start-over`, which keeps the key and sets the old database aside",
+        tables::FORMAT_OLDEST
     )]
     Older {
         /// The database.
@@ -148,19 +148,22 @@ pub(crate) fn open(dir: &Path) -> Result<Opened, OpenError> {
     if marked.is_none() && exists && half_made(&path).map_err(io(&path))? {
         files::move_aside(&path).map_err(io(&path))?;
     }
-    let opened = open_medium(Medium::File(path.clone()), marked.is_none()).map_err(|error| error.at(&path))?;
-    match marked {
-        None if opened.kept != empty() => return Err(OpenError::Unmarked { path }),
-        None => {
-            files::sync_parent(&path).map_err(io(dir))?;
-            files::write_whole(&sentinel, format!("{SENTINEL_FORMAT}{}\n", opened.id).as_bytes()).map_err(io(&sentinel))?;
+    let found = look(Medium::File(path.clone()), marked.is_none()).map_err(|error| error.at(&path))?;
+    if let Some(text) = &marked {
+        let (expected, found) = (text.trim().trim_start_matches(SENTINEL_FORMAT).to_owned(), found.id.to_string());
+        if expected != found {
+            return Err(OpenError::Another { path, expected, found });
         }
-        Some(text) => {
-            let (expected, found) = (text.trim().trim_start_matches(SENTINEL_FORMAT).to_owned(), opened.id.to_string());
-            if expected != found {
-                return Err(OpenError::Another { path, expected, found });
-            }
+    } else if found.has_data {
+        return Err(OpenError::Unmarked { path });
+    }
+    let opened = found.load().map_err(|error| error.at(&path))?;
+    if marked.is_none() {
+        if opened.kept != empty() {
+            return Err(OpenError::Unmarked { path });
         }
+        files::sync_parent(&path).map_err(io(dir))?;
+        files::write_whole(&sentinel, format!("{SENTINEL_FORMAT}{}\n", opened.id).as_bytes()).map_err(io(&sentinel))?;
     }
     let starting = dir.join(STARTING);
     files::remove(&starting).map_err(io(&starting))?;
@@ -169,28 +172,72 @@ pub(crate) fn open(dir: &Path) -> Result<Opened, OpenError> {
 
 /// The database on `medium`; with `create`, made if there is nothing.
 pub(crate) fn open_medium(medium: Medium, create: bool) -> Result<Opened, OpenError> {
+    look(medium, create)?.load()
+}
+
+/// A database whose format and id are known, and of which nothing else was read or changed.
+struct Found {
+    slot: Slot,
+    id: DatabaseId,
+    format: u32,
+    /// A node has written to it.
+    has_data: bool,
+}
+
+fn look(medium: Medium, create: bool) -> Result<Found, OpenError> {
     let slot = Slot::open(medium, create)?;
-    let opened = guarded(|| {
+    let found = guarded(|| {
         let txn = slot.begin_read()?;
-        let id = match tables::format(&txn)? {
-            None if create => make(&slot)?,
-            None => return Err(Fault::row(&tables::FORMAT, &(), "missing").into()),
-            Some(found) if found > tables::FORMAT_VERSION => return Err(OpenError::Newer { path: PathBuf::new(), found }),
-            Some(found) if found < tables::FORMAT_VERSION => return Err(OpenError::Older { path: PathBuf::new(), found }),
-            Some(_) => {
-                let row = txn.open_table(tables::DATABASE).map_err(Fault::from)?.get(()).map_err(Fault::from)?;
-                DatabaseId(*row.ok_or_else(|| Fault::row(&tables::DATABASE, &(), "missing"))?.value())
-            }
-        };
-        Ok((id, load::load(&slot.begin_read()?)?))
+        match tables::format(&txn)? {
+            None if create => Ok((make(&slot)?, tables::FORMAT_VERSION, false)),
+            None => Err(Fault::row(&tables::FORMAT, &(), "missing").into()),
+            Some(found) if found > tables::FORMAT_VERSION => Err(OpenError::Newer { path: PathBuf::new(), found }),
+            Some(found) if found < tables::FORMAT_OLDEST => Err(OpenError::Older { path: PathBuf::new(), found }),
+            Some(format) => Ok(identity(&txn).map(|(id, has_data)| (id, format, has_data))?),
+        }
     });
-    match opened {
-        Ok((id, kept)) => Ok(Opened { slot, id, kept }),
+    match found {
+        Ok((id, format, has_data)) => Ok(Found { slot, id, format, has_data }),
         Err(error) => {
             slot.close();
             Err(error)
         }
     }
+}
+
+/// A database's id, and whether a node has written to it.
+fn identity(txn: &redb::ReadTransaction) -> Result<(DatabaseId, bool), Fault> {
+    let row = txn.open_table(tables::DATABASE)?.get(())?;
+    let id = DatabaseId(*row.ok_or_else(|| Fault::row(&tables::DATABASE, &(), "missing"))?.value());
+    Ok((id, txn.open_table(tables::ME)?.get(())?.is_some()))
+}
+
+impl Found {
+    /// Brings it to the format of this version, and reads what it remembers.
+    fn load(self) -> Result<Opened, OpenError> {
+        let Found { slot, id, format, .. } = self;
+        let kept = guarded(|| {
+            if format < tables::FORMAT_VERSION {
+                upgrade(&slot)?;
+            }
+            load::load(&slot.begin_read()?)
+        });
+        match kept {
+            Ok(kept) => Ok(Opened { slot, id, kept }),
+            Err(fault) => {
+                slot.close();
+                Err(fault.into())
+            }
+        }
+    }
+}
+
+/// What was there stays as it is; what later formats have besides is made, in the commit that says so.
+fn upgrade(slot: &Slot) -> Result<(), Fault> {
+    let txn = slot.begin_write()?;
+    tables::create(&txn)?;
+    txn.open_table(tables::FORMAT)?.insert((), tables::FORMAT_VERSION)?;
+    Ok(txn.commit()?)
 }
 
 /// The first commit: all tables, the format and a new id.

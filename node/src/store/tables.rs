@@ -8,13 +8,16 @@ use redb::{ReadTransaction, TableDefinition, WriteTransaction};
 
 use super::fault::Fault;
 
-/// The format of all tables below. A database of another one is refused.
+/// The format of all tables below. A later one is refused.
 pub(crate) const FORMAT_VERSION: u32 = 3;
+/// The oldest format that is read; what it lacks is made when it is opened. Format 3 added the tables of discarded letters and of
+/// blocked peers to format 2, and to the rows of streams what is known of discarded and of unread letters: without it there are none.
+pub(crate) const FORMAT_OLDEST: u32 = 2;
 
 /// Id of a letter in a value: its 16 raw bytes.
 pub(crate) type RawId = &'static [u8; 16];
 
-/// () -> [`FORMAT_VERSION`] that the database was made with.
+/// () -> the [`FORMAT_VERSION`] of the database.
 pub(crate) const FORMAT: TableDefinition<(), u32> = TableDefinition::new("format");
 /// () -> the database's random id; the sentinel file beside the database holds it too.
 pub(crate) const DATABASE: TableDefinition<(), &[u8; 16]> = TableDefinition::new("database");

@@ -192,6 +192,94 @@ fn a_database_of_another_format_is_refused() {
     assert!(matches!(older, Err(OpenError::Older { found: 1, .. })), "{older:?}");
 }
 
+/// Makes of the database in `dir` what format 2 would have made: the streams `out` and `incoming` are all that it says of them.
+fn downgrade(dir: &Path, out: &OutStream, incoming: &InStream) {
+    use super::super::tables;
+    #[derive(serde::Serialize)]
+    struct OldOut<'a> {
+        no: u32,
+        peer: &'a PeerId,
+        epoch: Epoch,
+        next: u64,
+        delivered: &'a Ranges,
+        read: &'a Ranges,
+        receipt: Option<(Epoch, u64)>,
+    }
+    #[derive(serde::Serialize)]
+    struct OldIn<'a> {
+        no: u32,
+        author: &'a PeerId,
+        epoch: Epoch,
+        floor: u64,
+        taken: &'a Ranges,
+        read: &'a Ranges,
+        shown: u64,
+        last: u64,
+        receipt: (Epoch, u64),
+        twins: &'a std::collections::BTreeSet<(u64, LetterId)>,
+    }
+    let OutStream { no, peer, epoch, next, delivered, read, receipt, .. } = out;
+    let old_out = OldOut { no: *no, peer, epoch: *epoch, next: *next, delivered, read, receipt: *receipt };
+    let InStream { no, author, epoch, floor, taken, read, shown, last, receipt, twins, .. } = incoming;
+    let (floor, shown, last) = (*floor, *shown, *last);
+    let old_in = OldIn { no: *no, author, epoch: *epoch, floor, taken, read, shown, last, receipt: *receipt, twins };
+
+    let database = redb::Database::open(dir.join(DATABASE)).expect("it opens");
+    let txn = database.begin_write().expect("a transaction");
+    assert!(txn.delete_table(tables::DISCARDED).expect("deleted"));
+    assert!(txn.delete_table(tables::BLOCKED).expect("deleted"));
+    let (out, incoming) = (protocol::codec::encode(&old_out), protocol::codec::encode(&old_in));
+    txn.open_table(tables::OUT_STREAMS).expect("the table").insert(old_out.no, out.as_slice()).expect("inserted");
+    txn.open_table(tables::IN_STREAMS).expect("the table").insert(old_in.no, incoming.as_slice()).expect("inserted");
+    txn.open_table(tables::FORMAT).expect("the table").insert((), 2).expect("inserted");
+    txn.commit().expect("committed");
+}
+
+#[test]
+fn a_database_of_the_format_before_is_brought_to_this_one_and_keeps_what_it_had() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let (store, _) = Store::open(dir.path()).expect("the store opens");
+    let out = OutStream { delivered: Ranges::of(1, 3), receipt: Some((Epoch(4), 5)), ..out_stream(7) };
+    let incoming = InStream { taken: Ranges::of(1, 2), last: 2, ..in_stream(1, 3, 1) };
+    commit(&store, batch([Change::Me(me()), Change::Letter(letter(1, "kept").into()), Change::Bundle(bundle(1, 1, 100).into())]));
+    let id = store.database_id();
+    drop(store);
+    downgrade(dir.path(), &out, &incoming);
+    for _ in 0..2 {
+        let (store, kept) = Store::open(dir.path()).expect("the store opens");
+        assert_eq!((store.database_id(), kept.me, kept.next_letter, kept.bundles.len()), (id, Some(me()), 2, 1));
+        assert_eq!((kept.out_streams, kept.in_streams), (vec![out.clone()], vec![incoming.clone()]));
+        assert!(kept.blocked.is_empty());
+        assert_eq!(store.reader().sent(0, 9, false).expect("letters").len(), 1);
+    }
+    let (store, _) = Store::open(dir.path()).expect("the store opens");
+    let discarded = Change::Discarded { stream: 1, first: 1, last: 1, at: Timestamp(9) };
+    commit(&store, batch([Change::Blocked { peer: peer(9), on: true }, discarded]));
+    assert_eq!(store.reader().sent(0, 9, false).expect("letters").len(), 1);
+    drop(store);
+    assert!(Store::open(dir.path()).expect("the store opens").1.blocked.contains(&peer(9)));
+}
+
+#[test]
+fn a_database_of_the_format_before_that_does_not_belong_here_is_not_changed() {
+    type Harm = fn(&Path) -> io::Result<()>;
+    let unmarked: Harm = |sentinel| fs::remove_file(sentinel);
+    let another: Harm = |sentinel| fs::write(sentinel, format!("swarm database 1 {}\n", "0".repeat(32)));
+    for harm in [unmarked, another] {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let (store, _) = Store::open(dir.path()).expect("the store opens");
+        commit(&store, batch([Change::Me(me())]));
+        drop(store);
+        downgrade(dir.path(), &out_stream(1), &in_stream(1, 3, 1));
+        harm(&dir.path().join(SENTINEL)).expect("changed");
+        let refused = Store::open(dir.path()).map(drop);
+        assert!(matches!(refused, Err(OpenError::Unmarked { .. } | OpenError::Another { .. })), "{refused:?}");
+        let database = redb::Database::open(dir.path().join(DATABASE)).expect("it opens");
+        let txn = redb::ReadableDatabase::begin_read(&database).expect("a transaction");
+        assert_eq!(super::super::tables::format(&txn).expect("a format"), Some(2));
+    }
+}
+
 #[test]
 fn a_first_start_that_was_cut_off_begins_again() {
     for leftover in [None, Some(vec![]), Some(vec![0; 8192])] {
