@@ -8,7 +8,7 @@ use super::failure::{DONE, Failure, INTERRUPTED, NO_NODE, REFUSED};
 use super::prompt::{Prompt, Typed};
 use super::sent::{self, text, time};
 use super::terminal::{block, line, print};
-use super::{Context, inbox};
+use super::{Context, inbox, send};
 use crate::control::api::{Content, InboxEntry, Letter, NewLetter, What, Why};
 use crate::control::client::quoted;
 
@@ -67,7 +67,7 @@ pub(super) async fn execute(args: ChatArgs, context: &Context) -> Result<u8, Fai
                     Some(Typed::Line(text)) if text.trim().is_empty() => continue,
                     Some(Typed::Line(text)) => match say(text, &args.peers, context).await {
                         Ok(letter) => {
-                            accepted(&letter, context, &mut told, &mut prompt).await?;
+                            accepted(letter, context, &mut told, &mut prompt).await?;
                             continue;
                         }
                         Err(failure) if failure.exit() == NO_NODE => return Err(failure),
@@ -102,26 +102,37 @@ async fn say(text: String, to: &[String], context: &Context) -> Result<Letter, F
     Ok(context.client.post("/v1/letters", &new).await?)
 }
 
-/// Says why a letter waits, if it does and that is news.
-async fn accepted(letter: &Letter, context: &Context, told: &mut Vec<(String, Why)>, prompt: &mut Prompt) -> Result<(), Failure> {
+/// Says why a letter waits and where it is, if it does and that is news.
+async fn accepted(letter: Letter, context: &Context, told: &mut Vec<(String, Why)>, prompt: &mut Prompt) -> Result<(), Failure> {
     if context.json {
-        return context.document(letter);
+        return context.document(&letter);
     }
     if !context.terminal.is {
         return Ok(());
     }
-    let waits: Vec<_> = letter.deliveries.iter().filter_map(|copy| copy.why.map(|why| (copy, why))).collect();
-    let waits: Vec<_> = waits.into_iter().filter(|(_, why)| *why != Why::AwaitingReceipt).collect();
-    let now: Vec<(String, Why)> = waits.iter().map(|(copy, why)| (copy.to.clone(), *why)).collect();
+    if reasons(&letter) == *told {
+        return Ok(());
+    }
+    // Others hold it within milliseconds; nobody should be told to keep the machine on for those.
+    let letter = send::a_moment_later(context, letter).await?;
+    let now = reasons(&letter);
     if now != *told {
-        let since = sent::away(context, std::slice::from_ref(letter)).await?;
-        for (copy, why) in &waits {
-            let note = format!("  {}; held here: keep this machine on\n", sent::why(&copy.to, copy.to_id.as_deref(), *why, &since));
-            prompt.show(&context.terminal.dim(&note))?;
-        }
+        let since = sent::away(context, std::slice::from_ref(&letter)).await?;
+        prompt.show(&context.terminal.dim(&waits(&letter, &since)))?;
         *told = now;
     }
     Ok(())
+}
+
+/// Why a letter waits that does, but for receipts that are due at once.
+fn reasons(letter: &Letter) -> Vec<(String, Why)> {
+    let waits = letter.deliveries.iter().filter_map(|copy| copy.why.map(|why| (copy.to.clone(), why)));
+    waits.filter(|(_, why)| *why != Why::AwaitingReceipt).collect()
+}
+
+fn waits(letter: &Letter, since: &sent::Away) -> String {
+    let copies = letter.deliveries.iter().filter_map(|copy| copy.why.filter(|why| *why != Why::AwaitingReceipt).map(|why| (copy, why)));
+    copies.map(|(copy, why)| format!("  {}; {}\n", sent::why(&copy.to, copy.to_id.as_deref(), why, since), sent::place(copy))).collect()
 }
 
 async fn show(entries: &[InboxEntry], context: &Context, prompt: &mut Prompt) -> Result<(), Failure> {
@@ -150,6 +161,20 @@ fn spoken(entry: &InboxEntry) -> String {
 mod tests {
     use super::*;
     use crate::cli::inbox::tests::entry;
+    use crate::cli::sent::tests::{copy, letter};
+    use crate::control::api::State;
+
+    #[test]
+    fn where_a_letter_waits_is_said_with_why() {
+        let mut held = copy("nikki", State::Held, Some(Why::Away));
+        (held.held_by, held.of) = (3, 3);
+        let copies = vec![held, copy("markus", State::Accepted, Some(Why::Away)), copy("ada", State::Accepted, Some(Why::AwaitingReceipt))];
+        let held = letter(copies);
+        let text = waits(&held, &sent::Away::new());
+        let lines: Vec<&str> = text.lines().collect();
+        assert!(lines.len() == 2 && lines[0].contains("nikki") && lines[0].contains("; held 3/3"), "{text}");
+        assert!(lines[0].ends_with("you may switch off") && lines[1].ends_with("keep this machine on"), "{text}");
+    }
 
     #[test]
     fn what_is_said_is_shown_with_who_said_it() {

@@ -100,12 +100,6 @@ pub(super) async fn execute(args: SendArgs, context: &Context) -> Result<u8, Fai
     // Patience is the caller's: it began when the command did.
     let patience = if args.until.is_some() { args.timeout.map(|all| all.saturating_sub(began.elapsed())) } else { Some(GLANCE) };
     if args.until.is_some() || (context.terminal.is && !context.json) {
-        // Nobody who watches gains by waiting for those who are known to be away, once others hold what they can.
-        let may_rise = |copy: &Delivery| match copy.why {
-            None => false,
-            Some(Why::AwaitingReceipt) => true,
-            Some(_) => copy.of > 0 && !sent::held_by_all(copy),
-        };
         let hopeless = |letter: &Letter| args.until.is_none() && !letter.deliveries.iter().any(may_rise);
         letter = climb(context, letter, wanted, patience, hopeless).await?;
     }
@@ -196,6 +190,20 @@ fn reached(letter: &Letter, wanted: State) -> bool {
     let ended = |copy: &Delivery| copy.state == State::Discarded;
     letter.deliveries.iter().any(ended)
         || letter.deliveries.iter().all(|copy| copy.state >= wanted && (copy.state != State::Held || sent::held_by_all(copy)))
+}
+
+/// Nobody who watches gains by waiting for those who are known to be away, once others hold what they can.
+fn may_rise(copy: &Delivery) -> bool {
+    match copy.why {
+        None => false,
+        Some(Why::AwaitingReceipt) => true,
+        Some(_) => copy.of > 0 && !sent::held_by_all(copy),
+    }
+}
+
+/// The letter a moment later, when it is delivered or held by as many machines as can: what is said of it then stays true for longer.
+pub(super) async fn a_moment_later(context: &Context, letter: Letter) -> Result<Letter, Failure> {
+    climb(context, letter, State::Delivered, Some(GLANCE), |letter| !letter.deliveries.iter().any(may_rise)).await
 }
 
 /// Waits until the letter has come so far, for as long as there is patience and hope.
