@@ -349,6 +349,11 @@ impl Driver {
                 let addresses: Vec<Multiaddr> = addresses.iter().filter_map(|address| address.parse().ok()).collect();
                 self.command(net::Command::Dial { peer: Some(peer), addresses, urgent: false });
             }
+            Effect::PublishContact(contact) => {
+                let (key, card) = self.edge.card(&contact);
+                self.command(net::Command::PutCard { key, card: card.into() });
+            }
+            Effect::FindContact { peer } => self.command(net::Command::FindCard { peer, key: self.edge.card_key(&peer) }),
             Effect::Forget { peer } => self.command(net::Command::Forget { peer }),
             Effect::Recall(recall) => match state.reader.recall(&recall) {
                 Ok(recalled) => state.own.push(Input::Recalled(recalled)),

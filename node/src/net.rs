@@ -3,6 +3,7 @@
 //! Whoever is told `PeerSeen` is told `PeerLost` before the next `PeerSeen`, whatever happens here.
 
 mod behaviour;
+mod cards;
 mod counters;
 mod dialing;
 mod gossip;
@@ -154,6 +155,21 @@ pub enum Command {
         /// What becomes of it.
         verdict: Verdict,
     },
+    /// Put our signed card where those who do not know us look for it, and again whenever somebody came and every few minutes:
+    /// replaces what was put there before.
+    PutCard {
+        /// Under this key.
+        key: [u8; 32],
+        /// The card.
+        card: Bytes,
+    },
+    /// Look for the card of a peer; answered by [`Event::Cards`].
+    FindCard {
+        /// Whose.
+        peer: PeerId,
+        /// Under this key.
+        key: [u8; 32],
+    },
     /// Reach a peer, or whoever answers at the addresses.
     Dial {
         /// Whom, if known; an address may also end in `/p2p/ID`.
@@ -243,6 +259,15 @@ pub enum Event {
         addresses: Vec<Multiaddr>,
         /// Why.
         error: String,
+    },
+    /// To [`Command::FindCard`], once or more: hearsay, to be checked.
+    Cards {
+        /// As asked.
+        peer: PeerId,
+        /// What was found so far.
+        cards: Vec<Bytes>,
+        /// Nothing more will be.
+        ended: bool,
     },
     /// Somebody said where this peer, not connected, may be. It is being dialled already.
     Found {

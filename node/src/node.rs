@@ -269,6 +269,10 @@ async fn intake(
                 drop(met.send(Met::Seen { peer, address: address.clone() }));
                 Input::PeerSeen { peer, address: address.to_string() }
             }
+            net::Event::Cards { peer, cards, ended } => {
+                workers.urgent(Job::Sought { peer, cards, ended });
+                continue;
+            }
             net::Event::PeerLost { peer } => Input::PeerLost { peer },
             net::Event::SendFailed { to, lane } => {
                 let lane = match lane {

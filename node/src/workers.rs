@@ -39,6 +39,15 @@ pub enum Job {
         /// Held until the fact is handed over.
         permit: OwnedSemaphorePermit,
     },
+    /// Cards were found that were looked for.
+    Sought {
+        /// Whose.
+        peer: PeerId,
+        /// What others gave out as such.
+        cards: Vec<Bytes>,
+        /// Nothing more will be found.
+        ended: bool,
+    },
     /// A bundle is to be sealed.
     Seal(Box<Draft>),
     /// Bundles of this node are to be held by another: each needs a slip.
@@ -109,6 +118,7 @@ fn work(edge: &Edge, driver: &mpsc::Sender<Fact>, urgent: &Receiver<Job>, bulk: 
                 Ok(beacon) => (Fact::Heard { from, token, beacon: Box::new(beacon) }, Some(permit)),
                 Err(cause) => (Fact::FalseGossip { from, token, cause }, Some(permit)),
             },
+            Job::Sought { peer, cards, ended } => (Fact::Inputs { inputs: vec![edge.sought(peer, &cards, ended)], bytes: 0 }, None),
             Job::Seal(draft) => {
                 let bundle = edge.seal(&draft);
                 let bytes = bundle.as_ref().map_or(0, Bundle::size);

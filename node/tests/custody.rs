@@ -218,3 +218,54 @@ async fn five_thousand_letters_wait_with_others_and_arrive_in_order() {
     wait_until("ada lets go", async || status(&ada).await.held_bundles == 0).await;
     stop([ada, nikki]).await;
 }
+
+/// Knows the protocols of the network and nothing of letters: nobody it is connected with can tell others of it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_letter_to_an_id_is_accepted_though_nobody_has_met_its_bearer() {
+    use node::net::{Command as NetCommand, Config, Event, Limits, Net};
+
+    let dir = tempfile::tempdir().expect("a directory");
+    let bea = began(dir.path(), "bea", None).await;
+    let ann = began(dir.path(), "ann", Some(&bea)).await;
+    sees(&ann, 1).await;
+    let secrets = protocol::bundle::Secrets::from_seeds(&[7; 32], &[8; 32]);
+    let carl = protocol::contact::Contact {
+        id: secrets.id(),
+        name: "carl".parse().expect("a name"),
+        machine: protocol::id::MachineId::new([7; 16]),
+        suite: protocol::bundle::SUITE,
+        encryption_key: secrets.encryption_key().into(),
+        key: secrets.key_id(),
+        addresses: Vec::new(),
+        sequence: 3,
+    };
+    let id = carl.id.to_string();
+    let began = std::time::Instant::now();
+    let answer = ask(&ann, nodes::letter(&[&id], "Who are you?")).await;
+    assert!(matches!(answer, Answer::Refused(protocol::Refusal::Unknown { .. })), "{answer:?}");
+    assert!(began.elapsed() < std::time::Duration::from_secs(4), "{:?}", began.elapsed());
+
+    let (events, mut heard) = tokio::sync::mpsc::channel(64);
+    let config = Config {
+        keypair: secrets.signing.clone(),
+        swarm_name: "test".to_owned(),
+        swarm_key: None,
+        listen: vec!["/ip4/127.0.0.1/tcp/0".parse().expect("a multiaddr")],
+        mdns: false,
+        remembered: Vec::new(),
+        limits: Limits::default(),
+    };
+    let net = Net::start(config, events).expect("it starts");
+    let (key, card) = protocol::edge::Edge::new(secrets, "test".to_owned()).card(&carl);
+    net.try_send(NetCommand::PutCard { key, card: card.into() }).expect("room");
+    let addresses = status(&bea).await.addresses.iter().map(|address| address.parse().expect("our own multiaddr")).collect();
+    net.try_send(NetCommand::Dial { peer: None, addresses, urgent: true }).expect("room");
+    while !matches!(heard.recv().await, Some(Event::PeerSeen { .. })) {}
+
+    wait_until("its card is found", async || matches!(ask(&ann, nodes::letter(&[&id], "Hello")).await, Answer::Accepted { .. })).await;
+    let known = status(&ann).await.peers.into_iter().find(|peer| peer.id == carl.id).expect("its card was found");
+    assert_eq!((known.name.as_str(), known.reachable), ("carl", false));
+    // Bea holds it for whoever has that key.
+    wait_until("a custodian", async || status(&bea).await.held_bundles == 1).await;
+    stop([ann, bea]).await;
+}

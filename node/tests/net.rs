@@ -481,3 +481,82 @@ async fn a_forgotten_peer_is_lost_and_met_again_and_oneself_never() {
     let met = |event: &Event| matches!(event, Event::PeerSeen { peer, .. } if *peer == id);
     assert!(!ann.unread.iter().any(met));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_card_is_found_by_who_never_met_its_owner_and_false_ones_are_not_kept() {
+    use protocol::bundle::Secrets;
+    use protocol::contact::Contact;
+    use protocol::edge::Edge;
+
+    let secrets = |n: u8| Secrets::from_seeds(&[n; 32], &[n + 100; 32]);
+    let edge = |n: u8| Edge::new(secrets(n), "test".to_owned());
+    let contact = |n: u8, sequence: u64| Contact {
+        id: secrets(n).id(),
+        name: "carl".parse().expect("a name"),
+        machine: protocol::id::MachineId::new([n; 16]),
+        suite: protocol::bundle::SUITE,
+        encryption_key: secrets(n).encryption_key().into(),
+        key: secrets(n).key_id(),
+        addresses: Vec::new(),
+        sequence,
+    };
+    let carl_id = secrets(1).id();
+    let with_key = |n: u8| Config { keypair: secrets(n).signing.clone(), ..config() };
+    let (mut bea, mut carl, mut mallory) = (Peer::start().await, Peer::start_with(with_key(1)).await, Peer::start_with(with_key(2)).await);
+    for other in [&mut carl, &mut mallory] {
+        other.dial(&bea);
+        other.sees(bea.id).await;
+        bea.sees(other.id).await;
+    }
+    // Before they have met anybody, and again when they have.
+    let (key, card) = edge(1).card(&contact(1, 5));
+    carl.net.try_send(Command::PutCard { key, card: card.clone().into() }).expect("room");
+    // In carl's place, as carl might have said it once.
+    let (_, older) = edge(1).card(&contact(1, 4));
+    mallory.net.try_send(Command::PutCard { key, card: older.into() }).expect("room");
+
+    let ask = async |asker: &mut Peer, peer: PeerId, key: [u8; 32]| {
+        let deadline = Instant::now() + BOUND;
+        loop {
+            asker.net.try_send(Command::FindCard { peer, key }).expect("room");
+            let cards = asker
+                .hear(|event| match event {
+                    Event::Cards { peer: of, cards, ended: true } if *of == peer => Some(cards.clone()),
+                    _ => None,
+                })
+                .await;
+            match edge(9).sought(peer, &cards, true) {
+                protocol::Input::ContactSought { found: Some(card), .. } => return (card.value.sequence, cards),
+                _ => assert!(Instant::now() < deadline, "not found within {BOUND:?}"),
+            }
+        }
+    };
+    let began = Instant::now();
+    loop {
+        let (sequence, cards) = ask(&mut bea, carl_id, key).await;
+        assert_eq!(sequence, 5);
+        // Carl's own, and the one that bea keeps.
+        if cards.iter().filter(|found| ***found == *card).count() == 2 {
+            break;
+        }
+        assert!(began.elapsed() < BOUND, "bea does not keep it");
+    }
+    // Carl is gone, and ann comes: only bea can tell her.
+    carl.net.try_send(Command::Stop).expect("room");
+    bea.loses(carl_id).await;
+    let mut ann = Peer::start().await;
+    ann.dial(&bea);
+    ann.sees(bea.id).await;
+    let (sequence, cards) = ask(&mut ann, carl_id, key).await;
+    assert_eq!(sequence, 5);
+    assert!(!cards.is_empty() && ann.unread.iter().all(|event| !matches!(event, Event::PeerSeen { peer, .. } if *peer == carl_id)));
+
+    // Nobody has a card of one who is not there, and that is said.
+    let nobody = secrets(7).id();
+    ann.net.try_send(Command::FindCard { peer: nobody, key: edge(9).card_key(&nobody) }).expect("room");
+    let found = ann.hear(|event| match event {
+        Event::Cards { peer, cards, ended: true } if *peer == nobody => Some(cards.len()),
+        _ => None,
+    });
+    assert_eq!(found.await, 0);
+}

@@ -44,6 +44,8 @@ pub mod limits {
     pub const YOURS: usize = 2;
     /// Starts that a node remembers of itself (guess: a backup older than that is told by its record).
     pub const STARTS: usize = 64;
+    /// Bytes of a signed card: 16 addresses of 300 bytes, and the rest (research/libp2p.md, table: values in Kademlia).
+    pub const CONTACT_BYTES: usize = 8 * 1024;
     /// Bytes of the gossiped frame that carries a beacon (measured: about 330).
     pub const GOSSIP_BYTES: usize = 2048;
 }
@@ -153,6 +155,10 @@ pub struct Config {
     pub read_ranges: usize,
     /// Time between two record entries of one cause of refusal (DESIGN 7).
     pub refusal_interval: Duration,
+    /// A letter to an id that nobody has told of waits so long for its card to be found (guess: a lookup among 100 takes a tenth).
+    pub contact_patience: Duration,
+    /// Ids looked for at a time (guess: more are letters to the wrong list).
+    pub contacts_sought: usize,
 }
 
 impl Default for Config {
@@ -207,6 +213,8 @@ impl Default for Config {
             epochs_per_author: 1_000,
             read_ranges: 256,
             refusal_interval: Duration::from_secs(1),
+            contact_patience: Duration::from_secs(2),
+            contacts_sought: 64,
         }
     }
 }

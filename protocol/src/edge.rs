@@ -7,6 +7,7 @@ use sha2::{Digest, Sha256};
 
 use crate::beacon::Beacon;
 use crate::bundle::{self, Bundle, Draft, OpenError, Secrets};
+use crate::codec;
 use crate::config::limits;
 use crate::contact::Contact;
 use crate::effect::Say;
@@ -303,9 +304,59 @@ impl Edge {
     }
 
     fn contact(&self, signed: Signed<Contact>) -> Result<Heard<Contact>, Cause> {
-        let heard = self.check(signed)?;
-        let key = heard.value.encryption_key.into_array();
-        let fits = heard.value.within_limits() && bundle::key_id(&key) == heard.value.key && bundle::can_seal_to(&key);
-        if fits { Ok(heard) } else { Err(Cause::Inconsistent) }
+        check_contact(&self.swarm, signed)
     }
+
+    /// A card of ours as others keep it for those who look for it, and the key it stands under.
+    #[must_use]
+    pub fn card(&self, contact: &Contact) -> ([u8; 32], Vec<u8>) {
+        (self.card_key(&contact.id), codec::encode(&self.sign(contact)))
+    }
+
+    /// The key under which the card of a peer stands.
+    #[must_use]
+    pub fn card_key(&self, peer: &PeerId) -> [u8; 32] {
+        card_key(&self.swarm, peer)
+    }
+
+    /// What was found when cards of this peer were looked for: the latest that is its own.
+    #[must_use]
+    pub fn sought(&self, peer: PeerId, cards: &[impl AsRef<[u8]>], ended: bool) -> Input {
+        let cards = cards.iter().filter_map(|card| read_card(&self.swarm, card.as_ref()).ok());
+        let found = cards.filter(|card| card.value.id == peer).max_by_key(|card| card.value.sequence);
+        Input::ContactSought { peer, found: found.map(Box::new), ended }
+    }
+}
+
+/// The key under which the card of a peer of a swarm stands.
+fn card_key(swarm: &str, peer: &PeerId) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    for part in [swarm.as_bytes(), b"contact", &peer.to_bytes()] {
+        hash.update(u32::try_from(part.len()).unwrap_or(u32::MAX).to_be_bytes());
+        hash.update(part);
+    }
+    hash.finalize().into()
+}
+
+/// For whoever keeps cards for others: the sequence of this one, if it is that of `from` and stands under its key.
+#[must_use]
+pub fn kept_card(swarm: &str, from: &PeerId, key: &[u8], card: &[u8]) -> Option<u64> {
+    if key != card_key(swarm, from) {
+        return None;
+    }
+    read_card(swarm, card).ok().filter(|card| card.value.id == *from).map(|card| card.value.sequence)
+}
+
+fn read_card(swarm: &str, card: &[u8]) -> Result<Heard<Contact>, Cause> {
+    if card.len() > limits::CONTACT_BYTES {
+        return Err(Cause::Malformed);
+    }
+    check_contact(swarm, codec::decode(card).map_err(|_| Cause::Malformed)?)
+}
+
+fn check_contact(swarm: &str, signed: Signed<Contact>) -> Result<Heard<Contact>, Cause> {
+    let value = signed.check(swarm)?;
+    let key = value.encryption_key.into_array();
+    let fits = value.within_limits() && bundle::key_id(&key) == value.key && bundle::can_seal_to(&key);
+    if fits { Ok(Heard { value, signed }) } else { Err(Cause::Inconsistent) }
 }

@@ -84,6 +84,14 @@ pub enum Effect {
         /// Multiaddrs it may be found by.
         addresses: Vec<String>,
     },
+    /// Sign this card of ours and put it where those who do not know us look for it; replaces what was put there before.
+    PublishContact(Box<Contact>),
+    /// Look for the card of this peer where it may have put it; answer with
+    /// [`Input::ContactSought`](crate::Input::ContactSought).
+    FindContact {
+        /// Whose.
+        peer: PeerId,
+    },
     /// This peer is gone: no road should lead to it any more.
     Forget {
         /// Who.

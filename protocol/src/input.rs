@@ -85,6 +85,15 @@ pub enum Input {
         /// What.
         command: Command,
     },
+    /// A card was looked for, and these were found.
+    ContactSought {
+        /// Whose.
+        peer: PeerId,
+        /// Its own, checked; none if there is none.
+        found: Option<Box<Heard<Contact>>>,
+        /// Nothing more will be found.
+        ended: bool,
+    },
     /// What the machine has free now; travels with beacons.
     Measured {
         /// CPU and memory.

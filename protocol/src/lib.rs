@@ -36,6 +36,7 @@ pub mod ranges;
 pub mod receipt;
 mod record;
 mod returns;
+mod search;
 pub mod segment;
 pub mod sign;
 mod sums;

@@ -28,6 +28,7 @@ use crate::presence::{Fact, Presence, Told};
 use crate::receipt::Receipt;
 use crate::record::Record;
 use crate::returns::Returns;
+use crate::search::Search;
 use crate::segment::What;
 
 /// Who a participant is: what its key file and its machine say.
@@ -142,6 +143,7 @@ pub struct Peer {
     custody: Custody,
     pickup: Pickup,
     returns: Returns,
+    search: Search,
     record: Record,
     disk: Disk,
     started: bool,
@@ -169,6 +171,7 @@ impl Peer {
             outbox: Outbox::new(id, &config, kept.out_streams, kept.bundles, kept.waiting, kept.next_letter, now),
             custody: Custody::new(id, &config, kept.held, kept.receipts, now),
             pickup: Pickup::new(id, &config),
+            search: Search::new(&config),
             returns: Returns::new(&config, inbox.places(), now),
             inbox,
             record: Record::new(id, myself.facts().chain, kept.head, config.refusal_interval),
@@ -230,6 +233,17 @@ impl Peer {
             Input::SendFailed { to, lane: Lane::Urgent } => self.inbox.on_send_failed(to, now),
             Input::Recalled(recalled) => self.on_recalled(recalled, now, &mut out),
             Input::Asked { request, command } => self.on_asked(request, command, now, &mut out),
+            Input::ContactSought { peer, found, ended } => {
+                if let Some(contact) = found {
+                    let told = Told { first_seen: now.wall, last_seen: None, met: false };
+                    let facts = self.presence.learn(contact.value, contact.signed, told, now, &mut out);
+                    self.settle(facts, now, &mut out);
+                }
+                if ended {
+                    let letters = self.search.on_ended(&peer);
+                    self.accept_now(letters, now, &mut out);
+                }
+            }
             Input::Measured { statistics, disk } => {
                 self.myself.on_measured(statistics);
                 self.disk = disk;
@@ -253,6 +267,7 @@ impl Peer {
             due(self.pickup.deadline(), "mail to fetch"),
             due(self.returns.deadline(), "receipts for who is away"),
             due(self.handing_over.as_ref().map(|(_, until)| *until), "the end of handing over"),
+            due(self.search.deadline(), "a card that is looked for"),
             due(self.record.deadline(), "refusals to write down"),
         ]
         .into_iter()
@@ -617,16 +632,33 @@ impl Peer {
         others.take(self.config.custodians).collect()
     }
 
+    /// Accepts a letter, when all it goes to are known or were looked for.
     fn accept(&mut self, request: RequestId, letter: NewLetter, now: Now, out: &mut Out) {
-        let refusal = match self.recipients(&letter) {
-            Ok(to) => {
-                let epoch = self.myself.facts().epoch;
-                self.outbox.accept(request, letter, to, epoch, now, &mut self.rng);
-                return;
-            }
-            Err(refusal) => refusal,
+        let strangers = match self.recipients(&letter) {
+            Err(Refusal::Unknown { name, .. }) if name.parse::<PeerId>().is_ok() => self.strangers(&letter),
+            _ => BTreeSet::new(),
         };
-        self.outbox.refuse(request, letter.key.as_deref(), &refusal, out);
+        let letter = if strangers.is_empty() { Some(letter) } else { self.search.look(request, letter, strangers, now, out) };
+        self.accept_now(letter.map(|letter| (request, letter)), now, out);
+    }
+
+    fn accept_now(&mut self, letters: impl IntoIterator<Item = (RequestId, NewLetter)>, now: Now, out: &mut Out) {
+        for (request, letter) in letters {
+            match self.recipients(&letter) {
+                Ok(to) => {
+                    let epoch = self.myself.facts().epoch;
+                    self.outbox.accept(request, letter, to, epoch, now, &mut self.rng);
+                }
+                Err(refusal) => self.outbox.refuse(request, letter.key.as_deref(), &refusal, out),
+            }
+        }
+    }
+
+    /// Those of a letter's recipients of whom nothing but their id is known.
+    fn strangers(&self, letter: &NewLetter) -> BTreeSet<PeerId> {
+        let me = self.myself.identity().id;
+        let ids = letter.to.iter().filter_map(|to| if let Addressee::Id(id) = to { Some(*id) } else { None });
+        ids.filter(|id| *id != me && self.presence.contact(id).is_none()).collect()
     }
 
     /// Everyone a letter goes to, each once; this node itself is left out of a list.
@@ -815,6 +847,8 @@ impl Peer {
         if self.due.is_some_and(|due| due + self.config.stalled_after < now.mono) {
             self.presence.on_stalled(now);
         }
+        let letters = self.search.tick(now);
+        self.accept_now(letters, now, out);
         let known = self.presence.known(&self.myself.contact());
         let facts = self.presence.tick(known, now, &mut self.rng, out);
         self.spread(facts, now, out);
@@ -867,6 +901,10 @@ impl Peer {
         self.pickup.close(|peer| presence.is_linked(peer), out);
         self.outbox.close(out);
         self.myself.close(out);
+        let facts = self.myself.facts();
+        if !facts.addresses.is_empty() && !self.myself.is_cloned() && self.search.publishes(facts.contact) {
+            out.effects.push(Effect::PublishContact(Box::new(self.myself.contact())));
+        }
         self.record.note(std::mem::take(&mut out.entries), now);
         self.record.close(now, out);
         self.due = self.deadline().map(|deadline| deadline.at);

@@ -82,6 +82,8 @@ pub struct Sim {
     cuts: u64,
     /// Pairs that have once heard where the other is.
     acquainted: BTreeSet<network::Pair>,
+    /// Cards that were put where strangers find them.
+    cards: BTreeMap<protocol::PeerId, protocol::input::Heard<protocol::contact::Contact>>,
     leaving: BTreeSet<usize>,
     trace: Trace,
     counts: Counts,
@@ -106,6 +108,7 @@ impl Sim {
             by_hand: false,
             cuts: 0,
             acquainted: BTreeSet::new(),
+            cards: BTreeMap::new(),
             leaving: BTreeSet::new(),
             trace: Trace::new(detail),
             counts: Counts::default(),

@@ -23,6 +23,7 @@ use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinSet};
 
 use super::behaviour::{self, Behaviour, BehaviourEvent, Names};
+use super::cards::Cards;
 use super::counters::Counters;
 use super::dialing::{self, Dialing, Target};
 use super::links::{Links, Reading, Step};
@@ -59,6 +60,8 @@ pub(crate) struct Kept {
     ports: Vec<Option<u16>>,
     /// Peers heard by mDNS, of any swarm.
     heard: HashSet<PeerId>,
+    /// Our own card.
+    card: Option<([u8; 32], Bytes)>,
 }
 
 impl Kept {
@@ -77,6 +80,7 @@ impl Kept {
             seen: BTreeSet::new(),
             ports: vec![None; config.listen.len()],
             heard: HashSet::new(),
+            card: None,
         }
     }
 
@@ -124,6 +128,8 @@ pub(crate) struct Network<'a> {
     identify_as: String,
     lookup_at: Instant,
     last_lookup: Option<Instant>,
+    cards: Cards,
+    swarm_name: String,
     frame_max: u32,
     frame_stall: Duration,
 }
@@ -141,6 +147,7 @@ impl<'a> Network<'a> {
                 }
             });
         };
+        let cards = Cards::new(kept.card.clone());
         let mut network = Self {
             swarm: behaviour::swarm(config, executor)?,
             links: Links::new(&config.limits),
@@ -157,6 +164,8 @@ impl<'a> Network<'a> {
             identify_as: Names::new(&config.swarm_name)?.identify(),
             lookup_at: Instant::now() + LOOKUP_INTERVAL,
             last_lookup: None,
+            cards,
+            swarm_name: config.swarm_name.clone(),
             frame_max: config.limits.frame_max,
             frame_stall: config.limits.frame_stall,
         };
@@ -172,6 +181,7 @@ impl<'a> Network<'a> {
         loop {
             self.dial_what_is_due();
             self.look_up_if_due();
+            self.cards.put_if_due(&mut self.swarm.behaviour_mut().kad);
             let deadline = self.deadline();
             tokio::select! {
                 count = commands.recv_many(&mut batch, COMMANDS_AT_ONCE) => {
@@ -222,7 +232,8 @@ impl<'a> Network<'a> {
 
     fn deadline(&self) -> Instant {
         let dial = self.kept.dialing.deadline();
-        dial.map_or(self.lookup_at, |dial| dial.min(self.lookup_at))
+        let at = dial.map_or(self.lookup_at, |dial| dial.min(self.lookup_at));
+        self.cards.deadline().map_or(at, |card| card.min(at))
     }
 
     // ---- commands ----
@@ -234,6 +245,14 @@ impl<'a> Network<'a> {
             Command::Publish(bytes) => self.publish(bytes),
             Command::Judge { token, verdict } => {
                 gossip::judge(&mut self.swarm.behaviour_mut().gossip, &token, verdict);
+            }
+            Command::PutCard { key, card } => {
+                self.kept.card = Some((key, card.clone()));
+                self.cards.put(key, card);
+            }
+            Command::FindCard { peer, key } => {
+                let answer = self.cards.find(peer, key, &mut self.swarm.behaviour_mut().kad);
+                answer.into_iter().for_each(|event| self.kept.outgoing.push(event));
             }
             Command::Dial { peer, addresses, urgent } => self.dial(peer, addresses, urgent),
             Command::Forget { peer } => {
@@ -604,7 +623,17 @@ impl<'a> Network<'a> {
 
     fn on_kad(&mut self, event: kad::Event) {
         match event {
-            kad::Event::RoutingUpdated { is_new_peer: true, .. } => self.look_up_soon(),
+            kad::Event::RoutingUpdated { is_new_peer: true, .. } => {
+                self.look_up_soon();
+                self.cards.put_soon();
+            }
+            kad::Event::InboundRequest { request: kad::InboundRequest::PutRecord { source, record: Some(record), .. } } => {
+                Cards::keep(&self.swarm_name, &source, record, &mut self.swarm.behaviour_mut().kad);
+            }
+            kad::Event::OutboundQueryProgressed { id, result: kad::QueryResult::GetRecord(answer), step, .. } => {
+                let event = self.cards.on_answer(id, answer, step.last, &mut self.swarm.behaviour_mut().kad);
+                event.into_iter().for_each(|event| self.kept.outgoing.push(event));
+            }
             kad::Event::OutboundQueryProgressed { result: kad::QueryResult::GetClosestPeers(answer), .. } => {
                 let peers = match answer {
                     Ok(kad::GetClosestPeersOk { peers, .. }) | Err(kad::GetClosestPeersError::Timeout { peers, .. }) => peers,

@@ -7,6 +7,7 @@ use protocol::beacon::Beacon;
 use protocol::bundle::{self, Bundle, Draft, Header};
 use protocol::codec;
 use protocol::config::limits;
+use protocol::contact::Contact;
 use protocol::edge::{Cause, Edge};
 use protocol::effect::Say;
 use protocol::input::{Deposited, Heard, Input, Said};
@@ -74,6 +75,14 @@ impl Desk {
                 let what = name(&say);
                 Frame::Bytes { bytes: edge.utter(say).to_frame(), what }
             }
+        }
+    }
+
+    /// A card as those find it who look for it.
+    pub(crate) fn card(&self, contact: Contact) -> Heard<Contact> {
+        match &self.edge {
+            None => heard(contact),
+            Some(edge) => Heard { signed: edge.sign(&contact), value: contact },
         }
     }
 

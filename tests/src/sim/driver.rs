@@ -249,6 +249,16 @@ impl Sim {
                     self.network.want(node, other, &mut self.agenda);
                 }
             }
+            Effect::PublishContact(contact) => {
+                let contact = self.nodes[node].desk.card(*contact);
+                self.cards.insert(contact.value.id, contact);
+            }
+            Effect::FindContact { peer } => {
+                // Cards are kept by others: they are found though their owner is away.
+                let found = self.cards.get(&peer).cloned().map(Box::new);
+                let wait = self.chance.between(Duration::ZERO, Duration::from_secs(1));
+                self.agenda.after(wait, Event::Tell { node, life, input: Box::new(Input::ContactSought { peer, found, ended: true }) });
+            }
             Effect::Forget { peer } => {
                 if let Some(other) = self.checker.node(peer) {
                     self.network.break_link(pair(node, other), &mut self.agenda);
