@@ -188,15 +188,21 @@ impl Custody {
         verdict
     }
 
-    /// An author does not want these delivered any more: each with the hash of the secret given.
+    /// An author does not want these delivered any more: each with the hash of the secret given. It is told what is not held
+    /// any more, whatever it was told before: its question may have overtaken this.
     ///
     /// # Errors
     /// Some secrets do not fit; those bundles are kept.
-    pub(crate) fn on_withdraw(&mut self, bundles: &[(BundleId, [u8; 32])], out: &mut Out) -> Result<(), Cause> {
+    pub(crate) fn on_withdraw(&mut self, from: PeerId, bundles: &[(BundleId, [u8; 32])], out: &mut Out) -> Result<(), Cause> {
         let mut verdict = Ok(());
         for (id, hash) in bundles {
             match self.by_id.get(id).map(|no| (*no, self.held[no].withdrawal)) {
-                Some((no, withdrawal)) if withdrawal == *hash => self.let_go(no, Gone::Withdrawn, out),
+                Some((no, withdrawal)) if withdrawal == *hash => {
+                    self.let_go(no, Gone::Withdrawn, out);
+                    let word = self.word(from);
+                    word.bundles.retain(|told| told != id);
+                    word.absent.push(*id);
+                }
                 Some(_) => verdict = Err(Cause::Impostor),
                 None => {}
             }

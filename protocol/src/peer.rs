@@ -470,7 +470,7 @@ impl Peer {
             }
             Said::Fetch(bundles) => self.custody.on_fetch(from, &bundles, out),
             Said::Release(release) => self.custody.on_release(&release, out)?,
-            Said::Withdraw(bundles) => self.custody.on_withdraw(&bundles, out)?,
+            Said::Withdraw(bundles) => self.custody.on_withdraw(from, &bundles, out)?,
             Said::KeepReceipt(receipt) => {
                 if self.blocked.contains(&from) {
                     return Err(Cause::Blocked);

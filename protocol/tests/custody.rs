@@ -215,6 +215,19 @@ fn only_its_recipient_releases_and_only_its_author_withdraws() {
 }
 
 #[test]
+fn an_author_whose_question_overtakes_its_withdrawal_learns_that_the_copy_is_gone() {
+    let mut custodian = Custodian::new(Config::default());
+    let bundle = sealed(AUTHOR, RECIPIENT, 1);
+    let bundle_id = bundle.id();
+    custodian.hears(AUTHOR, &deposit(AUTHOR, vec![bundle]));
+    custodian.hears(AUTHOR, &Message::AskHeld(vec![bundle_id]));
+    custodian.said.clear();
+    custodian.hears(AUTHOR, &Message::Withdraw(vec![(bundle_id, ByteArray::new([1; 32]))]));
+    let absent = |(to, say): &(PeerId, Say)| *to == id(AUTHOR) && matches!(say, Say::Held { absent, .. } if *absent == [bundle_id]);
+    assert!(custodian.said.iter().any(absent), "{:?}", custodian.said);
+}
+
+#[test]
 fn one_depositor_cannot_keep_out_the_others() {
     let size = sealed(AUTHOR, RECIPIENT, 1).size() as u64;
     let config = Config { custody_bytes: size * 6 + 60, custody_bytes_depositor: size * 3 + 30, ..Config::default() };
