@@ -1,31 +1,47 @@
 //! The command line: what can be typed, and where each word is decided.
 //! Knows nothing but the API; one file per word below. Every command is one call or a few, and a rendering of the answer.
 
+mod bar;
 mod batch;
 mod block;
+mod cancel;
 mod chat;
 mod connect;
 mod discard;
+mod dispatcher;
+mod drain;
 pub mod failure;
 mod inbox;
 mod nodejs;
+mod offer;
+mod order;
 mod peers;
 pub mod places;
 mod presence;
 mod prompt;
+mod query;
 mod read;
 pub mod run;
 mod send;
 mod sent;
+mod services;
 mod status;
 mod stop;
+mod task;
+mod tasks;
 pub mod terminal;
+mod wait;
+mod watch;
+mod who;
+mod withdraw;
 mod words;
+mod workers;
 
 use std::ffi::OsString;
 use std::future::Future;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use clap::parser::ValueSource;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
@@ -92,6 +108,32 @@ enum Command {
     Inactive(presence::PresenceArgs),
     /// Show what the node is and sees
     Status(status::StatusArgs),
+    /// Offer a service: a program that others may order here
+    Offer(offer::OfferArgs),
+    /// Offer it no more
+    Withdraw(withdraw::WithdrawArgs),
+    /// Finish what runs here and take nothing new
+    Drain(drain::DrainArgs),
+    /// List what is offered, here and elsewhere
+    Services(services::ServicesArgs),
+    /// List who offers services, and how busy they are
+    Workers(workers::WorkersArgs),
+    /// Ask who could start a service now
+    Who(who::WhoArgs),
+    /// Order a service, or many units of it
+    Order(order::OrderArgs),
+    /// List orders and how far they are
+    Tasks(tasks::TasksArgs),
+    /// Show an order, its units, or what it wrote
+    Task(task::TaskArgs),
+    /// Wait until orders have ended
+    Wait(wait::WaitArgs),
+    /// Cancel orders
+    Cancel(cancel::CancelArgs),
+    /// Show who hands out the orders, or hand that over
+    Dispatcher(dispatcher::DispatcherArgs),
+    /// Ask a peer, or all that are here
+    Query(query::QueryArgs),
     /// Reach a node that was not found by itself
     Connect(connect::ConnectArgs),
     /// Stop the node
@@ -103,6 +145,21 @@ struct Context {
     client: Client,
     terminal: Terminal,
     json: bool,
+    farewell: Farewell,
+}
+
+/// What is said when the user ends the command by Ctrl-C: what goes on without it.
+#[derive(Clone, Default)]
+struct Farewell(Arc<Mutex<Option<String>>>);
+
+impl Farewell {
+    fn set(&self, text: String) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(text);
+    }
+
+    fn take(&self) -> Option<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
 }
 
 impl Context {
@@ -172,12 +229,18 @@ where
         Some(command) => command,
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let farewell = Farewell::default();
     let code = runtime.block_on(async {
-        let spoken = speak(command, &cli.which, &environment);
+        let spoken = speak(command, &cli.which, &environment, farewell.clone());
         tokio::select! {
             biased;
             // Whatever was accepted before stays accepted; its id was printed first.
-            _ = tokio::signal::ctrl_c() => Ok(INTERRUPTED),
+            _ = tokio::signal::ctrl_c() => {
+                if let Some(text) = farewell.take() {
+                    eprintln!("{text}");
+                }
+                Ok(INTERRUPTED)
+            }
             code = spoken => code,
         }
     });
@@ -186,9 +249,9 @@ where
     code.map(ExitCode::from)
 }
 
-async fn speak(command: Command, which: &Which, environment: &places::Environment) -> Result<u8, Failure> {
+async fn speak(command: Command, which: &Which, environment: &places::Environment, farewell: Farewell) -> Result<u8, Failure> {
     let client = places::find(which.data_dir.as_deref(), which.name.as_deref(), environment).await?;
-    let context = Context { client, terminal: Terminal::stdout(), json: which.json };
+    let context = Context { client, terminal: Terminal::stdout(), json: which.json, farewell };
     match command {
         Command::Run(_) => Err(Failure::new(DISK, "a node is started elsewhere")),
         Command::Send(args) => send::execute(args, &context).await,
@@ -202,6 +265,19 @@ async fn speak(command: Command, which: &Which, environment: &places::Environmen
         Command::Available(args) => presence::available(args, &context).await,
         Command::Inactive(args) => presence::inactive(args, &context).await,
         Command::Status(args) => status::execute(args, &context).await,
+        Command::Offer(args) => offer::execute(args, &context).await,
+        Command::Withdraw(args) => withdraw::execute(args, &context).await,
+        Command::Drain(args) => drain::execute(args, &context).await,
+        Command::Services(args) => services::execute(args, &context).await,
+        Command::Workers(args) => workers::execute(args, &context).await,
+        Command::Who(args) => who::execute(args, &context).await,
+        Command::Order(args) => order::execute(args, &context).await,
+        Command::Tasks(args) => tasks::execute(args, &context).await,
+        Command::Task(args) => task::execute(args, &context).await,
+        Command::Wait(args) => wait::execute(args, &context).await,
+        Command::Cancel(args) => cancel::execute(args, &context).await,
+        Command::Dispatcher(args) => dispatcher::execute(args, &context).await,
+        Command::Query(args) => query::execute(args, &context).await,
         Command::Connect(args) => connect::execute(args, &context).await,
         Command::Stop(args) => stop::execute(args, &context).await,
     }
@@ -247,6 +323,38 @@ mod tests {
             "node status --data-dir /x --name n",
             "node connect 10.0.0.1",
             "node stop",
+            "node offer coffee --limit 2 --allow anyone -- brew --",
+            "node offer coffee --about tasty --cores 2 --memory 512M --software milk --time-limit 5m --allow nikki ada -- brew -v",
+            "node offer e --builtin echo --allow anyone",
+            "node withdraw coffee",
+            "node drain",
+            "node drain --off",
+            "node services",
+            "node services nikki",
+            "node workers --json",
+            "node who coffee --cores 2 --memory 4G --software milk",
+            "node order coffee latte --no-milk",
+            "node order --priority 1 --cores 2 --memory 1G --software a --once --expires 2h --key k --wait --timeout 5m coffee -x --y=z",
+            "node order --wait resize {} 800 ::: a.png b.png",
+            "node order --each-line - resize {}",
+            "node order coffee -- latte --wait",
+            "node order coffee --help",
+            "node tasks",
+            "node tasks --running",
+            "node tasks --mine",
+            "node tasks --all",
+            "node task",
+            "node task 17 --follow",
+            "node task nikki-pi/17",
+            "node task 17.3 --stderr",
+            "node task 17 --units",
+            "node task 17 --stdout",
+            "node wait 17 18 --timeout 5m",
+            "node cancel 17 18",
+            "node dispatcher",
+            "node dispatcher --transfer ada",
+            "node query nikki what=services",
+            "node query swarm what=statistics",
         ] {
             match typed(words) {
                 Ok((_, misplaced)) => assert_eq!(misplaced, None, "{words}"),
@@ -277,9 +385,41 @@ mod tests {
             "node status --until-peers x",
             "node status --timeout 10s",
             "node peers --nonsense",
+            "node order",
+            "node order --priority 4 coffee",
+            "node order --cores 0 coffee",
+            "node order --cores 99999999999 coffee",
+            "node order --memory 4 coffee",
+            "node order --expires 0s coffee",
+            "node order --expires 30 coffee",
+            "node order --timeout 5s coffee",
+            "node offer",
+            "node offer coffee --limit 0 --allow anyone -- brew",
+            "node offer coffee --limit 5000 --allow anyone -- brew",
+            "node offer coffee --memory 512 --allow anyone -- brew",
+            "node offer coffee --builtin fly",
+            "node offer coffee --builtin echo -- brew",
+            "node withdraw",
+            "node who",
+            "node tasks --running --mine",
+            "node task 1 --follow --units",
+            "node wait",
+            "node wait 1 --timeout 5",
+            "node cancel",
+            "node query swarm",
+            "node query swarm what=x",
+            "node query swarm peers",
         ] {
             assert_eq!(typed(words).err().map(|error| error.exit_code()), Some(2), "{words}");
         }
+    }
+
+    #[test]
+    fn the_name_of_a_service_is_not_taken_for_that_of_the_node() {
+        for words in ["node offer coffee --allow anyone -- brew", "node withdraw coffee", "node who coffee", "node order coffee"] {
+            assert_eq!(typed(words).expect("it parses").0.which.name, None, "{words}");
+        }
+        assert_eq!(typed("node --name nikki withdraw coffee").expect("it parses").0.which.name.as_deref(), Some("nikki"));
     }
 
     #[test]

@@ -6,15 +6,22 @@ pub mod api;
 mod batch;
 pub mod client;
 pub mod desk;
+mod dispatcher;
 mod events;
 mod extract;
 mod json;
 mod names;
+mod orders;
+mod output;
 pub mod problem;
+mod queries;
 mod read;
 pub mod server;
+mod services;
 pub mod socket;
+mod task;
 pub mod time;
+mod why;
 mod write;
 
 #[cfg(test)]

@@ -9,15 +9,19 @@ use bytes::Bytes;
 use libp2p::{Multiaddr, PeerId};
 use protocol::beacon::Statistics;
 use protocol::bundle::Bundle;
-use protocol::edge::{Cause, Edge};
+use protocol::edge::{Cause, Edge, Gossip};
 use protocol::effect::{Say, Verdict};
 use protocol::envelope::Payload;
-use protocol::input::{Disk, Heard, Recalled};
+use protocol::input::{Disk, Recalled};
 use protocol::message::{Lane, Message};
+use protocol::peer::OrderView;
+use protocol::service::ServiceName;
 use protocol::{Answer, Change, Command, Effect, Input, Notice, Now, Peer, RequestId, Status, Timestamp, codec};
+use sha2::{Digest, Sha256};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use crate::net::{self, GossipToken, Net};
+use crate::runner::Runner;
 use crate::store::{Batch, CommitError, Reader, Room, Store, Write};
 use crate::workers::{Job, Workers};
 
@@ -44,16 +48,16 @@ pub enum Fact {
         /// Bytes they came from.
         bytes: usize,
     },
-    /// A beacon by gossip, its signature checked.
+    /// A gossip, its signature checked.
     Heard {
         /// By whom it was passed on.
         from: PeerId,
         /// For the verdict.
         token: GossipToken,
-        /// The beacon.
-        beacon: Box<Heard<protocol::beacon::Beacon>>,
+        /// The beacon or claim.
+        gossip: Gossip,
     },
-    /// A gossip that is no beacon, or is forged.
+    /// A gossip that is neither beacon nor claim, or is forged.
     FalseGossip {
         /// By whom it was passed on.
         from: PeerId,
@@ -80,6 +84,17 @@ pub enum Fact {
     Measured(Statistics),
     /// The user wants to know.
     Status(oneshot::Sender<Status>),
+    /// The user wants to know about an order.
+    Order(u64, oneshot::Sender<Option<OrderView>>),
+    /// The user wants to know about orders.
+    Orders {
+        /// With a greater number.
+        after: u64,
+        /// At most so many.
+        most: usize,
+        /// Where the answer goes.
+        reply: oneshot::Sender<Vec<OrderView>>,
+    },
     /// End, after this batch.
     Stop,
 }
@@ -117,6 +132,8 @@ pub struct Driver {
     pub net: Arc<Net>,
     /// Its threads.
     pub workers: Workers,
+    /// Its tasks.
+    pub runner: Runner,
     /// Its clock.
     pub clock: Clock,
     /// Told the sequence of the next record entry after each commit.
@@ -175,6 +192,17 @@ impl Ground {
     }
 }
 
+/// Under which key the swarm is told that a service can be found here: what others see of it is a hash.
+#[must_use]
+pub fn advert(swarm: &str, service: &ServiceName) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    hash.update(b"swarm/1 service ");
+    hash.update(swarm.as_bytes());
+    hash.update([0]);
+    hash.update(service.as_str().as_bytes());
+    hash.finalize().into()
+}
+
 /// Bytes of a command's content, and what it takes on the disk with all its copies.
 fn weigh(command: &Command) -> (usize, u64) {
     let Command::Send(letter) = command else { return (0, 0) };
@@ -218,11 +246,14 @@ impl Driver {
                         bytes += of;
                         inputs = several;
                     }
-                    Fact::Heard { from, token, beacon } => {
+                    Fact::Heard { from, token, gossip } => {
                         let number = state.next_token;
                         state.next_token += 1;
                         state.tokens.insert(number, token);
-                        inputs.push(Input::Heard { from, token: number, beacon: *beacon });
+                        inputs.push(match gossip {
+                            Gossip::Beacon(beacon) => Input::Heard { from, token: number, beacon: *beacon },
+                            Gossip::Claim(claim) => Input::ClaimHeard { from, token: number, claim },
+                        });
                     }
                     Fact::FalseGossip { from, token, cause } => {
                         self.command(net::Command::Judge { token, verdict: net::Verdict::Reject });
@@ -247,6 +278,8 @@ impl Driver {
                     }
                     // Whoever asked may have gone away.
                     Fact::Status(reply) => drop(reply.send(self.peer.status())),
+                    Fact::Order(number, reply) => drop(reply.send(self.peer.order(number))),
+                    Fact::Orders { after, most, reply } => drop(reply.send(self.peer.orders(after, most))),
                     Fact::Stop => running = false,
                 }
                 for input in inputs {
@@ -335,6 +368,14 @@ impl Driver {
             Effect::WithdrawKept { to, bundles } => self.withdraw(to, &bundles, state),
             Effect::SendHeld { to, held, deposit } => self.send_held(to, &held, deposit, state),
             Effect::Publish(beacon) => self.command(net::Command::Publish(Bytes::from(self.edge.gossip(&beacon)))),
+            Effect::PublishClaim(claim) => self.command(net::Command::Publish(Bytes::from(self.edge.gossip_claim(claim)))),
+            Effect::Advertise(services) => {
+                let keys = services.iter().map(|service| advert(self.edge.swarm(), service)).collect();
+                self.command(net::Command::Advertise(keys));
+            }
+            Effect::Run(run) => self.runner.run(run),
+            Effect::Stop { task, grace } => self.runner.stop(task, grace),
+            Effect::ReadOutput { token, task, stderr, from } => self.runner.read_output(token, task, stderr, from),
             Effect::Judge { token, verdict } => {
                 if let Some(token) = state.tokens.remove(&token) {
                     let verdict = match verdict {

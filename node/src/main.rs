@@ -10,5 +10,8 @@ use tikv_jemallocator::Jemalloc;
 static ALLOCATOR: Jemalloc = Jemalloc;
 
 fn main() -> ExitCode {
+    if let Some(code) = node::runner::be_reaper_if_told() {
+        return code;
+    }
     node::cli::main(node::run::run)
 }

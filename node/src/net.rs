@@ -2,6 +2,7 @@
 //! Knows nothing of letters, orders, beacons or records; whom to believe is decided elsewhere.
 //! Whoever is told `PeerSeen` is told `PeerLost` before the next `PeerSeen`, whatever happens here.
 
+mod adverts;
 mod behaviour;
 mod cards;
 mod counters;
@@ -99,8 +100,8 @@ impl Default for Limits {
             queue_frames: 4096,
             // Guess: urgent messages are small, a million bytes of them are a fault.
             urgent_queue_bytes: 1 << 20,
-            // Guess: what a gigabit link carries in 70 ms.
-            bulk_queue_bytes: 8 << 20,
+            // Guess: what a gigabit link carries in 70 ms, and one of the longest frames (6 MiB) beside it.
+            bulk_queue_bytes: 14 << 20,
             // Guess: longer than a laptop takes to change its Wi-Fi.
             frame_stall: Duration::from_secs(10),
         }
@@ -155,6 +156,11 @@ pub enum Command {
         /// What becomes of it.
         verdict: Verdict,
     },
+    /// Tell the network that this node provides what these keys stand for, and go on telling it: replaces what was said before.
+    /// Beyond 64 they are left out.
+    Advertise(Vec<[u8; 32]>),
+    /// Ask the network who provides what a key stands for; answered by [`Event::Providers`].
+    FindProviders([u8; 32]),
     /// Put our signed card where those who do not know us look for it, and again whenever somebody came and every few minutes:
     /// replaces what was put there before.
     PutCard {
@@ -259,6 +265,13 @@ pub enum Event {
         addresses: Vec<Multiaddr>,
         /// Why.
         error: String,
+    },
+    /// To [`Command::FindProviders`]: hearsay, to be checked with those it names.
+    Providers {
+        /// As asked.
+        key: [u8; 32],
+        /// Who is said to provide it; may be empty, and may hold this node itself.
+        peers: Vec<PeerId>,
     },
     /// To [`Command::FindCard`], once or more: hearsay, to be checked.
     Cards {

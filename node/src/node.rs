@@ -21,13 +21,16 @@ use tokio::sync::{Semaphore, broadcast, mpsc, oneshot, watch};
 
 use crate::driver::{Clock, Driver, FACTS, Fact};
 use crate::net::{self, Net};
+use crate::runner::Runner;
 use crate::store::{CommitError, Directory, DirectoryError, OpenError, Reader, Store};
 use crate::workers::{Job, Workers};
 
 /// Events of the network that wait for their turn (guess: some frames of each of 50 peers).
 const NET_EVENTS: usize = 256;
-/// Frames being opened or waiting for it, at most: each is up to 1 MiB (guess).
-const FRAMES_OPENING: usize = 64;
+/// Bytes of frames being opened or waiting for it, at most (guess: ten of the longest, or a thousand of those there are most of).
+const OPENING_BYTES: usize = 64 * 1024 * 1024;
+/// What they are counted in; a shorter frame counts as much, for what is around it and what is made of it (guess).
+const OPENING_UNIT: usize = 64 * 1024;
 /// Bytes of the longest frame: what the protocol allows.
 const FRAME_MAX: u32 = protocol::config::limits::FRAME_BYTES as u32;
 /// Gossips being checked or waiting for it, at most (guess: one of each of 100 peers, twice over).
@@ -42,8 +45,8 @@ const NOTICES: usize = 4096;
 const MEASURE: Duration = Duration::from_secs(5);
 /// How long a node that leaves waits for its goodbyes to be sent (guess).
 const GOODBYE: Duration = Duration::from_millis(500);
-/// How long it waits for others to take over what it holds: longer than the core does (`hand_over_most`).
-const HAND_OVER: Duration = Duration::from_secs(4);
+/// How long it waits for others to take over what it holds, and for its tasks to end: longer than the core does (`stop_tasks_most`).
+const HAND_OVER: Duration = Duration::from_secs(7);
 
 /// What a node is started with.
 #[derive(Debug)]
@@ -177,10 +180,11 @@ pub async fn start(settings: Settings) -> Result<Node, StartError> {
     let (notices, _) = broadcast::channel(NOTICES);
     let edge = Arc::new(Edge::new(secrets, swarm.clone()));
     let workers = Workers::start(&edge, &facts)?;
+    let runner = Runner::start(directory.path(), facts.clone())?;
     let (met, _) = broadcast::channel(MET);
     tokio::spawn(intake(from_net, facts.clone(), workers.clone(), notices.clone(), met.clone()));
     tokio::spawn(measure(facts.clone()));
-    let driver = Driver { peer, edge, store, net: Arc::clone(&net), workers, clock, entries, notices: notices.clone() };
+    let driver = Driver { peer, edge, store, net: Arc::clone(&net), workers, runner, clock, entries, notices: notices.clone() };
     let (end, ended) = oneshot::channel();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
     std::thread::Builder::new().name("driver".to_owned()).spawn(move || {
@@ -242,14 +246,14 @@ async fn intake(
     notices: broadcast::Sender<Notice>,
     met: broadcast::Sender<Met>,
 ) {
-    let opening = Arc::new(Semaphore::new(FRAMES_OPENING));
+    let opening = Arc::new(Semaphore::new(OPENING_BYTES / OPENING_UNIT));
     let hearing = Arc::new(Semaphore::new(GOSSIPS_HEARD));
     let mut listening: BTreeSet<Multiaddr> = BTreeSet::new();
     let mut unreached: BTreeSet<Vec<Multiaddr>> = BTreeSet::new();
     while let Some(event) = events.recv().await {
         let input = match event {
             net::Event::Frame { from, lane, frame } => {
-                let Ok(permit) = Arc::clone(&opening).acquire_owned().await else { return };
+                let Ok(permit) = Arc::clone(&opening).acquire_many_owned(weight(frame.len())).await else { return };
                 let job = Job::Admit { from, frame, permit };
                 match lane {
                     net::Lane::Urgent => workers.urgent(job),
@@ -306,6 +310,10 @@ async fn intake(
                 drop(met.send(Met::Failed { addresses, error }));
                 continue;
             }
+            net::Event::Providers { peers, .. } => {
+                tracing::debug!(count = peers.len(), "providers found");
+                continue;
+            }
             net::Event::Found { peer, addresses } => {
                 tracing::debug!(%peer, ?addresses, "found");
                 continue;
@@ -315,6 +323,11 @@ async fn intake(
             return;
         }
     }
+}
+
+/// How much of [`OPENING_BYTES`] a frame of so many bytes takes: never more than there is, so that it is opened some time.
+fn weight(bytes: usize) -> u32 {
+    bytes.div_ceil(OPENING_UNIT).clamp(1, OPENING_BYTES / OPENING_UNIT) as u32
 }
 
 fn warn(notices: &broadcast::Sender<Notice>, text: String) {

@@ -53,6 +53,7 @@ pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
     let door = Door::open(&options.data_dir)?;
     let (asks, asked) = mpsc::channel(ASKS);
     let about = About {
+        id: node.id,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         swarm: node.swarm.clone(),
         open: options.swarm_key.is_none(),
@@ -235,6 +236,8 @@ async fn answer(
         let fact = match ask {
             Ask::Command { command, reply } => Fact::Asked { command, reply },
             Ask::Status(reply) => Fact::Status(reply),
+            Ask::Order(number, reply) => Fact::Order(number, reply),
+            Ask::Orders { after, most, reply } => Fact::Orders { after, most, reply },
             Ask::Connect { address, reply } => {
                 let (met, facts, net) = (met.subscribe(), facts.clone(), net.clone());
                 tokio::spawn(async move {

@@ -1,7 +1,7 @@
 //! The disk: what a peer wants remembered, and what it remembered.
 //! Knows nothing of why. What was committed is flushed; a batch is there as a whole or not at all.
 //!
-//! Reading order: `tables` (what is kept), `rows` (how it is packed), `write`, `load`, `read`, `inbox`, `sent`; `medium`,
+//! Reading order: `tables` (what is kept), `rows` (how it is packed), `write`, `load`, `read`, `inbox`, `sent`, `orders`; `medium`,
 //! `open`, `room` (files); [`directory`] (the rest of a node's directory).
 
 pub mod directory;
@@ -11,6 +11,7 @@ mod inbox;
 mod load;
 mod medium;
 mod open;
+mod orders;
 mod read;
 mod room;
 mod rows;
@@ -32,6 +33,7 @@ pub use directory::{Directory, DirectoryError};
 pub use fault::{Fault, ReadError};
 pub use inbox::{HITS, InboxLetter, InboxQuery};
 pub use open::{DatabaseId, OpenError};
+pub use orders::{OrderQuery, OrderSummary, UnitEnd};
 pub use read::{Counts, Reader};
 pub use room::{LOW_BYTES, RESERVE_BYTES, Room, room};
 pub use sent::{Delivery, SentView, State};

@@ -115,7 +115,7 @@ fn work(edge: &Edge, driver: &mpsc::Sender<Fact>, urgent: &Receiver<Job>, bulk: 
                 (Fact::Inputs { inputs, bytes: frame.len() }, Some(permit))
             }
             Job::Hear { from, token, bytes, permit } => match edge.hear(&bytes) {
-                Ok(beacon) => (Fact::Heard { from, token, beacon: Box::new(beacon) }, Some(permit)),
+                Ok(gossip) => (Fact::Heard { from, token, gossip }, Some(permit)),
                 Err(cause) => (Fact::FalseGossip { from, token, cause }, Some(permit)),
             },
             Job::Sought { peer, cards, ended } => (Fact::Inputs { inputs: vec![edge.sought(peer, &cards, ended)], bytes: 0 }, None),

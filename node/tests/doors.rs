@@ -201,6 +201,43 @@ fn what_cannot_be_meant_ends_with_2_and_a_sentence() {
 }
 
 #[test]
+fn services_and_orders_that_cannot_be_meant_end_with_a_sentence_that_says_what_to_type() {
+    let node = Node::start("ann");
+    for (words, exit, says) in [
+        (&["order", "coffee", "latte", "--wait"][..], 2, "put `--wait` before `coffee`, or write `order coffee -- latte --wait`"),
+        (&["order", "--wiat", "coffee"], 2, "order has no option --wiat"),
+        (&["order", "--priority", "4", "coffee"], 2, "a priority is 1 (front), 2 (middle) or 3"),
+        (&["order", "--cores", "0", "coffee"], 2, "cores are a whole number"),
+        (&["order", "--memory", "4", "coffee"], 2, "like 512M or 4G"),
+        (&["order", "--expires", "0s", "coffee"], 2, "no time at all"),
+        (&["order", "a/b"], 2, "cannot be a service"),
+        (&["order", "resize", ":::"], 2, "no item stands after :::"),
+        (&["offer", "coffee", "brew"], 2, "node offer coffee --allow anyone -- brew"),
+        (&["offer", "coffee", "--", "no-such-program-here"], 2, "no program called no-such-program-here"),
+        (&["offer", "e", "--builtin", "echo"], 1, "add --allow PEER… for some, or --allow anyone"),
+        (&["offer", "e", "--builtin", "echo", "--allow", "nobody"], 2, "nobody called nobody is known"),
+        (&["withdraw", "a b"], 2, "cannot be a service"),
+        (&["task"], 1, "has placed no order yet"),
+        (&["task", "99"], 2, "placed no order 99"),
+        (&["task", "x"], 2, "like 17, nikki-pi/17 or 17.3"),
+        (&["task", "99", "--stdout"], 2, "placed no order 99"),
+        (&["wait", "99"], 2, "placed no order 99"),
+        (&["cancel", "nobody/1"], 2, "nobody called nobody is known"),
+        (&["cancel", "1.2"], 2, "node cancel 1"),
+        (&["query", "swarm", "what=x"], 2, "what=peers  what=services"),
+        (&["query", "nobody", "what=status"], 2, "nobody called nobody is known"),
+        (&["services", "nobody"], 2, "nobody called nobody is known"),
+        (&["dispatcher", "--transfer", "nobody"], 2, "nobody called nobody is known"),
+    ] {
+        // Where the node is told of stands before SERVICE.
+        let mut command = self::node(&node.dir, &[]);
+        let (code, _, said) = told(&command.args(words).output().expect("the program starts"));
+        assert_eq!(code, Some(exit), "{words:?}: {said}");
+        assert!(said.contains(says) && !said.contains("/v1/"), "{words:?}: {said}");
+    }
+}
+
+#[test]
 fn a_chat_in_a_pipe_says_which_line_was_refused_and_ends_with_1() {
     let (ann, bea) = pair();
     let (code, _, said) = ann.fed(&["chat", "bea"], b"Hello\n\xff\xfe\nagain\n");

@@ -890,7 +890,7 @@ async fn streams_that_lie_cost_their_peer_the_connection_and_nobody_else() {
         ("an empty frame", &[0, 0, 0, 0]),
         ("2^31 bytes", &[0x80, 0, 0, 0, 1]),
         ("u32::MAX bytes", &[0xff; 5]),
-        ("one byte too many", &[0, 0x10, 0, 1, 1]),
+        ("one byte too many", &[0, 0x60, 0, 1, 1]),
         ("a good frame and a lie", &[0, 0, 0, 1, 1, 0xff, 0xff, 0xff, 0xff]),
         ("many empty frames", &[0; 4096]),
     ];

@@ -560,3 +560,37 @@ async fn a_card_is_found_by_who_never_met_its_owner_and_false_ones_are_not_kept(
     });
     assert_eq!(found.await, 0);
 }
+
+#[tokio::test]
+async fn all_providers_of_a_service_are_found_also_by_who_comes_later() {
+    const PROVIDERS: usize = 25;
+    let key = [7; 32];
+    let mut hub = Peer::start().await;
+    let mut providers = Vec::new();
+    for _ in 0..PROVIDERS {
+        let provider = Peer::start().await;
+        // Told while nobody is there to hear it.
+        provider.net.try_send(Command::Advertise(vec![key])).expect("room for a command");
+        provider.dial(&hub);
+        hub.sees(provider.id).await;
+        providers.push(provider);
+    }
+    let mut late = Peer::start().await;
+    late.dial(&hub);
+    hub.sees(late.id).await;
+    let wanted: std::collections::BTreeSet<PeerId> = providers.iter().map(|provider| provider.id).collect();
+    let begin = Instant::now();
+    loop {
+        late.net.try_send(Command::FindProviders(key)).expect("room for a command");
+        let found = late.hear(|event| match event {
+            Event::Providers { key: of, peers } if *of == key => Some(peers.iter().copied().collect()),
+            _ => None,
+        });
+        let found: std::collections::BTreeSet<PeerId> = found.await;
+        if found == wanted {
+            break;
+        }
+        assert!(found.is_subset(&wanted) && begin.elapsed() < 2 * BOUND, "{} of {PROVIDERS} found", found.len());
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}

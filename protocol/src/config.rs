@@ -19,8 +19,8 @@ pub mod limits {
     pub const SEALED_BYTES: usize = BUNDLE_BYTES + 32 * 1024;
     /// Bundle ids of one frame: 32 bytes each, so that lists stay small beside what they list (guess).
     pub const BUNDLE_IDS: usize = 1_024;
-    /// Bytes of one frame: a full bundle with its contact and signatures, twice over (DESIGN 8 batches writes, not frames).
-    pub const FRAME_BYTES: usize = 1024 * 1024;
+    /// Bytes of one frame: the largest order, with room for what is around it.
+    pub const FRAME_BYTES: usize = 6 * 1024 * 1024;
     /// Bundles, contacts or ranges of one frame (guess: a page of contacts is then about 30 KiB).
     pub const PAGE: usize = 128;
     /// Letter ids that count as one item of a page: they are 20 bytes each where a contact has 300.
@@ -46,8 +46,50 @@ pub mod limits {
     pub const STARTS: usize = 64;
     /// Bytes of a signed card: 16 addresses of 300 bytes, and the rest (research/libp2p.md, table: values in Kademlia).
     pub const CONTACT_BYTES: usize = 8 * 1024;
-    /// Bytes of the gossiped frame that carries a beacon (measured: about 330).
+    /// Bytes of the gossiped frame that carries a beacon or a claim (measured: about 330).
     pub const GOSSIP_BYTES: usize = 2048;
+    /// Units of one order (DESIGN 6).
+    pub const ORDER_UNITS: usize = 100_000;
+    /// Bytes of all items of one order (DESIGN 6).
+    pub const ORDER_ITEMS_BYTES: usize = 4 * 1024 * 1024;
+    /// Arguments of one order (guess: what no person types, and few programs need).
+    pub const ORDER_ARGS: usize = 10_000;
+    /// Bytes of all arguments of one order (guess: an eighth of what Linux gives a program, of which the environment takes some).
+    pub const ORDER_ARGS_BYTES: usize = 256 * 1024;
+    /// Bytes of one argument or item, with its closing NUL (Linux: MAX_ARG_STRLEN, 32 pages).
+    pub const ORDER_ARG_BYTES: usize = 128 * 1024;
+    /// Bytes of an order's standard input (guess: beside the items in one frame).
+    pub const ORDER_STDIN_BYTES: usize = 1024 * 1024;
+    /// Bytes of orders in one frame beyond which it does not go by the urgent stream (DESIGN 8: 64 KiB are written at once).
+    pub const URGENT_BYTES: usize = 64 * 1024;
+    /// Services of one worker (DESIGN 6).
+    pub const SERVICES: usize = 64;
+    /// Slots of one service (guess: more than a machine runs at once).
+    pub const SLOTS: u32 = 4_096;
+    /// Bytes of what a service says about itself (guess: a line of text).
+    pub const ABOUT_BYTES: usize = 256;
+    /// Words of software that one order or offer names (guess).
+    pub const SOFTWARE: usize = 16;
+    /// Bytes of one such word (guess: a name and a version).
+    pub const SOFTWARE_BYTES: usize = 64;
+    /// Bytes of each output that travel with a report (DESIGN 6).
+    pub const EXCERPT_BYTES: usize = 32 * 1024;
+    /// Bytes of each output that a worker keeps (DESIGN 6).
+    pub const OUTPUT_BYTES: usize = 1024 * 1024;
+    /// Bytes of an output in one frame (guess: a tenth of a second of a slow link).
+    pub const OUTPUT_PAGE: usize = 256 * 1024;
+    /// Bytes of a reason (guess: a line).
+    pub const WHY_BYTES: usize = 512;
+    /// Bytes of what a program says about its progress (guess: a line).
+    pub const NOTE_BYTES: usize = 128;
+    /// Items of one word about orders and tasks (guess: about 200 bytes each).
+    pub const WORDS: usize = 1_024;
+    /// Peers that would take over from the leader (DESIGN 6.1).
+    pub const STANDBYS: usize = 2;
+    /// Numbers of units that count as one item of a page.
+    pub const UNITS_PER_ITEM: usize = 1_024;
+    /// How far above the known term a claim may be (DESIGN 6.1).
+    pub const TERMS_AHEAD: u64 = 1 << 20;
 }
 
 /// What one participant may be told about its own behaviour.
@@ -155,6 +197,48 @@ pub struct Config {
     pub read_ranges: usize,
     /// Time between two record entries of one cause of refusal (DESIGN 7).
     pub refusal_interval: Duration,
+    /// Time between two claims of a leader (DESIGN 6.1).
+    pub claim_interval: Duration,
+    /// Silence after which a leader is suspected (DESIGN 6.1).
+    pub leader_silent: Duration,
+    /// How long a node listens after its start before it may lead (DESIGN 6.1).
+    pub listen: Duration,
+    /// How long the answers of those who are asked about a silent leader are waited for (DESIGN 6.1: within 1 s).
+    pub probe_patience: Duration,
+    /// How long each candidate waits for those before it (DESIGN 6.1).
+    pub rank_step: Duration,
+    /// How long a new claim waits for a greater one before its leader acts (DESIGN 6.1).
+    pub settle: Duration,
+    /// How long a new leader waits for workers to report before it places older orders (DESIGN 6.1).
+    pub gate: Duration,
+    /// How long an assignment or an order goes unanswered before it is sent again (guess: a flush and a round trip are milliseconds).
+    pub work_patience: Duration,
+    /// How long a worker may be silent before what it runs is tried elsewhere (DESIGN 6).
+    pub lost_after: Duration,
+    /// Attempts whose process died after which nobody tries again (DESIGN 6; HyperQueue's crash limit).
+    pub attempts: u32,
+    /// Units that wait at a worker for each slot of a short service (DESIGN 6).
+    pub prefetch: u32,
+    /// How short a service must be for that (DESIGN 6).
+    pub short: Duration,
+    /// How long a worker that declined is not asked again for the same service (guess: it tells of what changes).
+    pub declined_for: Duration,
+    /// How long a report waits for its orderer before it also goes as a letter (DESIGN 4: not reachable after 2 s).
+    pub report_letter_after: Duration,
+    /// How long a node that stops in order waits for its tasks to end: SIGTERM, 5 s, SIGKILL (DESIGN 6, 10.1), and a flush.
+    pub stop_tasks_most: Duration,
+    /// Orders of this node that have not ended (guess: as for letters, with more memory each).
+    pub open_orders: u64,
+    /// Bytes of them (guess: they are kept in memory).
+    pub open_order_bytes: u64,
+    /// Orders that a leader holds (guess: about 1 KiB of memory each).
+    pub queue_orders: u64,
+    /// Bytes of them (guess).
+    pub queue_bytes: u64,
+    /// How long answers to a question are waited for (DESIGN 6: 300 ms).
+    pub question_patience: Duration,
+    /// Questions that wait for answers (guess: as many as the API has connections, and more).
+    pub questions: usize,
     /// A letter to an id that nobody has told of waits so long for its card to be found (guess: a lookup among 100 takes a tenth).
     pub contact_patience: Duration,
     /// Ids looked for at a time (guess: more are letters to the wrong list).
@@ -213,6 +297,27 @@ impl Default for Config {
             epochs_per_author: 1_000,
             read_ranges: 256,
             refusal_interval: Duration::from_secs(1),
+            claim_interval: Duration::from_secs(1),
+            leader_silent: Duration::from_secs(3),
+            listen: Duration::from_secs(1),
+            probe_patience: Duration::from_secs(1),
+            rank_step: Duration::from_millis(150),
+            settle: Duration::from_millis(300),
+            gate: Duration::from_secs(2),
+            work_patience: Duration::from_secs(2),
+            lost_after: Duration::from_secs(30),
+            attempts: 5,
+            prefetch: 4,
+            short: Duration::from_millis(50),
+            declined_for: Duration::from_secs(1),
+            report_letter_after: Duration::from_secs(2),
+            stop_tasks_most: Duration::from_secs(6),
+            open_orders: 100_000,
+            open_order_bytes: 256 * 1024 * 1024,
+            queue_orders: 200_000,
+            queue_bytes: 512 * 1024 * 1024,
+            question_patience: Duration::from_millis(300),
+            questions: 256,
             contact_patience: Duration::from_secs(2),
             contacts_sought: 64,
         }

@@ -6,17 +6,22 @@ use serde_bytes::ByteArray;
 use sha2::{Digest, Sha256};
 
 use crate::beacon::Beacon;
-use crate::bundle::{self, Bundle, Draft, OpenError, Secrets};
+use crate::bundle::{self, Bundle, Contents, Draft, OpenError, Secrets};
 use crate::codec;
 use crate::config::limits;
 use crate::contact::Contact;
 use crate::effect::Say;
+use crate::id::BundleId;
 use crate::input::{Deposited, Heard, Input, Said};
 use crate::mail::{Mailbox, Parcel, Slip};
 use crate::message::{FrameError, Message};
+use crate::order::Claim;
+use crate::proven::Proven;
 use crate::receipt::Receipt;
+use crate::report_letter;
 use crate::segment::Segment;
 use crate::sign::{Signed, Statement, StatementError};
+use crate::work::Work;
 
 /// Why something from a neighbour was refused. Nothing changed but a counter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -99,6 +104,15 @@ impl From<OpenError> for Cause {
     }
 }
 
+/// What may travel by gossip, its signature checked.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Gossip {
+    /// Somebody is here.
+    Beacon(Box<Heard<Beacon>>),
+    /// Somebody leads.
+    Claim(Box<Proven<Claim>>),
+}
+
 /// The keys and the swarm: what it takes to sign, seal, check and open.
 #[derive(Clone, Debug)]
 pub struct Edge {
@@ -111,6 +125,12 @@ impl Edge {
     #[must_use]
     pub fn new(secrets: Secrets, swarm: String) -> Self {
         Edge { secrets, swarm }
+    }
+
+    /// The swarm's name.
+    #[must_use]
+    pub fn swarm(&self) -> &str {
+        &self.swarm
     }
 
     /// Signs what needs it.
@@ -140,6 +160,10 @@ impl Edge {
             Say::PassReceipt(receipt) => Message::Receipt(receipt),
             Say::ReceiptKept { slot, number } => Message::ReceiptKept { slot, number },
             Say::ReceiptTaken { slot, number } => Message::ReceiptTaken { slot, number },
+            Say::Work(mut work) => {
+                work.prove(&self.secrets.signing, &self.swarm);
+                Message::Work(work)
+            }
             Say::Denied(why) => Message::Denied(why),
             Say::Leaving => Message::Leaving,
             Say::Unsupported { what } => Message::Unsupported { what },
@@ -177,16 +201,30 @@ impl Edge {
         Message::Beacon(self.sign(beacon)).to_frame()
     }
 
+    /// The bytes of a gossiped claim.
+    #[must_use]
+    pub fn gossip_claim(&self, claim: Box<Proven<Claim>>) -> Vec<u8> {
+        self.utter(Say::Work(Work::Claim(claim))).to_frame()
+    }
+
     /// Reads a gossip.
     ///
     /// # Errors
     /// Why it is refused.
-    pub fn hear(&self, bytes: &[u8]) -> Result<Heard<Beacon>, Cause> {
+    pub fn hear(&self, bytes: &[u8]) -> Result<Gossip, Cause> {
         if bytes.len() > limits::GOSSIP_BYTES {
             return Err(Cause::Malformed);
         }
         match Message::from_frame(bytes)? {
-            Message::Beacon(signed) => self.check(signed),
+            Message::Beacon(signed) => Ok(Gossip::Beacon(Box::new(self.check(signed)?))),
+            Message::Work(work @ Work::Claim(_)) if !work.within_limits() => Err(Cause::Inconsistent),
+            Message::Work(work) => {
+                work.check(&self.swarm)?;
+                match work {
+                    Work::Claim(claim) => Ok(Gossip::Claim(claim)),
+                    _ => Err(Cause::Unexpected),
+                }
+            }
             _ => Err(Cause::Unexpected),
         }
     }
@@ -199,7 +237,7 @@ impl Edge {
             Err(error) => return vec![Input::Refused { from, cause: error.into() }],
         };
         if let Message::Letters(bundles) = message {
-            return bundles.iter().map(|bundle| self.open(from, bundle)).collect();
+            return bundles.iter().flat_map(|bundle| self.open(from, bundle)).collect();
         }
         match self.said(from, message) {
             Ok(said) => vec![Input::Arrived { from, said: Box::new(said) }],
@@ -207,14 +245,14 @@ impl Edge {
         }
     }
 
-    fn open(&self, from: PeerId, bundle: &Bundle) -> Input {
+    fn open(&self, from: PeerId, bundle: &Bundle) -> Vec<Input> {
         let opened = bundle::open(&self.secrets, &self.swarm, bundle).map_err(Cause::from).and_then(|contents| {
             let contact = self.contact(contents.contact.clone())?;
             if contact.value.id == contents.author { Ok((contents, contact)) } else { Err(Cause::Impostor) }
         });
         match opened {
-            Ok((contents, contact)) => Input::Arrived { from, said: Box::new(Said::Letters { bundle: bundle.id(), contents, contact }) },
-            Err(cause) => Input::Refused { from, cause },
+            Ok((contents, contact)) => opened_letters(from, bundle.id(), contents, contact),
+            Err(cause) => vec![Input::Refused { from, cause }],
         }
     }
 
@@ -273,6 +311,13 @@ impl Edge {
                     peers.into_iter().map(|listing| Ok((self.contact(listing.contact.clone())?.value, listing))).collect();
                 Said::Peers { peers: checked?, more }
             }
+            Message::Work(work) => {
+                if !work.within_limits() {
+                    return Err(Cause::Inconsistent);
+                }
+                work.check(&self.swarm)?;
+                Said::Work(work)
+            }
             Message::Denied(why) => Said::Denied(why),
             Message::Leaving => Said::Leaving,
             Message::Unsupported { what } => Said::Unsupported { what },
@@ -326,6 +371,18 @@ impl Edge {
         let found = cards.filter(|card| card.value.id == peer).max_by_key(|card| card.value.sequence);
         Input::ContactSought { peer, found: found.map(Box::new), ended }
     }
+}
+
+/// The facts in an opened bundle: its letters, and the reports of work among them.
+#[must_use]
+pub fn opened_letters(from: PeerId, bundle: BundleId, contents: Contents, contact: Heard<Contact>) -> Vec<Input> {
+    let reports = report_letter::reports(&contents.author, &contents.envelopes);
+    let arrived = |said| Input::Arrived { from, said: Box::new(said) };
+    let mut inputs = vec![arrived(Said::Letters { bundle, contents, contact })];
+    if !reports.is_empty() {
+        inputs.push(arrived(Said::Work(Work::Reports(reports))));
+    }
+    inputs
 }
 
 /// The key under which the card of a peer of a swarm stands.

@@ -1,10 +1,12 @@
 //! What a peer wants done: orders in the imperative, and the durable vocabulary.
 //! Knows nothing of how it is done. All [`Effect::Store`]s of a batch are flushed before any other effect of it is performed.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
+use std::time::Duration;
 
 use libp2p_identity::PeerId;
 use serde::{Deserialize, Serialize};
+use serde_bytes::ByteBuf;
 
 use crate::beacon::Beacon;
 use crate::bundle::{Bundle, Draft};
@@ -16,10 +18,14 @@ use crate::mail::{Denial, Holder, Listed, Mailbox, Offer, Parcel, Reason, Releas
 use crate::message::{Lane, Listing};
 use crate::name::PeerName;
 use crate::now::Timestamp;
+use crate::order::{Attempt, Cancel, Claim, End, Fence, Order, OrderKey, Report, Try};
+use crate::proven::Proven;
 use crate::ranges::Ranges;
 use crate::receipt::Receipt;
 use crate::segment::Segment;
+use crate::service::{Offering, Program, ServiceName};
 use crate::sign::Signed;
+use crate::work::{Results, Work};
 
 /// One order.
 #[derive(Clone, Debug, PartialEq)]
@@ -70,6 +76,31 @@ pub enum Effect {
     },
     /// Sign this beacon and gossip it.
     Publish(Beacon),
+    /// Gossip this claim, signed if it is ours.
+    PublishClaim(Box<Proven<Claim>>),
+    /// Run this; answer with [`Input::TaskEnded`](crate::Input::TaskEnded), whatever happens.
+    Run(Box<Run>),
+    /// End this: SIGTERM to all of its processes, SIGKILL after the grace. The end is told by
+    /// [`Input::TaskEnded`](crate::Input::TaskEnded).
+    Stop {
+        /// Which try.
+        task: Try,
+        /// Between the two signals.
+        grace: Duration,
+    },
+    /// Read what a try wrote; answer with [`Input::OutputRead`](crate::Input::OutputRead).
+    ReadOutput {
+        /// Correlates the answer.
+        token: u64,
+        /// Which try.
+        task: Try,
+        /// Standard error rather than standard output.
+        stderr: bool,
+        /// From this byte of what is kept.
+        from: u64,
+    },
+    /// Tell the network that these services can be found here: replaces what was told before.
+    Advertise(Vec<ServiceName>),
     /// Decide on a gossip.
     Judge {
         /// Which.
@@ -108,6 +139,23 @@ pub enum Effect {
     },
     /// Tell whoever watches.
     Notify(Notice),
+}
+
+/// A program to run, without a shell.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Run {
+    /// For which try.
+    pub task: Try,
+    /// What.
+    pub program: Program,
+    /// Its further arguments.
+    pub args: Vec<String>,
+    /// What it reads.
+    pub stdin: Option<ByteBuf>,
+    /// It is ended after this.
+    pub time_limit: Option<Duration>,
+    /// The orderer's name, for its environment; none if it is not known.
+    pub orderer: Option<PeerName>,
 }
 
 /// What becomes of a gossip.
@@ -225,6 +273,8 @@ pub enum Say {
         /// Which.
         number: u64,
     },
+    /// About leaders, orders and tasks.
+    Work(Work),
     /// I do not take your letters for now.
     Denied(Denial),
     /// I leave in order.
@@ -242,6 +292,7 @@ impl Say {
     pub fn lane(&self) -> Lane {
         match self {
             Say::Peers { .. } | Say::AskPeers { .. } | Say::Ids { .. } | Say::Mail { .. } | Say::Fetch(_) => Lane::Bulk,
+            Say::Work(work) => work.lane(),
             _ => Lane::Urgent,
         }
     }
@@ -259,6 +310,17 @@ pub enum Answer {
         /// It had been accepted before, under the same key.
         repeated: bool,
     },
+    /// The order is on this machine's disk.
+    Placed {
+        /// Its number.
+        number: u64,
+        /// It had been placed before, under the same key.
+        repeated: bool,
+    },
+    /// To [`Command::Ask`](crate::Command::Ask).
+    Results(Box<Results>),
+    /// To [`Command::Cancel`](crate::Command::Cancel): each order, and how it had ended already.
+    Cancelling(Vec<(u64, Option<End>)>),
     /// The letter is not sent any more. Which of its copies are sure not to be delivered the disk tells.
     Discarded {
         /// Recipients that had it already.
@@ -370,6 +432,75 @@ pub enum Refusal {
     /// The disk did not tell whether the key is new.
     #[error("the disk cannot be read")]
     DiskUnreadable,
+    /// More than an order may hold; which limit, in words.
+    #[error("the order has {what}; at most {limit} are allowed")]
+    OrderTooLarge {
+        /// What there is too much of, with the number.
+        what: String,
+        /// Allowed.
+        limit: usize,
+    },
+    /// Arguments are given to programs, where a NUL ends them.
+    #[error("an argument contains a NUL character, which no program can be given")]
+    Nul,
+    /// Too many orders of this node have not ended.
+    #[error("{open} orders of this node have not ended; at most {limit} may be open")]
+    OrdersFull {
+        /// Orders that have not ended.
+        open: u64,
+        /// Allowed.
+        limit: u64,
+    },
+    /// Too many bytes of orders of this node have not ended.
+    #[error("the open orders of this node hold {bytes} bytes; at most {limit} may be")]
+    OrderBytesFull {
+        /// Bytes of open orders.
+        bytes: u64,
+        /// Allowed.
+        limit: u64,
+    },
+    /// No order of this node bears that number.
+    #[error("this node has placed no order {number}")]
+    NoSuchOrder {
+        /// As given.
+        number: u64,
+    },
+    /// This key was used for another order.
+    #[error("this key was used for another order, {number}")]
+    OrderKeyReused {
+        /// That order.
+        number: u64,
+    },
+    /// An order that is given no time.
+    #[error("an order that expires at once would never run")]
+    Expires,
+    /// `--once` needs what this version does not have.
+    #[error("orders that run at most once are not supported yet")]
+    Once,
+    /// An offer that cannot be: which rule it breaks, in words.
+    #[error("{0}")]
+    Offer(String),
+    /// More than [`limits::SERVICES`](crate::config::limits::SERVICES).
+    #[error("this node offers {limit} services already, which is the most")]
+    TooManyServices {
+        /// Allowed.
+        limit: usize,
+    },
+    /// This node offers no such service.
+    #[error("this node does not offer {0}")]
+    NotOffered(String),
+    /// This node does not lead.
+    #[error("this node is not the dispatcher, and only that one can hand over")]
+    NotLeading,
+    /// Who was named cannot be reached.
+    #[error("{0} cannot be reached now")]
+    NotReachable(String),
+    /// Too many questions wait for answers.
+    #[error("too many questions wait for answers")]
+    TooManyQuestions,
+    /// Nobody answered in time.
+    #[error("no answer came in time")]
+    NoAnswer,
     /// All recipients of a letter that is to be discarded have it.
     #[error("all recipients of {letter} have it already")]
     Delivered {
@@ -425,6 +556,18 @@ pub enum Notice {
         preview: String,
         /// Letters of that author that are missing before it.
         missing_before: u64,
+    },
+    /// Another peer leads, or (none) nobody that is known.
+    Leader {
+        /// Who, its name if it is known, and the term.
+        leader: Option<(PeerId, Option<PeerName>, u64)>,
+    },
+    /// An order of this node has ended.
+    OrderEnded {
+        /// Its number.
+        number: u64,
+        /// How.
+        end: End,
     },
     /// Letters were receipted or read.
     Receipted {
@@ -559,6 +702,62 @@ pub enum Change {
         /// When.
         at: Timestamp,
     },
+    /// Whom this node obeys, or as whom it claims, replacing what was.
+    Fence(FenceRow),
+    /// A service of this node, replacing one of that name.
+    Offer(Box<Offering>),
+    /// It is not offered any more.
+    DropOffer(ServiceName),
+    /// Takes nothing new.
+    Drain(bool),
+    /// An order of this node, when it is placed; keyed by its number.
+    Order(Box<Order>),
+    /// How far an order of this node is, replacing what was.
+    OrderState(Box<OrderState>),
+    /// A unit of an order of this node has ended.
+    UnitEnd {
+        /// The order's number.
+        number: u64,
+        /// The first report of the unit that was stored; none if nobody could run it, for the reason given.
+        report: Result<Box<Proven<Report>>, String>,
+        /// Which unit.
+        unit: u32,
+    },
+    /// An idempotency key is taken by an order.
+    OrderKey {
+        /// The key.
+        key: String,
+        /// By this order.
+        number: u64,
+        /// Of this request.
+        digest: [u8; 32],
+    },
+    /// An order is in the queue of this node; keyed by its key.
+    Queue(Box<Queued>),
+    /// Where its units are, replacing what was.
+    QueueState(Box<QueueState>),
+    /// It is not in the queue any more.
+    Unqueue(OrderKey),
+    /// Orders of somebody have ended, replacing what was known.
+    Closed {
+        /// Whose.
+        orderer: PeerId,
+        /// Of which memory.
+        epoch: Epoch,
+        /// All that are known to have ended.
+        closed: Ranges,
+    },
+    /// This node has begun to run a try.
+    TryStarted {
+        /// Which.
+        task: Try,
+        /// When.
+        at: Timestamp,
+    },
+    /// A try of this node has ended: its report, replacing the start.
+    TryEnded(Box<Report>),
+    /// Nothing of a try needs to be remembered any more.
+    DropTry(Try),
     /// One more segment of this node's record: the CBOR of a [`Segment`], to be signed before the commit.
     Segment {
         /// Which chain.
@@ -572,6 +771,77 @@ pub enum Change {
         /// The bytes to sign and keep.
         body: Vec<u8>,
     },
+}
+
+/// Whom a node obeys, and as whom it has claimed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FenceRow {
+    /// The greatest heard or claimed; lower ones are refused.
+    pub fence: Fence,
+    /// The last claim of this node itself under it; 0 while another leads.
+    pub counter: u64,
+}
+
+/// How far an order of this node is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OrderState {
+    /// Its number.
+    pub number: u64,
+    /// In which memory it was placed.
+    pub epoch: Epoch,
+    /// What has not ended by then is not wanted any more.
+    pub expires_at: Option<Timestamp>,
+    /// Its user does not want it any more, since then; and whether because its time was up.
+    pub cancelled: Option<(Timestamp, bool)>,
+    /// Units that ended well …
+    pub done: Ranges,
+    /// … not well …
+    pub failed: Ranges,
+    /// … and were cancelled before they ended.
+    pub dropped: Ranges,
+    /// The outcome, written once.
+    pub outcome: Option<Outcome>,
+}
+
+/// How an order of this node ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Outcome {
+    /// How.
+    pub end: End,
+    /// In words, where the end does not say enough.
+    pub why: Option<String>,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// An order in the queue.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Queued {
+    /// The order.
+    pub order: Proven<Order>,
+    /// Its place: ascending, ties by key.
+    pub sort: u64,
+    /// When this node got it.
+    pub at: Timestamp,
+}
+
+/// Where the units of an order in the queue are.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QueueState {
+    /// Which order.
+    pub order: OrderKey,
+    /// Its place now, if it is another than when it came.
+    pub sort: u64,
+    /// Its orderer's cancel.
+    pub cancel: Option<Proven<Cancel>>,
+    /// Units of which a report has come.
+    pub ended: Ranges,
+    /// Units that nobody could run.
+    pub given_up: Ranges,
+    /// Units with a worker: attempt and worker.
+    pub tries: Vec<(u32, Attempt, PeerId)>,
+    /// Units that were tried before: unit, attempts, and those of them whose process died.
+    pub tried: Vec<(u32, u32, u32)>,
 }
 
 /// This node's own facts.
@@ -837,6 +1107,26 @@ pub struct Kept {
     pub next_letter: u64,
     /// The next inbox number.
     pub next_n: u64,
+    /// Whom this node obeys, or as whom it claimed.
+    pub fence: Option<FenceRow>,
+    /// Services of this node.
+    pub offers: Vec<Offering>,
+    /// It takes nothing new.
+    pub draining: bool,
+    /// Orders of this node that have not ended, ascending by number.
+    pub open_orders: Vec<(Order, OrderState)>,
+    /// The next number of an order.
+    pub next_order: u64,
+    /// Orders of this node that have ended, by memory and by how.
+    pub closed_own: Vec<(Epoch, End, Ranges)>,
+    /// Orders in the queue of this node, with the state of each that has one.
+    pub queue: Vec<(Queued, Option<QueueState>)>,
+    /// Orders of others that have ended.
+    pub closed: Vec<(PeerId, Epoch, Ranges)>,
+    /// Tries that this node had begun and that had not ended.
+    pub tries_started: Vec<(Try, Timestamp)>,
+    /// Tries that ended, and whose orders are not closed.
+    pub tries_ended: Vec<Report>,
 }
 
 /// A bundle that waits, without its bytes.
@@ -880,6 +1170,10 @@ pub fn segment_of(body: &[u8]) -> Result<Segment, crate::codec::DecodeError> {
 /// What the machines write to: effects, and entries for the record.
 #[derive(Debug, Default)]
 pub(crate) struct Out {
+    /// Who writes: what it tells itself about work comes back to it in the same batch.
+    pub(crate) me: Option<PeerId>,
+    /// What it told itself, in order.
+    pub(crate) to_myself: VecDeque<Work>,
     /// In the order in which they are to be done.
     pub(crate) effects: Vec<Effect>,
     /// In the order in which they happened.
@@ -893,6 +1187,11 @@ impl Out {
 
     pub(crate) fn send(&mut self, to: PeerId, say: Say) {
         self.effects.push(Effect::Send { to, say: Box::new(say) });
+    }
+
+    /// Says something about work: to a neighbour, or to this node itself.
+    pub(crate) fn work(&mut self, to: PeerId, work: Work) {
+        if self.me == Some(to) { self.to_myself.push_back(work) } else { self.send(to, Say::Work(work)) }
     }
 
     pub(crate) fn reply(&mut self, request: RequestId, answer: Answer) {

@@ -17,6 +17,7 @@ use crate::input::{Place, Recall};
 use crate::now::Now;
 use crate::ranges::Ranges;
 use crate::receipt::{Receipt, Sum, digest};
+use crate::report_letter;
 use crate::segment::What;
 
 /// Bytes of a letter that a notice shows, at most.
@@ -540,8 +541,9 @@ impl Stream {
 }
 
 fn preview(envelope: &Envelope) -> String {
+    let cut = |text: &str| text[..text.floor_char_boundary(PREVIEW)].to_owned();
     match &envelope.payload {
-        Payload::Text(text) => text[..text.floor_char_boundary(PREVIEW)].to_owned(),
-        _ => format!("({})", envelope.kind),
+        Payload::Text(text) => cut(text),
+        _ => report_letter::words(envelope).map_or_else(|| format!("({})", envelope.kind), |words| cut(&words)),
     }
 }

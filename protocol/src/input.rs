@@ -13,9 +13,13 @@ use crate::id::{BundleId, Epoch, LetterId, RequestId};
 use crate::mail::{Denial, Listed, Mailbox, Offer, Parcel, Reason, Release, Slot};
 use crate::message::{Lane, Listing};
 use crate::name::{Addressee, PeerName};
+use crate::order::{Claim, Excerpt, Priority, Try};
+use crate::proven::Proven;
 use crate::ranges::Ranges;
 use crate::receipt::Receipt;
+use crate::service::{Needs, Offering, ServiceName};
 use crate::sign::Signed;
+use crate::work::{Question, Work};
 
 /// One fact.
 #[derive(Clone, Debug, PartialEq)]
@@ -54,6 +58,48 @@ pub enum Input {
         token: u64,
         /// The beacon, its signature checked.
         beacon: Heard<Beacon>,
+    },
+    /// A claim came by gossip.
+    ClaimHeard {
+        /// By whom it was passed on.
+        from: PeerId,
+        /// Names the gossip for [`Effect::Judge`](crate::Effect::Judge).
+        token: u64,
+        /// The claim, its signature checked.
+        claim: Box<Proven<Claim>>,
+    },
+    /// A program says how far it is.
+    TaskProgressed {
+        /// Which try.
+        task: Try,
+        /// Steps done …
+        done: u64,
+        /// … of so many.
+        total: u64,
+        /// In its words; at most [`limits::NOTE_BYTES`](crate::config::limits::NOTE_BYTES).
+        note: String,
+    },
+    /// What [`Effect::Run`](crate::Effect::Run) began has ended, and none of its processes is left.
+    TaskEnded {
+        /// Which try.
+        task: Try,
+        /// How.
+        exit: Exit,
+        /// What it wrote to standard output.
+        stdout: Excerpt,
+        /// What it wrote to standard error.
+        stderr: Excerpt,
+        /// How long it ran.
+        ran: std::time::Duration,
+    },
+    /// What a program wrote, as [`Effect::ReadOutput`](crate::Effect::ReadOutput) asked.
+    OutputRead {
+        /// Correlates the answer.
+        token: u64,
+        /// None if it is not kept any more.
+        bytes: Option<Vec<u8>>,
+        /// There is more after these.
+        more: bool,
     },
     /// Something from a neighbour was refused at the edge.
     Refused {
@@ -101,6 +147,21 @@ pub enum Input {
         /// Bytes free where the database is, and whether that is below the reserve (DESIGN 9).
         disk: Disk,
     },
+}
+
+/// How a program ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// By itself.
+    Exited(i32),
+    /// By a signal that is not ours.
+    Killed(i32),
+    /// It was killed because its time was up.
+    TimedOut,
+    /// It was stopped by [`Effect::Stop`](crate::Effect::Stop).
+    Stopped,
+    /// It could not be started; why, in at most [`limits::WHY_BYTES`](crate::config::limits::WHY_BYTES).
+    NotStarted(String),
 }
 
 /// Room left on the disk.
@@ -237,6 +298,8 @@ pub enum Said {
         /// Which.
         number: u64,
     },
+    /// About leaders, orders and tasks; what others have signed in it is checked.
+    Work(Work),
     /// It does not take my letters for now.
     Denied(Denial),
     /// It leaves in order.
@@ -290,6 +353,11 @@ pub enum Recall {
         /// The key.
         key: String,
     },
+    /// Which order was placed under this idempotency key; orders and letters have keys of their own.
+    OrderKey {
+        /// The key.
+        key: String,
+    },
 }
 
 /// What the disk answered.
@@ -308,6 +376,13 @@ pub enum Recalled {
         token: u64,
         /// What is there.
         found: Vec<(u64, LetterId)>,
+    },
+    /// To [`Recall::OrderKey`].
+    OrderKey {
+        /// As asked.
+        key: String,
+        /// Number of the order, and digest of the request that made it.
+        found: Option<(u64, [u8; 32])>,
     },
     /// The disk could not be read.
     Failed(Recall),
@@ -356,8 +431,50 @@ pub enum Command {
     },
     /// Be called something else.
     Rename(PeerName),
+    /// Place an order.
+    Order(Box<NewOrder>),
+    /// Cancel these orders of this node.
+    Cancel(Vec<u64>),
+    /// Offer a service, or offer it otherwise. Outlives restarts.
+    Offer(Box<Offering>),
+    /// Offer it no more; what runs goes on. Outlives restarts.
+    Withdraw(ServiceName),
+    /// Finish what runs and take nothing new, or take it again. Outlives restarts.
+    Drain(bool),
+    /// Let another peer lead.
+    Transfer(PeerId),
+    /// Ask a peer, or this node itself.
+    Ask {
+        /// Whom.
+        to: PeerId,
+        /// What.
+        question: Box<Question>,
+    },
     /// Say goodbye: the node is about to stop in order.
     Leave,
+}
+
+/// An order as its user wants it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewOrder {
+    /// What.
+    pub service: ServiceName,
+    /// What the service is told.
+    pub args: Vec<String>,
+    /// One unit for each; empty: one unit without an item.
+    pub items: Vec<String>,
+    /// What the service reads.
+    pub stdin: Option<Vec<u8>>,
+    /// Where in the queue it goes.
+    pub priority: Priority,
+    /// What each unit takes.
+    pub needs: Needs,
+    /// At most once.
+    pub once: bool,
+    /// What has not ended after this is not wanted any more.
+    pub expires: Option<std::time::Duration>,
+    /// Makes the request idempotent for ever.
+    pub key: Option<String>,
 }
 
 /// Where an inbox letter is: incoming stream, number, and which of the letters under that number (0 but after an

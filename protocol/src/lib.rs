@@ -8,16 +8,19 @@
 //! [`receipt`], [`mail`], [`beacon`], [`segment`], [`message`] (what is written, signed and sent);
 //! [`codec`], [`sign`], [`edge`] (bytes to values and back, run outside the machines);
 //! [`input`], [`effect`] (the door); then the machines `myself`, `presence`, `outbox`, `inbox`, `custody`,
-//! `pickup`, `record`; last [`peer`], the page on which they hang together.
+//! `pickup`, `election`, `orders`, `dispatcher`, `worker`, `record`; last [`peer`], the page on which they hang together.
 
 pub mod beacon;
 pub mod bundle;
+mod catalog;
 pub mod codec;
 pub mod config;
 pub mod contact;
 mod custody;
+mod dispatcher;
 pub mod edge;
 pub mod effect;
+mod election;
 pub mod envelope;
 pub mod id;
 mod inbox;
@@ -27,19 +30,27 @@ pub mod message;
 mod myself;
 pub mod name;
 pub mod now;
+pub mod order;
+mod orders;
 mod outbox;
 pub mod peer;
 mod pickup;
 mod placement;
 mod presence;
+pub mod proven;
+mod questions;
 pub mod ranges;
 pub mod receipt;
 mod record;
+mod report_letter;
 mod returns;
 mod search;
 pub mod segment;
+pub mod service;
 pub mod sign;
 mod sums;
+pub mod work;
+mod worker;
 
 pub use config::Config;
 pub use effect::{Answer, Change, Effect, Kept, Notice, Refusal};

@@ -15,6 +15,7 @@ use crate::mail::{Denial, Listed, Mailbox, Offer, Parcel, Reason, Release, Slot}
 use crate::ranges::Ranges;
 use crate::receipt::Receipt;
 use crate::sign::Signed;
+use crate::work::Work;
 
 /// The version of the wire format that this crate speaks.
 pub const VERSION: u8 = 1;
@@ -136,6 +137,8 @@ pub enum Message {
         /// Its record number.
         number: u64,
     },
+    /// About leaders, orders and tasks.
+    Work(Work),
     /// I do not take your letters for now: keep them.
     Denied(Denial),
     /// I leave in order; do not wait for my connection to close.
@@ -187,6 +190,7 @@ impl Message {
             | Message::Deposit(_)
             | Message::Mail { .. }
             | Message::Fetch(_) => Lane::Bulk,
+            Message::Work(work) => work.lane(),
             _ => Lane::Urgent,
         }
     }
@@ -230,6 +234,7 @@ impl Message {
             }
             Message::Mail { bundles, .. } => bundles.len().div_ceil(limits::BUNDLE_IDS / limits::PAGE),
             Message::Withdraw(bundles) => bundles.len().div_ceil(limits::BUNDLE_IDS / limits::PAGE),
+            Message::Work(work) => work.items().div_ceil(limits::WORDS / limits::PAGE),
             Message::Receipt(_)
             | Message::AskMail { .. }
             | Message::Release(_)

@@ -120,7 +120,7 @@ impl Myself {
     }
 
     /// The next beacon.
-    pub(crate) fn beacon(&mut self, known: u64, linked: usize, record: u64) -> Beacon {
+    pub(crate) fn beacon(&mut self, services: u64, known: u64, linked: usize, record: u64) -> Beacon {
         self.counter += 1;
         Beacon {
             peer: self.identity.id,
@@ -131,7 +131,7 @@ impl Myself {
             contact: self.me.contact,
             available: self.me.available,
             inactive: self.me.inactive,
-            services: 0,
+            services,
             known,
             linked: u32::try_from(linked).unwrap_or(u32::MAX),
             record,
@@ -176,6 +176,10 @@ impl Myself {
     /// Whether another process with this key is running. Never again untrue in this start.
     pub(crate) fn is_cloned(&self) -> bool {
         self.cloned
+    }
+
+    pub(crate) fn statistics(&self) -> Statistics {
+        self.statistics
     }
 
     pub(crate) fn on_measured(&mut self, statistics: Statistics) {
@@ -335,14 +339,14 @@ mod tests {
     #[test]
     fn no_start_finds_an_earlier_one_of_its_own_to_be_later() {
         let mut myself = start(None, 0, 0);
-        let mut beacons = vec![myself.beacon(0, 0, 3)];
+        let mut beacons = vec![myself.beacon(0, 0, 0, 3)];
         for boot in 1..200 {
             // It died before it could write everything: its record ends where that beacon said, or later.
             myself = start(kept(&myself), 3 * boot, boot);
             for beacon in &beacons {
                 assert!(!myself.is_later_than_memory(beacon), "{beacon:?} at boot {}", boot + 1);
             }
-            beacons.push(myself.beacon(0, 0, 3 * (boot + 1)));
+            beacons.push(myself.beacon(0, 0, 0, 3 * (boot + 1)));
             assert!(myself.facts().starts.len() <= limits::STARTS);
         }
     }
@@ -351,7 +355,7 @@ mod tests {
     fn what_a_backup_has_forgotten_is_later_however_often_it_was_started_since() {
         let backup = start(None, 0, 0);
         let mut original = start(kept(&backup), 10, 100);
-        let forgotten = original.beacon(0, 0, 11);
+        let forgotten = original.beacon(0, 0, 0, 11);
         let mut restored = start(kept(&backup), 10, 200);
         // Its own starts overtake the forgotten one, and its record grows longer.
         for boot in 0..60 {
@@ -365,9 +369,9 @@ mod tests {
     #[test]
     fn what_a_start_said_after_the_backup_was_taken_is_later() {
         let mut original = start(None, 0, 0);
-        let before = original.beacon(0, 0, 10);
+        let before = original.beacon(0, 0, 0, 10);
         let backup = kept(&original);
-        let forgotten = original.beacon(0, 0, 20);
+        let forgotten = original.beacon(0, 0, 0, 20);
         let mut restored = start(backup, 10, 1);
         for boot in 2..5 {
             restored = start(kept(&restored), 10 * boot + 10, boot);
@@ -378,7 +382,7 @@ mod tests {
     #[test]
     fn of_a_boot_too_old_to_be_remembered_the_record_tells() {
         let mut myself = start(None, 0, 0);
-        let mut old = myself.beacon(0, 0, 10);
+        let mut old = myself.beacon(0, 0, 0, 10);
         for boot in 0..limits::STARTS as u64 {
             myself = start(kept(&myself), 50, boot + 1);
         }

@@ -101,11 +101,12 @@ pub(crate) struct Outbox {
 
 #[derive(Debug)]
 struct Writing {
+    /// Who is answered.
     request: Option<RequestId>,
     letter: SentLetter,
     key: Option<(String, [u8; 32])>,
-    /// Copies whose waiting name was found: they are counted with the bundles from now on.
-    found: u64,
+    /// It is not new: so many copies have waited for a name that was found. They are counted with the bundles from now on.
+    found: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -289,10 +290,11 @@ impl Outbox {
         Ok(())
     }
 
-    /// Takes a checked letter: its copies get their numbers, and it is accepted once it is sealed and on disk.
+    /// Takes a checked letter: its copies get their numbers, and it is accepted once it is sealed and on disk. One that this node
+    /// writes by itself answers no request.
     pub(crate) fn accept(
         &mut self,
-        request: RequestId,
+        request: Option<RequestId>,
         letter: NewLetter,
         to: Vec<Recipient>,
         epoch: Epoch,
@@ -318,7 +320,7 @@ impl Outbox {
         let letter = SentLetter { k: self.next_letter, ..letter };
         self.next_letter += 1;
         self.unsealed += letter.to.len() as u64;
-        self.batch.push(Writing { request: Some(request), letter, key, found: 0 });
+        self.batch.push(Writing { request, letter, key, found: None });
     }
 
     /// A key's request was refused after all: everyone who waits for it learns why.
@@ -347,7 +349,7 @@ impl Outbox {
                 }
             }
             self.unsealed += letter.to.len() as u64;
-            self.batch.push(Writing { request: None, letter, key: None, found });
+            self.batch.push(Writing { request: None, letter, key: None, found: Some(found) });
         }
     }
 
@@ -742,17 +744,17 @@ impl Outbox {
         let (id, k) = (letter.id, letter.k);
         let to = letter.to.iter().filter_map(|copy| copy.place.map(|place| (place.peer, place.seq))).collect();
         self.unsealed -= letter.to.len() as u64;
-        self.copies -= found;
+        self.copies -= found.unwrap_or(0);
         out.note(What::LetterAccepted { letter: id, to });
         let waits = unplaced(&letter);
         if waits > 0 {
-            self.copies += if request.is_some() { waits } else { 0 };
+            self.copies += if found.is_none() { waits } else { 0 };
             self.waiting_bytes += text_bytes(&letter);
             self.waiting.insert(k, letter.clone());
             self.new_waiting = true;
         }
         out.store(Change::Letter(Box::new(letter)));
-        if waits > 0 || request.is_none() {
+        if waits > 0 || found.is_some() {
             out.store(Change::Waiting { k, waits: waits > 0 });
         }
         match (request, key) {

@@ -1,18 +1,20 @@
 //! One participant: the page on which the machines hang together.
 
+mod tasks;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use libp2p_identity::PeerId;
 use rand_chacha::ChaCha8Rng;
 
-use crate::beacon::Beacon;
+use crate::beacon::{Beacon, Statistics};
 use crate::bundle::Contents;
 use crate::config::Config;
 use crate::contact::Contact;
 use crate::custody::Custody;
 use crate::edge::Cause;
-use crate::effect::{Answer, Change, Effect, Kept, Notice, Out, Refusal, Say};
+use crate::effect::{Answer, Change, Effect, Kept, Notice, OrderState, Out, Refusal, Say};
 use crate::id::{BundleId, Epoch, KeyId, MachineId, RequestId};
 use crate::inbox::{Entered, Inbox, Shown};
 use crate::input::{Command, Disk, Heard, Input, NewLetter, Recall, Recalled, Said};
@@ -21,6 +23,7 @@ use crate::message::Lane;
 use crate::myself::{Myself, Shown as Mine};
 use crate::name::{Addressee, PeerName};
 use crate::now::{Now, Timestamp};
+use crate::order::{Fence, Try};
 use crate::outbox::{Outbox, Recipient};
 use crate::pickup::Pickup;
 use crate::placement::Candidate;
@@ -30,6 +33,9 @@ use crate::record::Record;
 use crate::returns::Returns;
 use crate::search::Search;
 use crate::segment::What;
+use crate::service::{Offering, Services};
+use crate::work::Full;
+use tasks::Tasks;
 
 /// Who a participant is: what its key file and its machine say.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -92,6 +98,16 @@ pub struct Status {
     pub disk: Disk,
     /// What was refused since the start, by cause.
     pub refused: BTreeMap<Cause, u64>,
+    /// Who leads; none while nobody does.
+    pub leader: Option<LeaderStatus>,
+    /// What this node offers and does.
+    pub worker: WorkerStatus,
+    /// CPU and memory of this machine.
+    pub statistics: Statistics,
+    /// Orders of this node that have not ended.
+    pub open_orders: u64,
+    /// Orders in the queue here, if this node leads.
+    pub queued_orders: u64,
 }
 
 /// What a peer knows of another.
@@ -125,10 +141,60 @@ pub struct PeerStatus {
     pub waiting: u64,
     /// Why custodians do not hold them, if some do not.
     pub reasons: BTreeSet<Reason>,
+    /// What it offers, as it told this node last.
+    pub services: Services,
+    /// CPU and memory, as its last beacon had it.
+    pub statistics: Statistics,
     /// Why it takes none of them, if it said so.
     pub denial: Option<Denial>,
     /// This node takes nothing from it.
     pub blocked: bool,
+}
+
+/// An order of this node that has not ended, as its own node knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OrderView {
+    /// How far it is.
+    pub state: OrderState,
+    /// The leader on whose disk it is; none while it is here only.
+    pub queued: Option<Fence>,
+    /// Why the leader does not take it.
+    pub not_queued: Option<Full>,
+    /// Units that are known to run.
+    pub running: Vec<RunningView>,
+}
+
+/// A unit that runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunningView {
+    /// Which try.
+    pub of: Try,
+    /// With whom.
+    pub worker: PeerId,
+    /// For how long, as far as this node knows.
+    pub for_: Duration,
+    /// Steps done, of how many, and the program's words.
+    pub progress: Option<(u64, u64, String)>,
+}
+
+/// Who leads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeaderStatus {
+    /// Term and leader.
+    pub fence: Fence,
+    /// For how long, by its own word.
+    pub for_: Duration,
+    /// Who would take over.
+    pub standbys: Vec<PeerId>,
+}
+
+/// What this node does as a worker.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct WorkerStatus {
+    /// Its services, with how each is run; and units of each that run and that wait here.
+    pub offers: Vec<(Offering, u32, u32)>,
+    /// It finishes what runs and takes nothing new.
+    pub draining: bool,
 }
 
 /// One participant.
@@ -143,6 +209,7 @@ pub struct Peer {
     custody: Custody,
     pickup: Pickup,
     returns: Returns,
+    tasks: Tasks,
     search: Search,
     record: Record,
     disk: Disk,
@@ -156,15 +223,18 @@ pub struct Peer {
     denied: BTreeMap<PeerId, Denial>,
     /// What was due when the last batch was closed.
     due: Option<Duration>,
+    /// The time of the last input.
+    heard: Now,
 }
 
 impl Peer {
     /// A participant as its disk remembers it. `rng` must be seeded from true randomness, or from the simulator's seed.
     #[must_use]
-    pub fn new(identity: Identity, config: Config, mut rng: ChaCha8Rng, kept: Kept, now: Now) -> Peer {
+    pub fn new(identity: Identity, config: Config, mut rng: ChaCha8Rng, mut kept: Kept, now: Now) -> Peer {
         let Identity { id, machine, .. } = identity;
         let record_number = kept.head.map_or(0, |head| head.number);
-        let myself = Myself::new(identity, &config, kept.me, record_number, &mut rng, now);
+        let myself = Myself::new(identity, &config, kept.me.take(), record_number, &mut rng, now);
+        let tasks = Tasks::new(myself.identity(), myself.facts().boot, &config, &mut kept, now);
         let inbox = Inbox::new(id, &config, kept.in_streams, kept.recent, kept.next_n, now);
         Peer {
             presence: Presence::new(id, machine, &config, kept.known, now),
@@ -173,6 +243,7 @@ impl Peer {
             pickup: Pickup::new(id, &config),
             search: Search::new(&config),
             returns: Returns::new(&config, inbox.places(), now),
+            tasks,
             inbox,
             record: Record::new(id, myself.facts().chain, kept.head, config.refusal_interval),
             myself,
@@ -185,13 +256,15 @@ impl Peer {
             blocked: kept.blocked,
             denied: BTreeMap::new(),
             due: None,
+            heard: now,
         }
     }
 
     /// Takes one fact and says what to do. Cannot fail, cannot wait, asks nobody.
     #[must_use]
     pub fn handle(&mut self, input: Input, now: Now) -> Vec<Effect> {
-        let mut out = Out::default();
+        self.heard = now;
+        let mut out = self.open_work();
         if !std::mem::replace(&mut self.started, true) {
             self.myself.started(&mut out);
             // A name may have been found, and the node killed before its letters got their numbers.
@@ -229,8 +302,16 @@ impl Peer {
                 let bundle = bundle.expect("cards that nothing can be sealed to are refused at the edge");
                 self.outbox.on_sealed(draft, bundle, now, &mut out);
             }
-            Input::SendFailed { to, lane: Lane::Bulk } => self.outbox.on_send_failed(to, now),
-            Input::SendFailed { to, lane: Lane::Urgent } => self.inbox.on_send_failed(to, now),
+            Input::SendFailed { to, lane } => {
+                match lane {
+                    Lane::Bulk => self.outbox.on_send_failed(to, now),
+                    Lane::Urgent => self.inbox.on_send_failed(to, now),
+                }
+                self.on_work_failed(to, now);
+            }
+            work @ (Input::ClaimHeard { .. } | Input::TaskProgressed { .. } | Input::TaskEnded { .. } | Input::OutputRead { .. }) => {
+                self.on_task_input(work, now, &mut out);
+            }
             Input::Recalled(recalled) => self.on_recalled(recalled, now, &mut out),
             Input::Asked { request, command } => self.on_asked(request, command, now, &mut out),
             Input::ContactSought { peer, found, ended } => {
@@ -246,9 +327,12 @@ impl Peer {
             }
             Input::Measured { statistics, disk } => {
                 self.myself.on_measured(statistics);
+                self.tasks.worker.on_measured(statistics);
                 self.disk = disk;
             }
         }
+        self.settle_work(now, &mut out);
+        self.tasks.keep_echoes(&mut out);
         // Entries wait in the record until the batch is closed.
         self.record.note(out.entries, now);
         out.effects
@@ -271,6 +355,7 @@ impl Peer {
             due(self.record.deadline(), "refusals to write down"),
         ]
         .into_iter()
+        .chain(self.tasks.deadlines().into_iter().map(|(at, reason)| due(at, reason)))
         .flatten()
         .min_by_key(|deadline| deadline.at)
     }
@@ -290,6 +375,7 @@ impl Peer {
         for peer in &mut peers {
             peer.waiting = waiting.get(&peer.id).copied().unwrap_or(0);
             peer.reasons = self.outbox.reasons(&peer.id);
+            peer.services = self.tasks.services_of(&peer.id);
             peer.denial = self.outbox.denial(&peer.id);
             peer.blocked = self.blocked.contains(&peer.id);
         }
@@ -311,6 +397,11 @@ impl Peer {
             next_n: self.inbox.next_n(),
             disk: self.disk,
             refused: self.record.refusals(),
+            leader: self.tasks.election.status(self.heard),
+            worker: self.tasks.worker.status(),
+            statistics: self.myself.statistics(),
+            open_orders: self.tasks.orders.open(),
+            queued_orders: self.tasks.dispatcher.orders(),
         }
     }
 
@@ -319,6 +410,7 @@ impl Peer {
     fn on_arrived(&mut self, from: PeerId, said: Said, now: Now, out: &mut Out) {
         let facts = self.presence.on_heard(from, now, out);
         self.spread(facts, now, out);
+        self.tasks.election.on_leader_spoke(from, now);
         match said {
             Said::Hello { contact, beacon, yours, answer } => {
                 for mine in yours {
@@ -376,6 +468,11 @@ impl Peer {
             | Said::ReceiptKept { .. }
             | Said::ReceiptTaken { .. }) => {
                 if let Err(cause) = self.on_mail(from, said, now, out) {
+                    self.record.on_refused(cause);
+                }
+            }
+            Said::Work(work) => {
+                if let Err(cause) = self.hear(from, work, now, out) {
                     self.record.on_refused(cause);
                 }
             }
@@ -551,6 +648,7 @@ impl Peer {
             Recalled::Failed(Recall::Letters { token, .. }) => self.inbox.on_recall_failed(token),
             Recalled::Written { token, found } => self.outbox.on_written(token, Some(&found), now, out),
             Recalled::Failed(Recall::Written { token, .. }) => self.outbox.on_written(token, None, now, out),
+            recalled @ (Recalled::OrderKey { .. } | Recalled::Failed(Recall::OrderKey { .. })) => self.on_order_key(recalled, now, out),
             Recalled::Failed(Recall::Key { key }) => self.outbox.on_key_failed(&key, out),
             Recalled::Key { key, found } => {
                 if let Some((request, letter)) = self.outbox.on_key(&key, found, out) {
@@ -593,6 +691,13 @@ impl Peer {
                     self.myself.beacon_soon(now);
                 }
             }
+            command @ (Command::Order(_)
+            | Command::Cancel(_)
+            | Command::Offer(_)
+            | Command::Withdraw(_)
+            | Command::Drain(_)
+            | Command::Transfer(_)
+            | Command::Ask { .. }) => return self.on_task_command(request, command, now, out),
             Command::Leave => {
                 self.begin_leaving(request, now, out);
                 return;
@@ -610,13 +715,15 @@ impl Peer {
             return out.reply(request, Answer::Done);
         }
         self.handing_over = Some((vec![request], now.mono + self.config.hand_over_most));
+        self.leave_work(now, out);
         self.custody.hand_over(|mailbox| self.heirs(mailbox), out);
     }
 
     /// Says goodbye if what this node holds is with others, or if that takes too long.
     fn leave(&mut self, now: Now, out: &mut Out) {
         let Some((_, until)) = &self.handing_over else { return };
-        if *until > now.mono && !self.custody.is_handed_over(|mailbox| self.heirs(mailbox)) {
+        let handed_over = *until <= now.mono || self.custody.is_handed_over(|mailbox| self.heirs(mailbox));
+        if !handed_over || !self.has_stopped_work(now) {
             return;
         }
         let requests = self.handing_over.take().map(|(requests, _)| requests).unwrap_or_default();
@@ -647,7 +754,7 @@ impl Peer {
             match self.recipients(&letter) {
                 Ok(to) => {
                     let epoch = self.myself.facts().epoch;
-                    self.outbox.accept(request, letter, to, epoch, now, &mut self.rng);
+                    self.outbox.accept(Some(request), letter, to, epoch, now, &mut self.rng);
                 }
                 Err(refusal) => self.outbox.refuse(request, letter.key.as_deref(), &refusal, out),
             }
@@ -737,6 +844,7 @@ impl Peer {
                     self.custody.on_membership(now);
                     self.custody.on_reachable(peer, welcomes, out);
                     self.on_memory(peer, out);
+                    self.on_worker_here(peer, true, now, out);
                     self.outbox.call_back_from(peer, out);
                 }
                 Fact::Unreachable(peer) => {
@@ -747,12 +855,14 @@ impl Peer {
                     // What was sent to it last may not have arrived.
                     let streams: Vec<(PeerId, Epoch)> = self.inbox.places().filter(|place| place.0 == peer).collect();
                     streams.into_iter().for_each(|place| self.returns.note(place, now));
+                    self.on_worker_gone(peer, now, out);
                 }
                 Fact::Signalled(peer) => {
                     self.open(peer, now, out);
                     if self.presence.takes_letters(&peer) {
                         self.custody.on_reachable(peer, true, out);
                     }
+                    self.on_worker_here(peer, false, now, out);
                 }
                 Fact::Memory(peer) => self.on_memory(peer, out),
                 Fact::Named => self.find_bearers(),
@@ -804,7 +914,7 @@ impl Peer {
 
     fn beacon(&mut self) -> Beacon {
         let known = self.presence.known(&self.myself.contact());
-        self.myself.beacon(known, self.presence.links(), self.record.number())
+        self.myself.beacon(self.tasks.services(), known, self.presence.links(), self.record.number())
     }
 
     /// Another process with our key is running. Until the next start nothing is authored here and no letter taken: nobody could
@@ -846,6 +956,7 @@ impl Peer {
     fn close(&mut self, now: Now, out: &mut Out) {
         if self.due.is_some_and(|due| due + self.config.stalled_after < now.mono) {
             self.presence.on_stalled(now);
+            self.tasks.election.on_stalled(now);
         }
         let letters = self.search.tick(now);
         self.accept_now(letters, now, out);
@@ -854,6 +965,7 @@ impl Peer {
         self.spread(facts, now, out);
         let shown = self.inbox.tick(now, out);
         self.tell_shown(shown, out);
+        self.close_work(now, out);
         self.close_letters(out);
         self.outbox.commit_rounds(now, out);
         if self.outbox.take_new_waiting() {

@@ -1,9 +1,10 @@
-//! Who holds mail for whom: the same answer at everyone who sees the same peers.
+//! Who is here, and who holds mail for whom: the same answer at everyone who sees the same peers.
 //! Knows nothing of what is held. Closest by XOR over hashes, as in Kademlia; different machines first.
 //! Nodes are of one machine if they say so, or if all addresses of one are the other's too.
 
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
 
 use libp2p_identity::PeerId;
 use sha2::{Digest, Sha256};
@@ -15,6 +16,15 @@ use crate::id::MachineId;
 pub(crate) struct Candidate {
     pub(crate) peer: PeerId,
     pub(crate) machine: MachineId,
+}
+
+/// A peer that is reachable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Neighbour {
+    pub(crate) peer: PeerId,
+    pub(crate) machine: MachineId,
+    /// Since when, on the clock of this run.
+    pub(crate) since: Duration,
 }
 
 /// `candidates` in the order in which they are asked to hold mail for `recipient`: by distance, but every machine once

@@ -2,8 +2,8 @@
 //! Knows nothing of letters. A peer is reachable while a connection is up, its hello was heard on it, and it is heard from;
 //! a verdict of "gone" is a guess, and harmless when wrong.
 
+use core::net::IpAddr;
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
 use std::time::Duration;
 
 use libp2p_identity::PeerId;
@@ -11,7 +11,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_core::Rng;
 use sha2::{Digest, Sha256};
 
-use crate::beacon::Beacon;
+use crate::beacon::{Beacon, Statistics};
 use crate::config::{Config, limits};
 use crate::contact::Contact;
 use crate::edge::Cause;
@@ -23,8 +23,9 @@ use crate::message::Listing;
 use crate::name::{Addressee, PeerName, distinct};
 use crate::now::{Now, Timestamp};
 use crate::peer::PeerStatus;
-use crate::placement::{Candidate, Machines, ips, ranked};
+use crate::placement::{Candidate, Machines, Neighbour, ips, ranked};
 use crate::segment::What;
+use crate::service::Services;
 use crate::sign::Signed;
 
 /// What the other machines should learn.
@@ -104,6 +105,8 @@ struct Link {
     /// It said goodbye.
     leaving: bool,
     reachable: bool,
+    /// Since when.
+    since: Duration,
     /// Judged gone: the connection is wedged and was given up.
     gone: bool,
     heard_at: Duration,
@@ -206,6 +209,7 @@ impl Presence {
             met: false,
             leaving: false,
             reachable: false,
+            since: now.mono,
             gone: false,
             heard_at: now.mono,
             unmet_since: now.mono,
@@ -602,6 +606,12 @@ impl Presence {
         self.links.get(peer).is_some_and(|link| link.reachable)
     }
 
+    /// Everyone who is reachable and runs once, by id.
+    pub(crate) fn neighbours(&self) -> Vec<Neighbour> {
+        let here = self.links.iter().filter(|(peer, link)| link.reachable && !self.is_cloned(peer));
+        here.filter_map(|(peer, link)| Some(Neighbour { peer: *peer, machine: self.contact(peer)?.machine, since: link.since })).collect()
+    }
+
     /// Whether letters can be sent to it now and are welcome.
     pub(crate) fn takes_letters(&self, peer: &PeerId) -> bool {
         self.links.get(peer).is_some_and(|link| link.reachable)
@@ -731,6 +741,8 @@ impl Presence {
                     last_seen: entry.last_seen,
                     waiting: 0,
                     reasons: BTreeSet::new(),
+                    services: Services::default(),
+                    statistics: entry.beacon.as_ref().map_or_else(Statistics::default, |beacon| beacon.value.statistics),
                     denial: None,
                     blocked: false,
                 }
@@ -767,7 +779,7 @@ impl Presence {
         let mut facts = Vec::new();
         let sequence = beacon.value.contact;
         if let Some(entry) = self.peers.get_mut(&peer) {
-            let signals = |beacon: &Beacon| (beacon.available, beacon.inactive, beacon.cloned);
+            let signals = |beacon: &Beacon| (beacon.available, beacon.inactive, beacon.cloned, beacon.services);
             if entry.beacon.as_ref().is_none_or(|last| signals(&last.value) != signals(&beacon.value)) {
                 facts.push(Fact::Signalled(peer));
             }
@@ -828,6 +840,7 @@ impl Presence {
             return Vec::new();
         }
         link.reachable = reachable;
+        link.since = now.mono;
         let (address, in_order) = (link.address.clone(), link.leaving);
         if reachable {
             link.gone = false;

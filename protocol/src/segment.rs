@@ -9,6 +9,8 @@ use sha2::{Digest, Sha256};
 use crate::id::{Epoch, LetterId};
 use crate::name::PeerName;
 use crate::now::Timestamp;
+use crate::order::{Broken, End, Ended, Try};
+use crate::service::ServiceName;
 use crate::sign::{Signed, Statement};
 
 /// One commit's entries. Signed by its author.
@@ -235,6 +237,81 @@ pub enum What {
         first: u64,
         /// … to this.
         last: u64,
+    },
+    /// Another peer leads now, as far as this node knows.
+    Elected {
+        /// In which term.
+        term: u64,
+        /// Who.
+        leader: PeerId,
+    },
+    /// This node offers a service, or offers it otherwise.
+    Offered {
+        /// Which.
+        service: ServiceName,
+    },
+    /// It offers it no more.
+    Withdrawn {
+        /// Which.
+        service: ServiceName,
+    },
+    /// Orders of this node were placed.
+    OrdersPlaced {
+        /// From this number …
+        first: u64,
+        /// … to this.
+        last: u64,
+    },
+    /// This node, as leader, took orders into its queue.
+    OrdersQueued {
+        /// Whose.
+        orderer: PeerId,
+        /// Of which memory.
+        epoch: Epoch,
+        /// From this number …
+        first: u64,
+        /// … to this.
+        last: u64,
+    },
+    /// This node, as leader, gave a unit to a worker.
+    UnitAssigned {
+        /// Which try.
+        of: Try,
+        /// To whom.
+        worker: PeerId,
+    },
+    /// This node began to run a unit.
+    UnitStarted {
+        /// Which try.
+        of: Try,
+    },
+    /// A unit ended at this node.
+    UnitEnded {
+        /// Which try.
+        of: Try,
+        /// How.
+        ended: Ended,
+    },
+    /// An attempt at this node came to nothing, or this node, as leader, gave it up.
+    TryBroken {
+        /// Which try.
+        of: Try,
+        /// Why.
+        why: Broken,
+    },
+    /// The user of this node does not want an order any more.
+    OrderCancelled {
+        /// Its number.
+        number: u64,
+        /// Its time was up.
+        expired: bool,
+    },
+    /// An order of this node has its outcome.
+    OrderEnded {
+        /// Its number.
+        number: u64,
+        /// How.
+        end: End,
     },
     /// Input was refused.
     Refused {

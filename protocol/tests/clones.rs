@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use libp2p_identity::PeerId;
 use protocol::bundle::{Bundle, Secrets};
-use protocol::edge::{Cause, Edge};
+use protocol::edge::{Cause, Edge, Gossip};
 use protocol::effect::{Change, Effect, Head, Kept, Known, Me, Notice, Refusal, Say, segment_of};
 use protocol::envelope::Payload;
 use protocol::id::{MachineId, RequestId};
@@ -180,8 +180,10 @@ impl World {
                 let inputs = match wire {
                     Wire::Frame(frame) => target.edge.admit(source, &frame),
                     Wire::Gossip(bytes) => {
-                        let beacon = target.edge.hear(&bytes).expect("an honest beacon");
-                        vec![Input::Heard { from: source, token: 1, beacon }]
+                        vec![match target.edge.hear(&bytes).expect("an honest gossip") {
+                            Gossip::Beacon(beacon) => Input::Heard { from: source, token: 1, beacon: *beacon },
+                            Gossip::Claim(claim) => Input::ClaimHeard { from: source, token: 1, claim },
+                        }]
                     }
                 };
                 inputs.into_iter().for_each(|input| self.handle(to, input));

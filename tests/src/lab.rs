@@ -63,6 +63,12 @@ impl Lab {
         hosts.try_into().expect("as many hosts as the lab was made with")
     }
 
+    /// A name that no other lab of this machine has.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// Drops multicast on every host, for ever.
     pub fn multicast_off(&self) {
         self.hosts.iter().for_each(Host::multicast_off);

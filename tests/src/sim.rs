@@ -12,8 +12,11 @@ mod faults;
 mod network;
 mod node;
 pub mod options;
+mod orderers;
 mod run;
+mod runner;
 mod stories;
+mod tasks;
 pub mod trace;
 mod workload;
 
@@ -33,8 +36,10 @@ use self::network::{Network, Sight};
 pub use self::node::CrashPoint;
 use self::node::Node;
 pub use self::options::Options;
+pub use self::orderers::{a_service, an_order};
 pub use self::run::{Outcome, run};
 pub use self::stories::{Backup, Who};
+use self::tasks::Tasks;
 use self::trace::{Detail, Trace};
 use self::workload::{Request, Workload};
 
@@ -59,6 +64,12 @@ pub struct Counts {
     pub batches: u64,
     /// Batches that were flushed.
     pub commits: u64,
+    /// Orders that users were told are placed.
+    pub placed: u64,
+    /// Programs started.
+    pub runs: u64,
+    /// Claims sent from peer to peer; they are not counted as frames.
+    pub claims: u64,
 }
 
 /// See the module.
@@ -70,6 +81,7 @@ pub struct Sim {
     network: Network,
     checker: Checker,
     custodians: Custodians,
+    tasks: Tasks,
     work: Workload,
     answers: BTreeMap<RequestId, Answer>,
     /// Chance of drivers and disks.
@@ -100,6 +112,7 @@ impl Sim {
             network,
             checker: Checker::default(),
             custodians: Custodians::default(),
+            tasks: Tasks::default(),
             work: Workload::new(seed),
             answers: BTreeMap::new(),
             chance: Chance::new(seed, "driver"),
@@ -206,6 +219,8 @@ impl Sim {
             Event::Fault(fault) => self.on_fault(fault),
             Event::Work => self.on_work(),
             Event::Repeat { job } => self.submit(*job),
+            Event::RepeatOrder { job } => self.submit_order(*job),
+            Event::Process { node, life, task, turn } => self.on_process(node, life, *task, &turn),
             Event::Restore { node } => self.on_restore(node),
         }
         true
@@ -250,7 +265,8 @@ impl Sim {
         if self.nodes[node].is_up() || self.custodians.departed.contains(&node) {
             return;
         }
-        let verdict = self.checker.on_start(node, &self.nodes[node].disk);
+        let disk = &self.nodes[node].disk;
+        let verdict = self.checker.on_start(node, disk).and_then(|()| self.tasks.on_start(node, disk));
         self.demand(verdict);
         let now = self.now();
         if self.chance.yes(0.1) {
@@ -303,7 +319,7 @@ impl Sim {
     }
 
     fn measure(&mut self, node: usize, disk: Room) {
-        self.tell_now(node, Input::Measured { statistics: protocol::beacon::Statistics::default(), disk });
+        self.tell_now(node, Input::Measured { statistics: node::MACHINE, disk });
     }
 
     fn snapshot(&self, node: usize) -> Disk {
@@ -314,6 +330,7 @@ impl Sim {
     fn put_back(&mut self, node: usize, backup: Disk) {
         assert!(!self.nodes[node].is_up(), "disks are put back while their node is down");
         self.checker.on_restored(node, &backup);
+        self.tasks.on_restored(node, &backup);
         self.counts.restored += 1;
         self.trace.line(self.agenda.now(), self.nodes[node].name(), "**", &"put back to its backup");
         self.nodes[node].disk = backup;

@@ -39,4 +39,5 @@ fn the_seeds_are_worth_running() {
     assert!(sum(|counts| counts.taken) > 1_000, "hardly a letter arrives");
     assert!(sum(|counts| counts.crashes) > 50, "hardly a node dies");
     assert!(sum(|counts| counts.restored) > 0, "no disk is put back");
+    assert!(sum(|counts| counts.placed) > 500 && sum(|counts| counts.runs) > 1_000, "hardly anything is ordered, or run");
 }

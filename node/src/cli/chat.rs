@@ -149,7 +149,7 @@ async fn show(entries: &[InboxEntry], context: &Context, prompt: &mut Prompt) ->
 
 fn spoken(entry: &InboxEntry) -> String {
     let head = format!("{}  {}: ", time(&entry.envelope.timestamp), line(&entry.envelope.author));
-    let body = text(&entry.envelope.payload);
+    let body = text(&entry.envelope);
     let missing = if entry.missing_before > 0 { format!("({} missing) ", entry.missing_before) } else { String::new() };
     match body.split_once('\n') {
         None => format!("{head}{missing}{}\n", line(&body)),

@@ -30,7 +30,7 @@ pub(super) async fn execute(args: DiscardArgs, context: &Context) -> Result<u8, 
     }
     let (mut letters, mut failed): (Vec<Letter>, Option<Failure>) = (Vec::new(), None);
     for id in ids {
-        match context.client.delete::<Letter>(&format!("/v1/letters/{}", quoted(&id))).await {
+        match context.client.take_back::<Letter>(&format!("/v1/letters/{}", quoted(&id))).await {
             Ok(letter) => letters.push(letter),
             // The others are discarded all the same.
             Err(error) => failed = Some(failed.unwrap_or_else(|| error.into())),

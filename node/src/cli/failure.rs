@@ -126,6 +126,8 @@ impl From<Problem> for Failure {
             | Code::UnknownPeer
             | Code::AmbiguousPeer
             | Code::UnknownLetter
+            | Code::UnknownOrder
+            | Code::NotOffered
             | Code::AmbiguousLetter => USAGE,
             Code::Disk => DISK,
             Code::Stopping => NO_NODE,

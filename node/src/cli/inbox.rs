@@ -149,7 +149,7 @@ fn table(entries: &[InboxEntry], terminal: Terminal, head: bool) -> String {
             let from =
                 if doubled.contains(&envelope.author.as_str()) { format!("{}@{tail}", envelope.author) } else { envelope.author.clone() };
             let missing = if entry.missing_before > 0 { format!("({} missing) ", entry.missing_before) } else { String::new() };
-            [short(&envelope.id).to_owned(), line(&from), time(&envelope.timestamp), missing + &line(&text(&envelope.payload))]
+            [short(&envelope.id).to_owned(), line(&from), time(&envelope.timestamp), missing + &line(&text(envelope))]
         })
         .collect();
     let table = terminal.table(["ID", "FROM", "WRITTEN", "TEXT"], &rows);

@@ -37,7 +37,7 @@ fn full(entry: &InboxEntry) -> String {
         envelope.id,
         line(&envelope.author),
         time(&envelope.timestamp),
-        block(&text(&envelope.payload), "    ")
+        block(&text(envelope), "    ")
     )
 }
 

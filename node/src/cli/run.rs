@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use protocol::name::PeerName;
+use protocol::order::End;
 use protocol::{Notice, PeerId, Timestamp};
 
 use super::Which;
@@ -214,6 +215,13 @@ pub fn line(notice: &Notice, now: Timestamp, terminal: bool) -> Option<String> {
             let preview = if terminal && !preview.is_empty() { format!(": {}", escaped(preview)) } else { String::new() };
             format!("letter {n} from {} ({id}{missing}){preview}", escaped(name.as_str()))
         }
+        Notice::Leader { leader: Some((peer, name, term)) } => {
+            let name = name.as_ref().map_or_else(|| peer.to_string(), |name| escaped(name.as_str()));
+            format!("{name} is dispatcher (term {term})")
+        }
+        Notice::Leader { leader: None } => "nobody is dispatcher: orders wait at their nodes until one is elected".to_owned(),
+        Notice::OrderEnded { number, end: End::Done } => format!("order {number} done"),
+        Notice::OrderEnded { number, end } => format!("order {number} {}: node task {number}", end.as_str()),
         Notice::Receipted { .. } => return None,
         Notice::Warning(text) => format!("warning: {}", escaped(text)),
     };
@@ -322,6 +330,12 @@ mod tests {
         check(letter("Hello"), false, "letter 7 from nikki-pi (00000000)");
         check(letter(""), true, "letter 7 from nikki-pi (00000000)");
         check(Notice::Warning("a\u{202e}b".to_owned()), false, "warning: a\\u{202e}b");
+        let leader = |name: Option<PeerName>| Notice::Leader { leader: Some((id(), name, 3)) };
+        check(leader(Some(name("nikki-pi"))), true, "nikki-pi is dispatcher (term 3)");
+        check(leader(None), true, &format!("{} is dispatcher (term 3)", id()));
+        check(Notice::Leader { leader: None }, true, "nobody is dispatcher: orders wait at their nodes until one is elected");
+        check(Notice::OrderEnded { number: 3, end: End::Done }, true, "order 3 done");
+        check(Notice::OrderEnded { number: 3, end: End::Failed }, false, "order 3 failed: node task 3");
         assert_eq!(line(&Notice::Receipted { by: id() }, now, true), None);
     }
 }

@@ -10,7 +10,7 @@ use super::failure::{DONE, Failure};
 use super::send::short;
 use super::terminal::{block, line, print};
 use super::words;
-use crate::control::api::{Delivery, Letter, Peer, State, Why, WhyNotHeld};
+use crate::control::api::{Delivery, Envelope, Letter, Peer, State, Why, WhyNotHeld};
 use crate::control::client::quoted;
 use crate::control::time::{for_people, now, parse};
 
@@ -164,11 +164,11 @@ fn row(letter: &Letter) -> [String; 5] {
     } else {
         state(lowest).to_owned()
     };
-    [short(&letter.envelope.id).to_owned(), to, time(&letter.envelope.timestamp), rung, line(&text(&letter.envelope.payload))]
+    [short(&letter.envelope.id).to_owned(), to, time(&letter.envelope.timestamp), rung, line(&text(&letter.envelope))]
 }
 
 fn full(letter: &Letter, since: &Away) -> String {
-    let body = text(&letter.envelope.payload);
+    let body = text(&letter.envelope);
     let mut out = if body.contains('\n') {
         format!("{}  {}\n{}", letter.envelope.id, time(&letter.envelope.timestamp), block(&body, "    "))
     } else {
@@ -204,15 +204,23 @@ pub(super) fn time(at: &str) -> String {
     parse(at).map_or_else(|| line(at), |at| for_people(at, now()))
 }
 
-/// A payload for people: a text as it is, anything else as JSON.
-pub(super) fn text(payload: &serde_json::Value) -> String {
-    payload.as_str().map_or_else(|| payload.to_string(), str::to_owned)
+/// A letter's content for people: a text as it is, the end of an order in words, anything else as JSON.
+pub(super) fn text(envelope: &Envelope) -> String {
+    let payload = &envelope.payload;
+    ended(envelope).or_else(|| payload.as_str().map(str::to_owned)).unwrap_or_else(|| payload.to_string())
+}
+
+/// The letter of a worker that tells how an order of this node ended: `order 1 ended: exit 0`.
+fn ended(envelope: &Envelope) -> Option<String> {
+    let payload = &envelope.payload;
+    let ended = payload["ended"].as_str().filter(|_| envelope.kind == "event" && payload["event"] == "ended")?;
+    let unit = payload["unit"].as_u64().filter(|unit| *unit > 1).map_or_else(String::new, |unit| format!(".{unit}"));
+    Some(format!("order {}{unit} ended: {ended}", payload["order"].as_u64()?))
 }
 
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::control::api::Envelope;
 
     pub(in crate::cli) fn copy(to: &str, state: State, why: Option<Why>) -> Delivery {
         Delivery {
@@ -285,6 +293,19 @@ pub(super) mod tests {
                  why not held by more: a machine that was asked holds as much mail as it may"
             ),
         );
+    }
+
+    #[test]
+    fn the_end_of_an_order_is_told_in_words_and_only_by_such_a_letter() {
+        let mut envelope = letter(Vec::new()).envelope;
+        envelope.payload = serde_json::json!({"event": "ended", "order": 7, "unit": 1, "ended": "exit 0", "report": "a1"});
+        assert!(text(&envelope).starts_with('{'), "whoever writes such a message is no worker");
+        envelope.kind = "event".to_owned();
+        assert_eq!(text(&envelope), "order 7 ended: exit 0");
+        envelope.payload["unit"] = 3.into();
+        assert_eq!(text(&envelope), "order 7.3 ended: exit 0");
+        envelope.payload["order"] = "7".into();
+        assert!(text(&envelope).starts_with('{'));
     }
 
     #[test]

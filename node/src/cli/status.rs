@@ -60,6 +60,18 @@ fn shown(status: &Status) -> String {
     let waiting = if status.letters.waiting > 0 { format!(" ({} not delivered yet)", status.letters.waiting) } else { String::new() };
     text += &format!("  peers    {} available, {} known\n", status.peers.available, status.peers.known);
     text += &format!("  letters  {} received{unread}, {} sent{waiting}\n", status.letters.inbox, status.letters.sent);
+    let open = if status.orders.open > 0 { format!("{} open", status.orders.open) } else { "none open".to_owned() };
+    let dispatcher = match &status.dispatcher {
+        Some(dispatcher) => format!("{} is dispatcher (term {})", line(&dispatcher.name), dispatcher.term),
+        None => "nobody is dispatcher now".to_owned(),
+    };
+    let queued = if status.orders.queued > 0 { format!(", {} in its queue here", status.orders.queued) } else { String::new() };
+    text += &format!("  orders   {open}; {dispatcher}{queued}\n");
+    if status.orders.offers > 0 {
+        let plural = if status.orders.offers == 1 { "" } else { "s" };
+        let draining = if status.orders.draining { "; nothing new is taken, end that with: node drain --off" } else { "" };
+        text += &format!("  offers   {} service{plural}{draining}\n", status.orders.offers);
+    }
     if status.letters.held_bundles > 0 {
         let plural = if status.letters.held_bundles == 1 { "" } else { "s" };
         text += &format!(
@@ -88,7 +100,8 @@ fn shown(status: &Status) -> String {
     text + &format!("  running  {} since {}\n", status.version, time(&status.started_at))
 }
 
-fn size(bytes: u64) -> String {
+/// Bytes for people.
+pub(super) fn size(bytes: u64) -> String {
     match bytes {
         0..1_024 => format!("{bytes} B"),
         1_024..1_048_576 => format!("{} KiB", bytes / 1_024),
@@ -100,7 +113,7 @@ fn size(bytes: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control::api::{Disk, LetterCounts, Me, PeerCounts};
+    use crate::control::api::{Disk, Dispatcher, LetterCounts, Me, OrderCounts, PeerCounts};
 
     #[test]
     fn a_status_says_what_is_out_of_the_ordinary() {
@@ -116,6 +129,7 @@ mod tests {
             available: true,
             inactive: false,
             letters: LetterCounts { inbox: 3, unread: 0, sent: 4, waiting: 0, waiting_bytes: 0, held_bundles: 0, held_bytes: 0 },
+            orders: OrderCounts::default(),
             cloned: false,
             disk: Disk { low: false, database_bytes: 2 << 20, free_bytes: 3 << 30 },
             refused: std::collections::BTreeMap::new(),
@@ -129,6 +143,7 @@ mod tests {
              address  192.168.1.17:6174\n  \
              peers    1 available, 2 known\n  \
              letters  3 received, 4 sent\n  \
+             orders   none open; nobody is dispatcher now\n  \
              disk     2 MiB used, 3.0 GiB free\n  \
              data     /d\n  \
              running  0.1.0 since 1970-01-01\n"
@@ -139,10 +154,15 @@ mod tests {
         status.letters.waiting = 2;
         (status.letters.held_bundles, status.letters.held_bytes) = (12, 3 << 20);
         status.refused.insert("sealed".to_owned(), 3);
+        status.orders = OrderCounts { open: 2, queued: 5, offers: 1, draining: true };
+        let since_at = "1970-01-01T00:00:00.000Z".to_owned();
+        status.dispatcher = Some(Dispatcher { id: "x".to_owned(), name: "nikki-pi".to_owned(), term: 3, since_at });
         let text = shown(&status);
         assert!(text.contains("warning  runs twice: another copy"), "{text}");
         assert!(text.contains("not available:") && text.contains("too little") && text.contains("(2 not delivered yet)"), "{text}");
         assert!(text.contains("holds    12 bundles (3 MiB) of letters for others"), "{text}");
+        assert!(text.contains("orders   2 open; nikki-pi is dispatcher (term 3), 5 in its queue here\n"), "{text}");
+        assert!(text.contains("offers   1 service; nothing new is taken"), "{text}");
         assert!(text.contains("refused  sealed 3 (from others"), "{text}");
     }
 }

@@ -30,6 +30,16 @@ impl Terminal {
         Terminal { is, colour: is && !plain("NO_COLOR", "") && !plain("TERM", "dumb"), width: if is { columns } else { None } }
     }
 
+    /// Stderr as it is.
+    #[must_use]
+    pub fn stderr() -> Terminal {
+        let is = io::stderr().is_terminal();
+        let dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
+        let columns = rustix::termios::tcgetwinsize(io::stderr()).ok().map(|size| usize::from(size.ws_col)).filter(|columns| *columns > 20);
+        // Nothing there is coloured; what can be drawn over needs a terminal that can.
+        Terminal { is: is && !dumb, colour: false, width: columns }
+    }
+
     /// No terminal: a pipe or a file.
     #[must_use]
     pub fn none() -> Terminal {
@@ -86,6 +96,16 @@ impl Terminal {
 pub fn print(text: &str) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
     out.write_all(text.as_bytes())?;
+    Ok(out.flush()?)
+}
+
+/// Writes bytes as they are: what a service wrote for whoever asked for it.
+///
+/// # Errors
+/// The pipe is closed, or the disk behind it is full.
+pub fn raw(bytes: &[u8]) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    out.write_all(bytes)?;
     Ok(out.flush()?)
 }
 

@@ -27,6 +27,69 @@ pub(super) fn duration(text: &str) -> Result<Duration, DurationError> {
     number.checked_mul(seconds).filter(|all| *all <= 100 * 366 * 86_400).map(Duration::from_secs).ok_or(DurationError)
 }
 
+/// The text is no size.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a size is a number and a unit, like 512M or 4G")]
+pub(super) struct SizeError;
+
+/// `512K 512M 4G 1T`, in bytes.
+///
+/// # Errors
+/// It is none of these.
+pub(super) fn size(text: &str) -> Result<u64, SizeError> {
+    let unit = text.chars().last().ok_or(SizeError)?;
+    let number = text.strip_suffix(unit).filter(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit())).ok_or(SizeError)?;
+    let shift = match unit {
+        'K' => 10,
+        'M' => 20,
+        'G' => 30,
+        'T' => 40,
+        _ => return Err(SizeError),
+    };
+    let number: u64 = number.parse().map_err(|_| SizeError)?;
+    number.checked_mul(1 << shift).filter(|bytes| (1..=1 << 60).contains(bytes)).ok_or(SizeError)
+}
+
+/// A number of cores.
+///
+/// # Errors
+/// No machine has so many, or so few.
+pub(super) fn cores(text: &str) -> Result<u32, &'static str> {
+    text.parse().ok().filter(|cores| (1..=65_536).contains(cores)).ok_or("cores are a whole number from 1 to 65536")
+}
+
+/// Where in the queue an order goes.
+///
+/// # Errors
+/// It is none of the three.
+pub(super) fn priority(text: &str) -> Result<u8, &'static str> {
+    text.parse().ok().filter(|priority| (1..=3).contains(priority)).ok_or("a priority is 1 (front), 2 (middle) or 3 (end of the queue)")
+}
+
+/// A duration in which something can happen.
+///
+/// # Errors
+/// It is none, or nothing.
+pub(super) fn some_time(text: &str) -> Result<Duration, String> {
+    match duration(text) {
+        Ok(time) if time.is_zero() => Err("that is no time at all: give it some, like 30s, 5m, 2h or 1d".to_owned()),
+        Ok(time) => Ok(time),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// `about 8 s`: seconds that are reckoned, not measured.
+#[must_use]
+pub(super) fn about(seconds: f64) -> String {
+    // Rounded up: whoever waits is not told that it is now.
+    match seconds.ceil().clamp(0.0, 1e9) as u64 {
+        0 => "about 1 s".to_owned(),
+        s @ 1..120 => format!("about {s} s"),
+        s @ 120..7_200 => format!("about {} min", s.div_ceil(60)),
+        s => format!("about {} h", s.div_ceil(3_600)),
+    }
+}
+
 /// The beginning of a letter's id.
 ///
 /// # Errors
@@ -72,6 +135,38 @@ mod tests {
         }
         for text in ["", "30", "s", "-1s", "1.5s", "1 s", "+1s", "10ms", "1w", "1S", "99999999999d", "99999999999999999999s", "é", "1é"] {
             assert_eq!(duration(text), Err(DurationError), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn sizes_have_a_unit() {
+        for (text, bytes) in [("1K", 1 << 10), ("512M", 512 << 20), ("4G", 4 << 30), ("1T", 1 << 40)] {
+            assert_eq!(size(text), Ok(bytes), "{text}");
+        }
+        for text in ["", "512", "M", "0M", "-1G", "1.5G", "1 G", "4g", "4GB", "9999999T", "99999999999999999999G", "é"] {
+            assert_eq!(size(text), Err(SizeError), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn numbers_that_nobody_can_mean_are_refused() {
+        assert_eq!((cores("16"), priority("1")), (Ok(16), Ok(1)));
+        for text in ["0", "-1", "4294967296", "65537", "x", ""] {
+            assert!(cores(text).is_err(), "{text:?}");
+        }
+        for text in ["0", "4", "front", ""] {
+            assert!(priority(text).is_err(), "{text:?}");
+        }
+        assert_eq!(some_time("1s"), Ok(Duration::from_secs(1)));
+        assert!(some_time("0s").is_err() && some_time("30").is_err());
+    }
+
+    #[test]
+    fn what_is_reckoned_is_told_roughly() {
+        for (seconds, expected) in
+            [(0.0, "about 1 s"), (7.2, "about 8 s"), (119.5, "about 2 min"), (3_601.0, "about 61 min"), (1e5, "about 28 h")]
+        {
+            assert_eq!(about(seconds), expected);
         }
     }
 

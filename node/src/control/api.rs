@@ -1,10 +1,17 @@
 //! What the API says and hears, as types (DESIGN 10.2).
 //! Knows nothing of redb or libp2p. Listed fields are always there, unknown is null, and every word is from a closed set.
 
+mod events;
+mod services;
+mod tasks;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::events::*;
+pub use self::services::*;
+pub use self::tasks::*;
 pub use super::json::{Content, NewLetter};
 
 /// Letters or peers of a page if nothing else is asked for …
@@ -25,8 +32,8 @@ pub struct Status {
     pub addresses: Vec<String>,
     /// How many others there are.
     pub peers: PeerCounts,
-    /// The elected dispatcher; none yet.
-    pub dispatcher: Option<serde_json::Value>,
+    /// The elected dispatcher; null while none is known.
+    pub dispatcher: Option<Dispatcher>,
     /// The node's unbroken memory.
     pub epoch: String,
     /// Of the program.
@@ -39,6 +46,8 @@ pub struct Status {
     pub cloned: bool,
     /// Letters here.
     pub letters: LetterCounts,
+    /// Orders here.
+    pub orders: OrderCounts,
     /// Room.
     pub disk: Disk,
     /// What was refused from others since the start, by cause.
@@ -88,6 +97,19 @@ pub struct LetterCounts {
     pub held_bytes: u64,
 }
 
+/// How many orders.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OrderCounts {
+    /// Of this node, not ended.
+    pub open: u64,
+    /// In the queue, if this node is the dispatcher.
+    pub queued: u64,
+    /// Services that this node offers.
+    pub offers: usize,
+    /// It takes nothing new.
+    pub draining: bool,
+}
+
 /// Room on the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Disk {
@@ -120,7 +142,7 @@ pub struct Peer {
     pub first_seen_at: String,
     /// When anyone in reach last heard it.
     pub last_seen_at: String,
-    /// What it offers; nothing yet.
+    /// What it offers.
     pub services: Vec<String>,
 }
 
@@ -335,193 +357,4 @@ pub struct Stopping {
 pub struct BatchAccepted {
     /// Names the letter.
     pub id: String,
-}
-
-/// One entry of the node's own record, as `/v1/events` tells it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Event {
-    /// Its sequence; the id of the event.
-    pub seq: u64,
-    /// The chain it stands in.
-    pub chain: String,
-    /// When, by the node's clock.
-    pub time: String,
-    /// What happened.
-    #[serde(flatten)]
-    pub what: What,
-}
-
-/// What happens; the name of the event is the value of `what`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "what", rename_all = "snake_case")]
-#[allow(missing_docs)] // The fields say what they are; a letter's numbers are those between two peers.
-pub enum What {
-    Started {
-        boot: u64,
-        epoch: String,
-    },
-    Stopped,
-    EpochMinted {
-        old: String,
-        new: String,
-    },
-    Cloned {
-        peer: String,
-        peer_id: String,
-    },
-    PeerCame {
-        peer: String,
-        peer_id: String,
-    },
-    PeerLeft {
-        peer: String,
-        peer_id: String,
-    },
-    PeerRenamed {
-        peer: String,
-        peer_id: String,
-        old: String,
-    },
-    NameOnNewKey {
-        name: String,
-        old_id: String,
-        new_id: String,
-    },
-    Signalled {
-        available: bool,
-        inactive: bool,
-    },
-    LetterAccepted {
-        letter: String,
-        to_ids: Vec<String>,
-    },
-    LettersDelivered {
-        to: String,
-        to_id: String,
-        epoch: String,
-        first: u64,
-        last: u64,
-        letters: Vec<String>,
-        more: bool,
-    },
-    LettersDenied {
-        by: String,
-        by_id: String,
-        why: String,
-    },
-    Blocked {
-        peer: String,
-        peer_id: String,
-        on: bool,
-    },
-    LettersDiscarded {
-        to: String,
-        to_id: String,
-        epoch: String,
-        first: u64,
-        last: u64,
-        letters: Vec<String>,
-        more: bool,
-    },
-    LettersRead {
-        by: String,
-        by_id: String,
-        epoch: String,
-        first: u64,
-        last: u64,
-        letters: Vec<String>,
-        more: bool,
-    },
-    LettersHeld {
-        to: String,
-        to_id: String,
-        by: String,
-        by_id: String,
-        epoch: String,
-        first: u64,
-        last: u64,
-        letters: Vec<String>,
-        more: bool,
-    },
-    MailTaken {
-        recipient: String,
-        recipient_id: String,
-        depositor: String,
-        depositor_id: String,
-        bundles: u64,
-        bytes: u64,
-    },
-    MailReleased {
-        recipient: String,
-        recipient_id: String,
-        depositor: String,
-        depositor_id: String,
-        bundles: u64,
-    },
-    MailWithdrawn {
-        recipient: String,
-        recipient_id: String,
-        depositor: String,
-        depositor_id: String,
-        bundles: u64,
-    },
-    MailHandedOver {
-        recipient: String,
-        recipient_id: String,
-        depositor: String,
-        depositor_id: String,
-        bundles: u64,
-    },
-    LettersTaken {
-        author: String,
-        author_id: String,
-        epoch: String,
-        first: u64,
-        last: u64,
-    },
-    LettersShown {
-        first_n: u64,
-        last_n: u64,
-    },
-    Refused {
-        cause: String,
-        count: u64,
-    },
-    Gap {
-        after: u64,
-        next: u64,
-    },
-}
-
-impl What {
-    /// The name of the event.
-    #[must_use]
-    pub fn name(&self) -> &'static str {
-        match self {
-            What::Started { .. } => "started",
-            What::Stopped => "stopped",
-            What::EpochMinted { .. } => "epoch_minted",
-            What::Cloned { .. } => "cloned",
-            What::PeerCame { .. } => "peer_came",
-            What::PeerLeft { .. } => "peer_left",
-            What::PeerRenamed { .. } => "peer_renamed",
-            What::NameOnNewKey { .. } => "name_on_new_key",
-            What::Signalled { .. } => "signalled",
-            What::LetterAccepted { .. } => "letter_accepted",
-            What::LettersDelivered { .. } => "letters_delivered",
-            What::LettersDenied { .. } => "letters_denied",
-            What::Blocked { .. } => "blocked",
-            What::LettersDiscarded { .. } => "letters_discarded",
-            What::LettersRead { .. } => "letters_read",
-            What::LettersHeld { .. } => "letters_held",
-            What::MailTaken { .. } => "mail_taken",
-            What::MailReleased { .. } => "mail_released",
-            What::MailWithdrawn { .. } => "mail_withdrawn",
-            What::MailHandedOver { .. } => "mail_handed_over",
-            What::LettersTaken { .. } => "letters_taken",
-            What::LettersShown { .. } => "letters_shown",
-            What::Refused { .. } => "refused",
-            What::Gap { .. } => "gap",
-        }
-    }
 }

@@ -224,9 +224,7 @@ fn outcome(line: u64, answer: Result<Answer, ()>) -> Result<protocol::LetterId, 
     match answer {
         Ok(Answer::Accepted { letter, .. }) => Ok(letter),
         Ok(Answer::Refused(refusal)) => Err(Box::new(Problem::from(refusal).line(line))),
-        Ok(Answer::Done | Answer::Discarded { .. }) => {
-            Err(Box::new(Problem::new(Code::Internal, "the letter was not answered as one").line(line)))
-        }
+        Ok(_) => Err(Box::new(Problem::new(Code::Internal, "the letter was not answered as one").line(line))),
         Err(()) => Err(Box::new(Problem::stopping().line(line))),
     }
 }

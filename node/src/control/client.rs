@@ -148,19 +148,42 @@ impl Client {
         self.with(Method::PUT, path, body).await
     }
 
-    /// Takes something away.
+    /// Takes something back, and tells what became of it.
     ///
     /// # Errors
     /// See [`Error`].
-    pub async fn delete<T: DeserializeOwned>(&self, path: &str) -> Result<T, Error> {
-        let body = Full::new(Bytes::new()).map_err(|never| match never {}).boxed();
-        read(self.call(Self::request(Method::DELETE, path, None, body)?).await?).await
+    pub async fn take_back<T: DeserializeOwned>(&self, path: &str) -> Result<T, Error> {
+        read(self.call(Self::request(Method::DELETE, path, None, empty())?).await?).await
     }
 
     async fn with<T: DeserializeOwned>(&self, method: Method, path: &str, body: &impl Serialize) -> Result<T, Error> {
         let body = serde_json::to_vec(body).map_err(|error| Error::Broken(error.to_string()))?;
         let body = Full::new(Bytes::from(body)).map_err(|never| match never {}).boxed();
         read(self.call(Self::request(method, path, Some("application/json"), body)?).await?).await
+    }
+
+    /// Takes something away.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn delete(&self, path: &str) -> Result<(), Error> {
+        self.call(Self::request(Method::DELETE, path, None, empty())?).await.map(drop)
+    }
+
+    /// Asks for a deed that needs no more words.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn tell<T: DeserializeOwned>(&self, path: &str) -> Result<T, Error> {
+        read(self.call(Self::request(Method::POST, path, None, empty())?).await?).await
+    }
+
+    /// Bytes as they come.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn bytes(&self, path: &str) -> Result<Pieces, Error> {
+        Ok(Pieces { body: self.call(Self::request(Method::GET, path, None, empty())?).await?.into_body() })
     }
 
     /// Sends lines and gets lines, both as long as they last.
@@ -256,6 +279,32 @@ impl Lines {
     #[must_use]
     pub fn more_is_here(&self) -> bool {
         !self.ready.is_empty()
+    }
+}
+
+/// Bytes of an answer that is still coming.
+#[derive(Debug)]
+pub struct Pieces {
+    body: Incoming,
+}
+
+impl Pieces {
+    /// The next some; none at the end.
+    ///
+    /// # Errors
+    /// The node went away, or could not get at the rest: what came is not all.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, Error> {
+        loop {
+            match self.body.frame().await {
+                None => return Ok(None),
+                Some(Err(error)) => return Err(Error::Broken(error.to_string())),
+                Some(Ok(frame)) => {
+                    if let Ok(data) = frame.into_data() {
+                        return Ok(Some(data));
+                    }
+                }
+            }
+        }
     }
 }
 

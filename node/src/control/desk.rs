@@ -5,11 +5,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use protocol::id::MachineId;
+use protocol::order::Order;
+use protocol::peer::OrderView;
 use protocol::segment::Entry;
 use protocol::{Answer, Command, Epoch, LetterId, Notice, PeerId, Status, Timestamp};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
-pub use crate::store::{Delivery, InboxLetter, InboxQuery, SentView, State};
+pub use crate::store::{Delivery, InboxLetter, InboxQuery, OrderQuery, OrderSummary, SentView, State, UnitEnd};
 use crate::store::{ReadError, Reader};
 
 /// What the doors may ask of the node.
@@ -30,6 +32,8 @@ pub struct Desk {
 /// What does not change while the node runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct About {
+    /// This node.
+    pub id: PeerId,
     /// Of this program.
     pub version: String,
     /// The swarm's name.
@@ -56,6 +60,17 @@ pub enum Ask {
     },
     /// What the peer knows.
     Status(oneshot::Sender<Status>),
+    /// What the peer knows of an order of its own that has not ended.
+    Order(u64, oneshot::Sender<Option<OrderView>>),
+    /// The same of those with a greater number, ascending.
+    Orders {
+        /// The number.
+        after: u64,
+        /// At most so many.
+        most: usize,
+        /// Takes the answer.
+        reply: oneshot::Sender<Vec<OrderView>>,
+    },
     /// Try to reach somebody.
     Connect {
         /// A multiaddr.
@@ -131,6 +146,26 @@ pub trait Shelf: Send + Sync {
     /// # Errors
     /// The disk cannot be read; in words.
     fn delivered_ids(&self, peer: &PeerId, epoch: Epoch, first: u64, last: u64, limit: usize) -> Result<Vec<LetterId>, String>;
+    /// Orders of this node: ascending by number, or descending if the newest are asked for.
+    ///
+    /// # Errors
+    /// The disk cannot be read; in words.
+    fn orders(&self, query: &OrderQuery) -> Result<Vec<OrderSummary>, String>;
+    /// An order of this node, and the ends of at most `limit` of its units after `after`, ascending by unit.
+    ///
+    /// # Errors
+    /// The disk cannot be read; in words.
+    fn order(&self, number: u64, after: u32, limit: usize) -> Result<Option<(OrderSummary, Vec<UnitEnd>)>, String>;
+    /// How a unit of an order of this node ended; none if it has not.
+    ///
+    /// # Errors
+    /// The disk cannot be read; in words.
+    fn unit_end(&self, number: u64, unit: u32) -> Result<Option<UnitEnd>, String>;
+    /// An order of this node with its items and its input: up to 6 MiB.
+    ///
+    /// # Errors
+    /// The disk cannot be read; in words.
+    fn whole_order(&self, number: u64) -> Result<Option<Order>, String>;
 }
 
 /// How much there is.
@@ -194,6 +229,26 @@ impl Shelf for Reader {
 
     fn delivered_ids(&self, peer: &PeerId, epoch: Epoch, first: u64, last: u64, limit: usize) -> Result<Vec<LetterId>, String> {
         words(Reader::delivered_ids(self, *peer, epoch, first, last, limit))
+    }
+
+    fn orders(&self, query: &OrderQuery) -> Result<Vec<OrderSummary>, String> {
+        let mut found = words(Reader::orders(self, query))?;
+        if query.newest {
+            found.reverse();
+        }
+        Ok(found)
+    }
+
+    fn order(&self, number: u64, after: u32, limit: usize) -> Result<Option<(OrderSummary, Vec<UnitEnd>)>, String> {
+        words(Reader::order(self, number, after, limit))
+    }
+
+    fn unit_end(&self, number: u64, unit: u32) -> Result<Option<UnitEnd>, String> {
+        words(Reader::unit_end(self, number, unit))
+    }
+
+    fn whole_order(&self, number: u64) -> Result<Option<Order>, String> {
+        words(Reader::whole_order(self, number))
     }
 }
 

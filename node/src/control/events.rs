@@ -11,6 +11,7 @@ use axum::http::HeaderMap;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use futures::stream;
+use protocol::order::{Broken, Ended, Try};
 use protocol::segment::{self, Entry};
 use protocol::{Epoch, PeerId};
 use serde::Deserialize;
@@ -232,6 +233,54 @@ fn shown(names: &Names<'_>, entry: &Entry, letters: Vec<String>) -> api::What {
             last: *last,
         },
         What::LettersShown { first, last } => api::What::LettersShown { first_n: *first, last_n: *last },
+        What::Elected { term, leader } => api::What::Elected { term: *term, leader: names.of(leader), leader_id: leader.to_string() },
+        What::Offered { service } => api::What::Offered { service: service.to_string() },
+        What::Withdrawn { service } => api::What::Withdrawn { service: service.to_string() },
+        What::OrdersPlaced { first, last } => api::What::OrdersPlaced { first: *first, last: *last },
+        What::OrdersQueued { orderer, epoch, first, last } => api::What::OrdersQueued {
+            orderer: names.of(orderer),
+            orderer_id: orderer.to_string(),
+            epoch: epoch.to_string(),
+            first: *first,
+            last: *last,
+        },
+        What::UnitAssigned { of, worker } => {
+            api::What::UnitAssigned { of: tried(names, of), worker: names.of(worker), worker_id: worker.to_string() }
+        }
+        What::UnitStarted { of } => api::What::UnitStarted { of: tried(names, of) },
+        What::UnitEnded { of, ended } => {
+            let (word, exit_code, why) = match ended {
+                Ended::Exited(code) => (api::UnitEnd::Exited, Some(*code), None),
+                Ended::TimedOut => (api::UnitEnd::TimedOut, None, None),
+                Ended::NotStarted(why) => (api::UnitEnd::NotStarted, None, Some(why.clone())),
+                Ended::Cancelled => (api::UnitEnd::Cancelled, None, None),
+            };
+            api::What::UnitEnded { of: tried(names, of), ended: word, exit_code, why }
+        }
+        What::TryBroken { of, why } => {
+            let (word, signal) = match why {
+                Broken::Superseded => (api::Broken::Superseded, None),
+                Broken::Stopping => (api::Broken::Stopping, None),
+                Broken::Killed(signal) => (api::Broken::Killed, Some(*signal)),
+                Broken::Crashed => (api::Broken::Crashed, None),
+                Broken::Lost => (api::Broken::Lost, None),
+            };
+            api::What::TryBroken { of: tried(names, of), why: word, signal }
+        }
+        What::OrderCancelled { number, expired } => api::What::OrderCancelled { order: *number, expired: *expired },
+        What::OrderEnded { number, end } => api::What::OrderEnded { order: *number, state: (*end).into() },
         What::Refused { cause, count } => api::What::Refused { cause: cause.clone(), count: *count },
+    }
+}
+
+fn tried(names: &Names<'_>, of: &Try) -> api::Try {
+    api::Try {
+        order: of.order.number,
+        orderer: names.of(&of.order.orderer),
+        orderer_id: of.order.orderer.to_string(),
+        epoch: of.order.epoch.to_string(),
+        unit: of.unit,
+        attempt: of.attempt.number,
+        term: of.attempt.term,
     }
 }

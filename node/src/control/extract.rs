@@ -19,6 +19,8 @@ use super::problem::{Code, Problem};
 
 /// Bytes of a request's body (DESIGN 10.2).
 pub(super) const BODY_MAX: usize = 2 * 1024 * 1024;
+/// Bytes of the body of an order (DESIGN 10.2): the largest order, escaped.
+pub(super) const ORDER_BODY_MAX: usize = 8 * 1024 * 1024;
 /// A body that is not a batch comes at once (guess: even 2 MiB through a busy socket).
 pub(super) const BODY_WITHIN: Duration = Duration::from_secs(10);
 
@@ -46,15 +48,15 @@ impl<S: Send + Sync> FromRequestParts<S> for Named {
 }
 
 /// The whole body.
-pub(super) struct Body(pub(super) bytes::Bytes);
+pub(super) struct Body<const MAX: usize = BODY_MAX>(pub(super) bytes::Bytes);
 
-impl<S: Send + Sync> FromRequest<S> for Body {
+impl<S: Send + Sync, const MAX: usize> FromRequest<S> for Body<MAX> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
         demand_type(request.headers(), &["application/json"])?;
-        let too_large = || Problem::new(Code::TooLarge, format!("a request has at most {BODY_MAX} bytes")).hint("nothing was done");
-        let read = tokio::time::timeout(BODY_WITHIN, Limited::new(request.into_body(), BODY_MAX).collect()).await;
+        let too_large = || Problem::new(Code::TooLarge, format!("such a request has at most {MAX} bytes")).hint("nothing was done");
+        let read = tokio::time::timeout(BODY_WITHIN, Limited::new(request.into_body(), MAX).collect()).await;
         match read {
             Ok(Ok(body)) => Ok(Body(body.to_bytes())),
             Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
@@ -64,7 +66,7 @@ impl<S: Send + Sync> FromRequest<S> for Body {
     }
 }
 
-impl Body {
+impl<const MAX: usize> Body<MAX> {
     /// As a value of ours.
     pub(super) fn json<'a, T: serde::Deserialize<'a>>(&'a self) -> Result<T, Problem> {
         serde_json::from_slice(&self.0).map_err(|error| Problem::malformed(json::plainly(&error)))

@@ -38,6 +38,21 @@ impl<'a> Names<'a> {
         self.peers.get(id).map_or_else(|| id.to_string(), |peer| peer.name.to_string())
     }
 
+    /// This node itself.
+    pub(super) fn me(&self) -> PeerId {
+        self.status.id
+    }
+
+    /// Whether this peer runs on another machine than this node.
+    pub(super) fn is_elsewhere(&self, id: &PeerId) -> bool {
+        *id != self.status.id && self.peers.get(id).is_none_or(|peer| peer.machine != self.machine)
+    }
+
+    /// What is known of a peer.
+    pub(super) fn peer(&self, id: &PeerId) -> Option<&'a PeerStatus> {
+        self.peers.get(id).copied()
+    }
+
     /// The one peer meant by this.
     pub(super) fn resolve(&self, text: &str) -> Result<PeerId, Problem> {
         let wanted: Addressee = text.parse().map_err(|error| Problem::new(Code::BadName, format!("{text:?} cannot be a peer: {error}")))?;
@@ -210,6 +225,6 @@ pub(super) fn peer(peer: &PeerStatus) -> api::Peer {
         addresses: peer.addresses.clone(),
         first_seen_at: rfc3339(peer.first_seen),
         last_seen_at: rfc3339(peer.last_seen),
-        services: Vec::new(),
+        services: peer.services.services.iter().map(|card| card.name.to_string()).collect(),
     }
 }

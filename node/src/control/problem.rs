@@ -119,6 +119,30 @@ codes! {
     UnknownLetter = "unknown_letter", 404, "unknown letter";
     /// Several letters begin so.
     AmbiguousLetter = "ambiguous_letter", 409, "ambiguous id";
+    /// No order of that number.
+    UnknownOrder = "unknown_order", 404, "unknown order";
+    /// An order of somebody else.
+    NotYours = "not_yours", 403, "somebody else's order";
+    /// It had ended already.
+    AlreadyEnded = "already_ended", 409, "it had ended already";
+    /// An argument or a part of an order that cannot be given to a program.
+    BadOrder = "bad_order", 422, "the order cannot be placed";
+    /// `once` is not supported yet.
+    OnceNotSupported = "once_not_supported", 422, "orders that run at most once are not supported yet";
+    /// Too many orders of this node have not ended.
+    OrdersFull = "orders_full", 503, "too many open orders";
+    /// An offer that cannot be.
+    BadOffer = "bad_offer", 422, "the service cannot be offered";
+    /// This node offers no such service.
+    NotOffered = "not_offered", 404, "not offered here";
+    /// Only the dispatcher can do that.
+    NotDispatcher = "not_dispatcher", 409, "this node is not the dispatcher";
+    /// A peer did not answer in time.
+    NoAnswer = "no_answer", 504, "no answer came in time";
+    /// There is no output yet, or not any more.
+    NoOutput = "no_output", 409, "there is no output";
+    /// A peer cannot be asked about this.
+    NotAskable = "not_askable", 422, "that cannot be asked";
     /// All recipients of a letter that was to be discarded have it.
     Delivered = "delivered", 409, "the letter is delivered";
     /// Too much waits for receipts.
@@ -127,8 +151,8 @@ codes! {
     DiskLow = "disk_low", 507, "the disk is almost full";
     /// The idempotency key is empty or too long, or given twice.
     BadKey = "bad_key", 400, "not an idempotency key";
-    /// The idempotency key belongs to another letter.
-    KeyReused = "key_reused", 409, "the key was used for another letter";
+    /// The idempotency key belongs to something else.
+    KeyReused = "key_reused", 409, "the key was used for something else";
     /// Nobody was reached there.
     NotReached = "not_reached", 502, "nobody was reached";
     /// The node is stopping.
@@ -225,6 +249,25 @@ impl From<Refusal> for Problem {
             Refusal::Cloned => new(Code::Cloned).hint(
                 "nothing was sent; stop one of the two copies and give it a directory of its own (node run --name NEW), then restart the other",
             ),
+            Refusal::OrderTooLarge { .. } => new(Code::TooLarge).hint("nothing was ordered; place several orders"),
+            Refusal::Nul => new(Code::BadOrder).hint("nothing was ordered; give such bytes on standard input: node order --stdin"),
+            Refusal::OrdersFull { .. } | Refusal::OrderBytesFull { .. } => new(Code::OrdersFull)
+                .hint("nothing was ordered; try again when some have ended, or cancel what nobody needs: node tasks --mine, node cancel ID"),
+            Refusal::NoSuchOrder { .. } => new(Code::UnknownOrder).hint("orders of this node: node tasks --mine"),
+            Refusal::OrderKeyReused { number } => {
+                new(Code::KeyReused).hint(format!("nothing was ordered; use another key, or see that order: node task {number}"))
+            }
+            Refusal::Expires => new(Code::BadOrder).hint("nothing was ordered; give it some time, like --expires 5m"),
+            Refusal::Once => new(Code::OnceNotSupported).hint("nothing was ordered; leave out --once if it may run again after a crash"),
+            Refusal::Offer(_) => new(Code::BadOffer).hint("nothing was changed; see: node offer --help"),
+            Refusal::TooManyServices { .. } => {
+                new(Code::BadOffer).hint("nothing was changed; first take one back: node withdraw NAME (which: node services)")
+            }
+            Refusal::NotOffered(_) => new(Code::NotOffered).hint("what this node offers: node services"),
+            Refusal::NotLeading => new(Code::NotDispatcher).hint("see who is: node dispatcher, and ask there"),
+            Refusal::NotReachable(_) => new(Code::NotReached).hint("who is here: node peers"),
+            Refusal::NoAnswer => new(Code::NoAnswer).hint("it may be busy; try again"),
+            Refusal::TooManyQuestions => new(Code::Busy).hint("try again in a moment"),
             Refusal::Delivered { .. } => new(Code::Delivered).hint("nothing was discarded; what has arrived cannot be called back"),
             Refusal::Sealing { .. } => new(Code::Busy).hint("nothing was discarded; try again"),
             Refusal::Leaving => new(Code::Stopping).hint("start it again and repeat the request"),

@@ -35,8 +35,14 @@ pub(super) async fn status(State(desk): State<Arc<Desk>>, _: Params<Nothing>) ->
         swarm: desk.about.swarm.clone(),
         open: desk.about.open,
         peers: api::PeerCounts { available: status.peers.iter().filter(|peer| peer.available).count(), known: status.peers.len() },
-        addresses: status.addresses,
-        dispatcher: None,
+        addresses: status.addresses.clone(),
+        dispatcher: super::dispatcher::shown(&status),
+        orders: api::OrderCounts {
+            open: status.open_orders,
+            queued: status.queued_orders,
+            offers: status.worker.offers.len(),
+            draining: status.worker.draining,
+        },
         epoch: status.epoch.to_string(),
         version: desk.about.version.clone(),
         available: status.available,
@@ -173,7 +179,7 @@ pub(super) fn blocked(status: &Status) -> Vec<api::Peer> {
     status.peers.iter().filter(|peer| peer.blocked).map(names::peer).collect()
 }
 
-fn page(body: impl IntoResponse, next: Option<String>) -> Response {
+pub(super) fn page(body: impl IntoResponse, next: Option<String>) -> Response {
     let mut response = body.into_response();
     if let Some(link) = next.and_then(|next| HeaderValue::try_from(format!("<{next}>; rel=\"next\"")).ok()) {
         response.headers_mut().insert(header::LINK, link);

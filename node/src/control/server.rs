@@ -23,7 +23,7 @@ use tokio_util::task::TaskTracker;
 use super::desk::Desk;
 use super::problem::{Code, Problem};
 use super::socket::{self, BindError};
-use super::{batch, events, read, write};
+use super::{batch, dispatcher, events, orders, output, queries, read, services, write};
 
 /// Connections at once (research/reliability.md 2.2).
 pub const CONNECTIONS: usize = 64;
@@ -212,6 +212,22 @@ fn router(desk: Desk) -> Router {
         .route("/v1/letters", post(write::letters))
         .route("/v1/letters/{id}", delete(write::discard))
         .route("/v1/letters/batch", post(batch::letters).with_state(share(BATCHES)))
+        .route("/v1/services", get(services::services))
+        .route("/v1/workers", get(services::workers))
+        .route("/v1/who/{service}", get(services::who))
+        .route("/v1/offers", get(services::offers).post(services::offer).put(services::offer))
+        .route("/v1/offers/{name}", delete(services::withdraw))
+        .route("/v1/drain", post(services::drain))
+        .route("/v1/orders", post(orders::orders))
+        .route("/v1/tasks", get(orders::tasks))
+        .route("/v1/tasks/{id}", get(orders::task))
+        .route("/v1/tasks/{id}/units", get(orders::units))
+        .route("/v1/tasks/{id}/stdout", get(output::stdout))
+        .route("/v1/tasks/{id}/stderr", get(output::stderr))
+        .route("/v1/tasks/{id}/cancel", post(orders::cancel))
+        .route("/v1/dispatcher", get(dispatcher::dispatcher))
+        .route("/v1/dispatcher/transfer", post(dispatcher::transfer))
+        .route("/v1/queries", post(queries::queries))
         .route("/v1/connect", post(write::connect))
         .route("/v1/stop", post(write::stop))
         .route("/v1/presence", put(write::presence))

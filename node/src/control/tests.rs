@@ -10,14 +10,20 @@ use bytes::Bytes;
 use futures::{StreamExt, stream};
 use http_body_util::StreamBody;
 use hyper::body::Frame;
-use protocol::effect::SentLetter;
+use protocol::beacon::Statistics;
+use protocol::config::limits;
+use protocol::effect::{OrderState, SentLetter};
 use protocol::envelope::{Envelope, Payload};
 use protocol::id::MachineId;
 use protocol::input::{Disk, Place};
 use protocol::mail::{Holder, Reason};
 use protocol::name::Addressee;
+use protocol::order::{Fence, Order, Report};
+use protocol::peer::{LeaderStatus, OrderView, WorkerStatus};
 use protocol::segment::{Entry, What};
-use protocol::{Answer, Command, Epoch, LetterId, PeerId, PeerStatus, Refusal, Status, Timestamp};
+use protocol::service::{Allowed, Availability, Lack, Needs, Offering, ServiceCard, Services};
+use protocol::work::{Question, Results, Standing};
+use protocol::{Answer, Command, Epoch, LetterId, PeerId, PeerStatus, Ranges, Refusal, Status, Timestamp};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::sync::{broadcast, mpsc, watch};
@@ -25,9 +31,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::api;
 use super::client::{Client, Error};
-use super::desk::{About, Ask, Counts, Delivery, Desk, InboxLetter, InboxQuery, SentView, Shelf, State, Unreached};
+use super::desk::{
+    About, Ask, Counts, Delivery, Desk, InboxLetter, InboxQuery, OrderQuery, OrderSummary, SentView, Shelf, State, UnitEnd, Unreached,
+};
 use super::problem::{Code, Problem};
 use super::server::{BATCHES, CONNECTIONS, Door, READERS, serve};
+
+mod tasks;
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -60,6 +70,8 @@ fn peer_status(n: u8, name: &str, here: bool) -> PeerStatus {
         machine: MachineId::new([n; 16]),
         cloned: false,
         addresses: vec![format!("/ip4/10.0.0.{n}/tcp/6174")],
+        services: if name == "nikki-pi" { services(["coffee", "tea"]) } else { Services::default() },
+        statistics: statistics(),
         first_seen: Timestamp(1_000),
         last_seen: Timestamp(2_000),
         waiting: 0,
@@ -70,9 +82,32 @@ fn peer_status(n: u8, name: &str, here: bool) -> PeerStatus {
     }
 }
 
+fn statistics() -> Statistics {
+    Statistics { cores: 4, cores_free_percent: 250, memory_bytes: 4 << 30, memory_free_bytes: 1 << 30 }
+}
+
+fn card(name: &str) -> ServiceCard {
+    let allowed = if name == "tea" { Allowed::Peers(BTreeSet::from([peer_id(3)])) } else { Allowed::Anyone };
+    ServiceCard { name: name.parse().expect("a name"), about: "hot".to_owned(), limit: 2, needs: Needs::default(), allowed }
+}
+
+fn services<const N: usize>(names: [&str; N]) -> Services {
+    Services { services: names.map(card).to_vec(), software: BTreeSet::from(["milk".to_owned()]), draining: false }
+}
+
 /// What the made-up node remembers.
 #[derive(Default)]
 struct World {
+    orders: Vec<(OrderSummary, Order)>,
+    ends: BTreeMap<(u64, u32), Result<Report, String>>,
+    views: BTreeMap<u64, OrderView>,
+    leader: Option<PeerId>,
+    standings: Vec<Standing>,
+    offers: Vec<Offering>,
+    /// Peers that do not answer.
+    silent: BTreeSet<PeerId>,
+    /// What the worker keeps of the output of unit 1.
+    output: Vec<u8>,
     inbox: Vec<InboxLetter>,
     sent: Vec<SentView>,
     entries: Vec<(u64, u64, Entry)>,
@@ -144,6 +179,36 @@ impl Shelf for FakeShelf {
     fn delivered_ids(&self, _: &PeerId, _: Epoch, first: u64, last: u64, limit: usize) -> Result<Vec<LetterId>, String> {
         Ok((first..=last).take(limit).map(letter_id).collect())
     }
+
+    fn orders(&self, query: &OrderQuery) -> Result<Vec<OrderSummary>, String> {
+        let world = self.world();
+        let fits = |order: &&OrderSummary| {
+            order.number > query.after
+                && query.before.is_none_or(|before| order.number < before)
+                && (!query.open || order.state.outcome.is_none())
+        };
+        let mut found: Vec<OrderSummary> = world.orders.iter().map(|(summary, _)| summary).filter(fits).cloned().collect();
+        if query.newest {
+            found.reverse();
+        }
+        found.truncate(query.limit);
+        Ok(found)
+    }
+
+    fn order(&self, number: u64, after: u32, limit: usize) -> Result<Option<(OrderSummary, Vec<UnitEnd>)>, String> {
+        let world = self.world();
+        let found = world.orders.iter().find(|(summary, _)| summary.number == number);
+        let ends = world.ends.range((number, after + 1)..=(number, u32::MAX)).take(limit);
+        Ok(found.map(|(summary, _)| (summary.clone(), ends.map(|((_, unit), end)| UnitEnd { unit: *unit, end: end.clone() }).collect())))
+    }
+
+    fn unit_end(&self, number: u64, unit: u32) -> Result<Option<UnitEnd>, String> {
+        Ok(self.world().ends.get(&(number, unit)).map(|end| UnitEnd { unit, end: end.clone() }))
+    }
+
+    fn whole_order(&self, number: u64) -> Result<Option<Order>, String> {
+        Ok(self.world().orders.iter().find(|(summary, _)| summary.number == number).map(|(_, order)| order.clone()))
+    }
 }
 
 /// A made-up node and its door.
@@ -168,6 +233,7 @@ impl Node {
             watch,
             notices: broadcast::channel(16).0,
             about: About {
+                id: peer_id(1),
                 version: "0.1.0".to_owned(),
                 swarm: "lan".to_owned(),
                 open: true,
@@ -268,7 +334,22 @@ async fn drive(mut asks: mpsc::Receiver<Ask>, world: Arc<Mutex<World>>) {
                     next_n: 1,
                     disk: Disk::Enough,
                     refused: BTreeMap::new(),
+                    leader: world.leader.map(|leader| LeaderStatus {
+                        fence: Fence { term: 3, leader },
+                        for_: Duration::from_secs(5),
+                        standbys: Vec::new(),
+                    }),
+                    worker: WorkerStatus { offers: world.offers.iter().map(|offer| (offer.clone(), 1, 0)).collect(), draining: false },
+                    statistics: statistics(),
+                    open_orders: world.views.len() as u64,
+                    queued_orders: 0,
                 });
+            }
+            Ask::Order(number, reply) => {
+                let _ = reply.send(world.views.get(&number).cloned());
+            }
+            Ask::Orders { after, most, reply } => {
+                let _ = reply.send(world.views.range(after + 1..).take(most).map(|(_, view)| view.clone()).collect());
             }
             Ask::Connect { address, reply } => {
                 let _ = reply.send(if address.contains("10.0.0.2") {
@@ -327,6 +408,21 @@ fn answer(world: &mut World, command: &Command) -> Answer {
             world.sent.push(SentView { letter, deliveries: new.to.iter().map(delivery).collect() });
             Answer::Accepted { letter: letter_id(k), k, repeated: false }
         }
+        Command::Order(new) => place(world, new),
+        Command::Cancel(numbers) => cancel(world, numbers),
+        Command::Offer(offering) => {
+            world.offers.retain(|offer| offer.card.name != offering.card.name);
+            world.offers.push((**offering).clone());
+            Answer::Done
+        }
+        Command::Withdraw(name) => {
+            let before = world.offers.len();
+            world.offers.retain(|offer| offer.card.name != *name);
+            if world.offers.len() < before { Answer::Done } else { Answer::Refused(Refusal::NotOffered(name.to_string())) }
+        }
+        Command::Transfer(_) if world.leader != Some(peer_id(1)) => Answer::Refused(Refusal::NotLeading),
+        Command::Ask { to, .. } if world.silent.contains(to) => Answer::Refused(Refusal::NoAnswer),
+        Command::Ask { to, question } => Answer::Results(Box::new(results(world, *to, question))),
         Command::Discard(letter) => {
             let Some(view) = world.sent.iter_mut().find(|view| view.letter.k == letter.k) else { return Answer::Done };
             if view.deliveries.iter().all(|delivery| delivery.state >= State::Delivered) {
@@ -350,6 +446,112 @@ fn answer(world: &mut World, command: &Command) -> Answer {
             Answer::Done
         }
         _ => Answer::Done,
+    }
+}
+
+fn place(world: &mut World, new: &protocol::input::NewOrder) -> Answer {
+    if new.once {
+        return Answer::Refused(Refusal::Once);
+    }
+    if new.args.iter().any(|arg| arg.contains('\0')) {
+        return Answer::Refused(Refusal::Nul);
+    }
+    if new.args.len() > limits::ORDER_ARGS {
+        return Answer::Refused(Refusal::OrderTooLarge { what: format!("{} arguments", new.args.len()), limit: limits::ORDER_ARGS });
+    }
+    if let Some(number) = new.key.as_ref().and_then(|key| world.keys.get(key)) {
+        return Answer::Placed { number: *number, repeated: true };
+    }
+    let number = world.orders.len() as u64 + 1;
+    if let Some(key) = &new.key {
+        world.keys.insert(key.clone(), number);
+    }
+    let order = Order {
+        orderer: peer_id(1),
+        epoch: Epoch(7),
+        number,
+        service: new.service.clone(),
+        args: new.args.clone(),
+        items: new.items.clone(),
+        stdin: new.stdin.clone().map(serde_bytes::ByteBuf::from),
+        priority: new.priority,
+        needs: new.needs.clone(),
+        once: false,
+        placed: Timestamp(1_000),
+    };
+    let state = OrderState {
+        number,
+        epoch: Epoch(7),
+        expires_at: new.expires.map(|_| Timestamp(9_000)),
+        cancelled: None,
+        done: Ranges::default(),
+        failed: Ranges::default(),
+        dropped: Ranges::default(),
+        outcome: None,
+    };
+    let summary = OrderSummary {
+        number,
+        epoch: Epoch(7),
+        service: order.service.clone(),
+        args: order.args.clone(),
+        priority: order.priority,
+        needs: order.needs.clone(),
+        once: false,
+        placed: order.placed,
+        units: order.units(),
+        has_items: !order.items.is_empty(),
+        stdin_bytes: order.stdin.as_ref().map(|stdin| stdin.len() as u64),
+        state: state.clone(),
+    };
+    world.orders.push((summary, order));
+    world.views.insert(number, OrderView { state, queued: None, not_queued: None, running: Vec::new() });
+    Answer::Placed { number, repeated: false }
+}
+
+fn cancel(world: &mut World, numbers: &[u64]) -> Answer {
+    let mut answers = Vec::new();
+    for number in numbers {
+        let Some((summary, _)) = world.orders.iter_mut().find(|(summary, _)| summary.number == *number) else {
+            return Answer::Refused(Refusal::NoSuchOrder { number: *number });
+        };
+        let ended = summary.state.outcome.as_ref().map(|outcome| outcome.end);
+        if ended.is_none() {
+            summary.state.cancelled = Some((Timestamp(8_000), false));
+        }
+        answers.push((*number, ended));
+    }
+    Answer::Cancelling(answers)
+}
+
+fn results(world: &World, to: PeerId, question: &Question) -> Results {
+    match question {
+        Question::Services => Results::Services(services(["coffee"])),
+        Question::Availability { .. } => Results::Availability(Availability {
+            available: false,
+            why: Some(Lack::Full),
+            remaining: 5,
+            eta_ms: Some(7_400),
+            basis: 4,
+            running: 2,
+            limit: 2,
+            cores: (4, 1),
+            memory_bytes: (4 << 30, 1 << 30),
+            software: BTreeSet::new(),
+        }),
+        Question::Statistics => Results::Statistics { statistics: statistics(), running: 2, queued: 3, up_ms: 1_500 },
+        Question::Tasks { after } if world.leader == Some(to) => {
+            let rest: Vec<&Standing> = world.standings.iter().filter(|standing| Some(standing.order) > *after).collect();
+            Results::Tasks { more: rest.len() > 2, tasks: rest.into_iter().take(2).cloned().collect() }
+        }
+        Question::Task(key) if world.leader == Some(to) => {
+            Results::Task(world.standings.iter().find(|standing| standing.order == *key).cloned())
+        }
+        Question::Output { from, .. } if !world.output.is_empty() => {
+            let from = usize::try_from(*from).unwrap_or(usize::MAX).min(world.output.len());
+            let page = &world.output[from..world.output.len().min(from + 40_000)];
+            Results::Output { bytes: page.to_vec().into(), more: from + page.len() < world.output.len() }
+        }
+        _ => Results::NotHere,
     }
 }
 
@@ -587,7 +789,7 @@ async fn a_letter_is_discarded_by_its_id_and_every_refusal_says_why() {
         let new = serde_json::json!({"to": ["ada"], "payload": text});
         let _: api::Letter = soon(node.client.post("/v1/letters", &new)).await.expect("accepted");
     }
-    let refused = async |path: &str| match soon(node.client.delete::<api::Letter>(path)).await {
+    let refused = async |path: &str| match soon(node.client.take_back::<api::Letter>(path)).await {
         Err(Error::Refused(problem)) => problem.code,
         other => panic!("{other:?}"),
     };
@@ -595,7 +797,7 @@ async fn a_letter_is_discarded_by_its_id_and_every_refusal_says_why() {
     assert_eq!(refused("/v1/letters/x").await, Code::Malformed);
     assert_eq!(refused("/v1/letters/0000").await, Code::AmbiguousLetter);
     let path = format!("/v1/letters/{}", letter_id(1));
-    let letter: api::Letter = soon(node.client.delete(&path)).await.expect("discarded");
+    let letter: api::Letter = soon(node.client.take_back(&path)).await.expect("discarded");
     assert_eq!(letter.deliveries[0].state, api::State::Discarded);
     assert!(letter.deliveries[0].done && !letter.delivered);
     node.world().sent[1].deliveries[0].state = State::Delivered;

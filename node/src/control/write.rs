@@ -81,7 +81,7 @@ async fn answered(desk: &Desk, beginning: &str) -> Result<String, Problem> {
     extract::one(found.await?, &prefix, Clone::clone)
 }
 
-fn header_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
+pub(super) fn header_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
     let mut given = headers.get_all(KEY).iter();
     match (given.next(), given.next()) {
         (None, _) => Ok(None),

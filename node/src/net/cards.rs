@@ -7,10 +7,11 @@ use std::num::NonZeroUsize;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use libp2p::kad::store::{MemoryStore, RecordStore};
+use libp2p::kad::store::RecordStore;
 use libp2p::{PeerId, kad};
 
 use super::Event;
+use super::adverts::Adverts;
 
 /// Told again after this; Kademlia's own replication would put old cards over new ones (research/libp2p.md section 3).
 const RENEWED: Duration = Duration::from_secs(3 * 60);
@@ -58,7 +59,7 @@ impl Cards {
         self.due
     }
 
-    pub(super) fn put_if_due(&mut self, kad: &mut kad::Behaviour<MemoryStore>) {
+    pub(super) fn put_if_due(&mut self, kad: &mut kad::Behaviour<Adverts>) {
         let now = Instant::now();
         if self.due.is_none_or(|due| now < due) {
             return;
@@ -76,7 +77,7 @@ impl Cards {
     }
 
     /// Somebody wants us to keep a card.
-    pub(super) fn keep(swarm: &str, from: &PeerId, record: kad::Record, kad: &mut kad::Behaviour<MemoryStore>) {
+    pub(super) fn keep(swarm: &str, from: &PeerId, record: kad::Record, kad: &mut kad::Behaviour<Adverts>) {
         let now = Instant::now();
         let sequence = |record: &kad::Record| protocol::edge::kept_card(swarm, from, record.key.as_ref(), &record.value);
         let Some(new) = sequence(&record) else {
@@ -99,7 +100,7 @@ impl Cards {
     }
 
     /// Asks those who may keep it. With too many questions open the answer is at once that there is none.
-    pub(super) fn find(&mut self, peer: PeerId, key: [u8; 32], kad: &mut kad::Behaviour<MemoryStore>) -> Option<Event> {
+    pub(super) fn find(&mut self, peer: PeerId, key: [u8; 32], kad: &mut kad::Behaviour<Adverts>) -> Option<Event> {
         if self.questions.len() >= QUESTIONS {
             return Some(Event::Cards { peer, cards: Vec::new(), ended: true });
         }
@@ -114,7 +115,7 @@ impl Cards {
         query: kad::QueryId,
         answer: kad::GetRecordResult,
         last: bool,
-        kad: &mut kad::Behaviour<MemoryStore>,
+        kad: &mut kad::Behaviour<Adverts>,
     ) -> Option<Event> {
         let (peer, cards) = self.questions.get_mut(&query)?;
         let peer = *peer;

@@ -13,6 +13,7 @@ use bytes::Bytes;
 use futures::{FutureExt, StreamExt};
 use libp2p::core::ConnectedPoint;
 use libp2p::core::transport::ListenerId;
+use libp2p::kad::store::RecordStore as _;
 use libp2p::multiaddr::Protocol;
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p::swarm::{ConnectionId, DialError, ListenError, SwarmEvent};
@@ -41,6 +42,14 @@ const LOOKUP_SPACING: Duration = Duration::from_secs(2);
 /// lookups of all after each newcomer kept 50 nodes busy for ten seconds).
 const LOOKUP_SPACING_OF_MANY: Duration = Duration::from_secs(30);
 const MANY: usize = 8;
+/// What we provide is told again so long after somebody new came (DESIGN 6), and by Kademlia itself every three minutes …
+const ADVERT_DELAY: Duration = Duration::from_secs(2);
+/// … but among many not after each of them: the next ones come in twos and threes, and each time dozens are told. Guess.
+const ADVERT_SPACING_OF_MANY: Duration = Duration::from_secs(10);
+/// Keys advertised (DESIGN 6).
+const ADVERTS: usize = 64;
+/// Peers taken from the answers to one question for providers. Guess: more than a service has.
+const PROVIDERS: usize = 1024;
 /// And one every minute (research/libp2p.md, table: kad).
 const LOOKUP_INTERVAL: Duration = Duration::from_secs(60);
 /// Peers that mDNS may make us know (research/libp2p.md, table: mDNS).
@@ -60,6 +69,8 @@ pub(crate) struct Kept {
     ports: Vec<Option<u16>>,
     /// Peers heard by mDNS, of any swarm.
     heard: HashSet<PeerId>,
+    /// What we provide.
+    adverts: BTreeSet<[u8; 32]>,
     /// Our own card.
     card: Option<([u8; 32], Bytes)>,
 }
@@ -80,6 +91,7 @@ impl Kept {
             seen: BTreeSet::new(),
             ports: vec![None; config.listen.len()],
             heard: HashSet::new(),
+            adverts: BTreeSet::new(),
             card: None,
         }
     }
@@ -128,6 +140,11 @@ pub(crate) struct Network<'a> {
     identify_as: String,
     lookup_at: Instant,
     last_lookup: Option<Instant>,
+    /// When what we provide is told again.
+    advert_at: Option<Instant>,
+    last_advert: Option<Instant>,
+    /// Questions for providers under way, and who was named so far.
+    searches: HashMap<kad::QueryId, ([u8; 32], BTreeSet<PeerId>)>,
     cards: Cards,
     swarm_name: String,
     frame_max: u32,
@@ -164,6 +181,9 @@ impl<'a> Network<'a> {
             identify_as: Names::new(&config.swarm_name)?.identify(),
             lookup_at: Instant::now() + LOOKUP_INTERVAL,
             last_lookup: None,
+            advert_at: None,
+            last_advert: None,
+            searches: HashMap::new(),
             cards,
             swarm_name: config.swarm_name.clone(),
             frame_max: config.limits.frame_max,
@@ -181,6 +201,7 @@ impl<'a> Network<'a> {
         loop {
             self.dial_what_is_due();
             self.look_up_if_due();
+            self.provide_if_due();
             self.cards.put_if_due(&mut self.swarm.behaviour_mut().kad);
             let deadline = self.deadline();
             tokio::select! {
@@ -231,9 +252,8 @@ impl<'a> Network<'a> {
     }
 
     fn deadline(&self) -> Instant {
-        let dial = self.kept.dialing.deadline();
-        let at = dial.map_or(self.lookup_at, |dial| dial.min(self.lookup_at));
-        self.cards.deadline().map_or(at, |card| card.min(at))
+        let others = [self.kept.dialing.deadline(), self.advert_at, self.cards.deadline()];
+        others.into_iter().flatten().fold(self.lookup_at, Instant::min)
     }
 
     // ---- commands ----
@@ -245,6 +265,11 @@ impl<'a> Network<'a> {
             Command::Publish(bytes) => self.publish(bytes),
             Command::Judge { token, verdict } => {
                 gossip::judge(&mut self.swarm.behaviour_mut().gossip, &token, verdict);
+            }
+            Command::Advertise(keys) => self.provide(keys),
+            Command::FindProviders(key) => {
+                let query = self.swarm.behaviour_mut().kad.get_providers(kad::RecordKey::new(&key));
+                self.searches.insert(query, (key, BTreeSet::new()));
             }
             Command::PutCard { key, card } => {
                 self.kept.card = Some((key, card.clone()));
@@ -420,6 +445,57 @@ impl<'a> Network<'a> {
         let spacing = if self.kept.seen.len() < MANY { LOOKUP_SPACING } else { LOOKUP_SPACING_OF_MANY };
         let at = self.last_lookup.map_or(soon, |last| soon.max(last + spacing));
         self.lookup_at = self.lookup_at.min(at);
+    }
+
+    // ---- services ----
+
+    fn provide(&mut self, keys: Vec<[u8; 32]>) {
+        let wanted: BTreeSet<[u8; 32]> = keys.into_iter().take(ADVERTS).collect();
+        for gone in self.kept.adverts.difference(&wanted) {
+            self.swarm.behaviour_mut().kad.stop_providing(&kad::RecordKey::new(gone));
+        }
+        let same = self.kept.adverts == wanted;
+        self.kept.adverts = wanted;
+        if !same {
+            self.advert_at = Some(Instant::now());
+        }
+    }
+
+    /// Somebody came who may be among those that keep what we provide.
+    fn provide_soon(&mut self) {
+        if self.kept.adverts.is_empty() {
+            return;
+        }
+        let soon = Instant::now() + ADVERT_DELAY;
+        let spacing = if self.kept.seen.len() < MANY { ADVERT_DELAY } else { ADVERT_SPACING_OF_MANY };
+        let at = self.last_advert.map_or(soon, |last| soon.max(last + spacing));
+        self.advert_at = Some(self.advert_at.map_or(at, |sooner| sooner.min(at)));
+    }
+
+    fn provide_if_due(&mut self) {
+        let now = Instant::now();
+        if self.advert_at.is_none_or(|at| now < at) {
+            return;
+        }
+        self.advert_at = None;
+        self.last_advert = Some(now);
+        for key in &self.kept.adverts {
+            // Whether anybody keeps it cannot be known: it is told again and again.
+            if let Err(error) = self.swarm.behaviour_mut().kad.start_providing(kad::RecordKey::new(key)) {
+                tracing::debug!(%error, "a service could not be advertised");
+            }
+        }
+    }
+
+    fn on_providers(&mut self, query: kad::QueryId, answer: kad::GetProvidersResult, last: bool) {
+        let Some((_, found)) = self.searches.get_mut(&query) else { return };
+        if let Ok(kad::GetProvidersOk::FoundProviders { providers, .. }) = answer {
+            let room = PROVIDERS.saturating_sub(found.len());
+            found.extend(providers.into_iter().take(room));
+        }
+        if last && let Some((key, found)) = self.searches.remove(&query) {
+            self.kept.outgoing.offer(Event::Providers { key, peers: found.into_iter().collect() });
+        }
     }
 
     // ---- listening ----
@@ -625,10 +701,17 @@ impl<'a> Network<'a> {
         match event {
             kad::Event::RoutingUpdated { is_new_peer: true, .. } => {
                 self.look_up_soon();
+                self.provide_soon();
                 self.cards.put_soon();
             }
             kad::Event::InboundRequest { request: kad::InboundRequest::PutRecord { source, record: Some(record), .. } } => {
                 Cards::keep(&self.swarm_name, &source, record, &mut self.swarm.behaviour_mut().kad);
+            }
+            // The library lets nobody add another than itself; the store bounds keys and providers of each.
+            kad::Event::InboundRequest { request: kad::InboundRequest::AddProvider { record: Some(record) } } => {
+                if let Err(error) = self.swarm.behaviour_mut().kad.store_mut().add_provider(record) {
+                    tracing::debug!(%error, "an advert was not kept");
+                }
             }
             kad::Event::OutboundQueryProgressed { id, result: kad::QueryResult::GetRecord(answer), step, .. } => {
                 let event = self.cards.on_answer(id, answer, step.last, &mut self.swarm.behaviour_mut().kad);
@@ -645,6 +728,9 @@ impl<'a> Network<'a> {
                 if news {
                     self.look_up_soon();
                 }
+            }
+            kad::Event::OutboundQueryProgressed { id, result: kad::QueryResult::GetProviders(answer), step, .. } => {
+                self.on_providers(id, answer, step.last);
             }
             _ => {}
         }

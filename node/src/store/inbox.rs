@@ -126,7 +126,7 @@ impl Reader {
 }
 
 /// Calls `visit` for each row of `range`, from its end if `newest`, until it says false.
-fn visit<V: redb::Value + 'static>(
+pub(crate) fn visit<V: redb::Value + 'static>(
     mut range: redb::Range<'_, u64, V>,
     newest: bool,
     mut visit: impl for<'v> FnMut(u64, V::SelfType<'v>) -> Result<bool, Fault>,

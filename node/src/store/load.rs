@@ -3,13 +3,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use protocol::Kept;
-use protocol::effect::{BundleIndex, Head, InStream, Recent};
-use protocol::{LetterId, PeerId};
+use protocol::effect::{BundleIndex, Head, InStream, OrderState, QueueState, Queued, Recent};
+use protocol::order::{End, Order, Report, Try};
+use protocol::{Epoch, Kept, LetterId, PeerId, Ranges, Timestamp};
 use redb::{ReadTransaction, ReadableTable, TableDefinition};
 
 use super::fault::Fault;
-use super::{rows, tables};
+use super::rows::work::{self, TryRow};
+use super::{orders, rows, tables};
 
 /// Everything that waits, everybody known, and where each count goes on.
 pub(crate) fn load(txn: &ReadTransaction) -> Result<Kept, Fault> {
@@ -24,6 +25,7 @@ pub(crate) fn load(txn: &ReadTransaction) -> Result<Kept, Fault> {
         let row = sent.get(k)?.ok_or_else(|| Fault::row(&tables::SENT, &k, "missing"))?;
         rows::read_sent(k, row.value())
     });
+    let (tries_started, tries_ended) = tries(txn)?;
     Ok(Kept {
         me,
         head: head(txn)?,
@@ -38,6 +40,16 @@ pub(crate) fn load(txn: &ReadTransaction) -> Result<Kept, Fault> {
         waiting: waiting.collect::<Result<_, _>>()?,
         next_letter: sent.last()?.map_or(1, |(k, _)| k.value() + 1),
         next_n: txn.open_table(tables::INBOX)?.last()?.map_or(1, |(n, _)| n.value() + 1),
+        fence: txn.open_table(tables::FENCE)?.get(())?.map(|row| rows::cbor(&tables::FENCE, &(), row.value())).transpose()?,
+        offers: all(txn, tables::OFFERS, |name, row| rows::cbor(&tables::OFFERS, &name, row))?,
+        draining: txn.open_table(tables::DRAINING)?.get(())?.is_some(),
+        open_orders: open_orders(txn)?,
+        next_order: txn.open_table(tables::ORDERS)?.last()?.map_or(1, |(number, _)| number.value() + 1),
+        closed_own: closed_own(txn)?,
+        queue: queue(txn)?,
+        closed: all(txn, tables::CLOSED, |key, row| rows::cbor(&tables::CLOSED, &key, row))?,
+        tries_started,
+        tries_ended,
     })
 }
 
@@ -67,6 +79,53 @@ fn bundles(txn: &ReadTransaction) -> Result<Vec<BundleIndex>, Fault> {
         }
     }
     Ok(bundles)
+}
+
+/// The orders of this node that have not ended, whole.
+fn open_orders(txn: &ReadTransaction) -> Result<Vec<(Order, OrderState)>, Fault> {
+    let (open, tables) = (txn.open_table(tables::OPEN_ORDERS)?, orders::Tables::open(txn)?);
+    open.iter()?
+        .map(|row| {
+            let number = row?.0.value();
+            let missing = || Fault::row(&tables::ORDERS, &number, "missing");
+            Ok((tables.whole(number)?.ok_or_else(missing)?, tables.state(number)?))
+        })
+        .collect()
+}
+
+/// The orders of this node that have ended, by epoch and by how.
+fn closed_own(txn: &ReadTransaction) -> Result<Vec<(Epoch, End, Ranges)>, Fault> {
+    let mut closed: BTreeMap<(Epoch, u8), (End, Ranges)> = BTreeMap::new();
+    for row in txn.open_table(tables::CLOSED_OWN)?.iter()? {
+        let (key, last) = row?;
+        let (epoch, end, first) = key.value();
+        let (_, ranges) = closed.entry((Epoch(epoch), end)).or_insert((work::read_end(key.value())?, Ranges::default()));
+        ranges.insert_range(first, last.value());
+    }
+    Ok(closed.into_iter().map(|((epoch, _), (end, ranges))| (epoch, end, ranges)).collect())
+}
+
+/// The orders in the queue, each with where its units are.
+fn queue(txn: &ReadTransaction) -> Result<Vec<(Queued, Option<QueueState>)>, Fault> {
+    let states = txn.open_table(tables::QUEUE_STATES)?;
+    all(txn, tables::QUEUE, |key, row| {
+        let state = states.get(key)?.map(|row| work::read_queue_state(key, row.value())).transpose()?;
+        Ok((work::read_queued(key, row)?, state))
+    })
+}
+
+/// Tries that had begun, and those that have ended.
+type Tries = (Vec<(Try, Timestamp)>, Vec<Report>);
+
+fn tries(txn: &ReadTransaction) -> Result<Tries, Fault> {
+    let (mut started, mut ended) = (Vec::new(), Vec::new());
+    for row in all(txn, tables::TRIES, work::read_try)? {
+        match row {
+            TryRow::Started(task, at) => started.push((task, at)),
+            TryRow::Ended(report) => ended.push(report),
+        }
+    }
+    Ok((started, ended))
 }
 
 fn blocked(txn: &ReadTransaction) -> Result<BTreeSet<PeerId>, Fault> {

@@ -260,7 +260,7 @@ fn half_made(path: &Path) -> io::Result<bool> {
 }
 
 fn empty() -> Kept {
-    Kept { next_letter: 1, next_n: 1, ..Kept::default() }
+    Kept { next_letter: 1, next_n: 1, next_order: 1, ..Kept::default() }
 }
 
 impl OpenError {

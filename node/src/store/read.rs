@@ -36,6 +36,10 @@ pub struct Counts {
     pub unread: u64,
     /// Letters of this node.
     pub sent: u64,
+    /// Orders of this node.
+    pub orders: u64,
+    /// Those of them that have not ended.
+    pub open_orders: u64,
     /// Bytes that the database takes.
     pub database_bytes: u64,
     /// Room on its file system; none for a database in memory.
@@ -151,6 +155,13 @@ impl Reader {
                 });
                 Ok(Recalled::Key { key: key.clone(), found })
             }
+            Recall::OrderKey { key } => {
+                let found = txn.open_table(tables::ORDER_KEYS)?.get(key.as_str())?.map(|row| {
+                    let (number, digest) = row.value();
+                    (number, *digest)
+                });
+                Ok(Recalled::OrderKey { key: key.clone(), found })
+            }
         })
     }
 
@@ -220,6 +231,8 @@ impl Reader {
                 inbox: txn.open_table(tables::INBOX)?.len()?,
                 unread: txn.open_table(tables::UNREAD)?.len()?,
                 sent: txn.open_table(tables::SENT)?.len()?,
+                orders: txn.open_table(tables::ORDERS)?.len()?,
+                open_orders: txn.open_table(tables::OPEN_ORDERS)?.len()?,
                 database_bytes,
                 room,
             })

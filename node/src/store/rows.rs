@@ -1,6 +1,8 @@
 //! Values of the tables that need more than an integer: bytes from our words and back.
 //! Knows nothing of transactions. What one function packs, its neighbour unpacks; damaged bytes are a [`Fault::Row`].
 
+pub(crate) mod work;
+
 use std::fmt::Debug;
 
 use protocol::bundle::Bundle;

@@ -10,8 +10,9 @@ use super::fault::Fault;
 
 /// The format of all tables below. A later one is refused.
 pub(crate) const FORMAT_VERSION: u32 = 3;
-/// The oldest format that is read; what it lacks is made when it is opened. Format 3 added the tables of discarded letters and of
-/// blocked peers to format 2, and to the rows of streams what is known of discarded and of unread letters: without it there are none.
+/// The oldest format that is read; what it lacks is made when it is opened. Format 3 added the tables of services, orders and
+/// tasks, of discarded letters and of blocked peers to format 2, and to the rows of streams what is known of discarded and of unread
+/// letters: without it there are none.
 pub(crate) const FORMAT_OLDEST: u32 = 2;
 
 /// Id of a letter in a value: its 16 raw bytes.
@@ -83,17 +84,56 @@ pub(crate) const SEGMENTS: TableDefinition<(u32, u64), &[u8]> = TableDefinition:
 /// Sequence of a segment's first entry -> (ordinal of the chain, number). Sequences go on from one chain to the next.
 pub(crate) const ENTRIES: TableDefinition<u64, (u32, u64)> = TableDefinition::new("entries");
 
-/// Makes every table, so that no reader meets a missing one.
+/// () -> CBOR of `FenceRow`.
+pub(crate) const FENCE: TableDefinition<(), &[u8]> = TableDefinition::new("fence");
+/// Name of a service of this node -> CBOR of its `Offering`.
+pub(crate) const OFFERS: TableDefinition<&str, &[u8]> = TableDefinition::new("offers");
+/// () while this node takes nothing new -> ().
+pub(crate) const DRAINING: TableDefinition<(), ()> = TableDefinition::new("draining");
+
+/// Number of an order of this node -> the order without what can be large: see [`super::rows::work::order`].
+pub(crate) const ORDERS: TableDefinition<u64, &[u8]> = TableDefinition::new("orders");
+/// The same number -> its items and its standard input, if it has either: see [`super::rows::work::body`]. Written once.
+pub(crate) const ORDER_BODIES: TableDefinition<u64, &[u8]> = TableDefinition::new("order_bodies");
+/// The same number -> how far it is: see [`super::rows::work::order_state`].
+pub(crate) const ORDER_STATES: TableDefinition<u64, &[u8]> = TableDefinition::new("order_states");
+/// Number of each order of this node that has not ended -> ().
+pub(crate) const OPEN_ORDERS: TableDefinition<u64, ()> = TableDefinition::new("open_orders");
+/// (epoch of this node, how, first number) -> last number: these orders have ended so, see [`super::rows::work::end`]. Ranges of one
+/// epoch and one end never touch.
+pub(crate) const CLOSED_OWN: TableDefinition<(u64, u8, u64), u64> = TableDefinition::new("closed_own");
+/// (number of an order of this node, unit) -> how it ended: see [`super::rows::work::unit_end`].
+pub(crate) const UNIT_ENDS: TableDefinition<(u64, u32), &[u8]> = TableDefinition::new("unit_ends");
+/// Idempotency key -> (number of the order, digest of the request).
+pub(crate) const ORDER_KEYS: TableDefinition<&str, (u64, &[u8; 32])> = TableDefinition::new("order_keys");
+
+// The keys below begin with orderer, epoch and number: see `rows::work::order_key`. They are not in the order of all writing, but
+// each orderer counts its orders upwards, so that its rows are added at the end of its own range: as many places as there are
+// orderers, not as many as there are orders. An ordinal of our own would need an index with just these keys beside it.
+
+/// Key of an order in the queue of this node -> the order as it was signed: see [`super::rows::work::queued`].
+pub(crate) const QUEUE: TableDefinition<&[u8], &[u8]> = TableDefinition::new("queue");
+/// The same key, if anything happened to its units -> where they are: see [`super::rows::work::queue_state`].
+pub(crate) const QUEUE_STATES: TableDefinition<&[u8], &[u8]> = TableDefinition::new("queue_states");
+/// Orderer and epoch: see [`super::rows::work::memory`] -> CBOR of the list `[orderer, epoch, ranges]`: these orders have ended.
+pub(crate) const CLOSED: TableDefinition<&[u8], &[u8]> = TableDefinition::new("closed");
+/// Key of an order, unit and attempt: see [`super::rows::work::try_key`] -> when the try began here, or how it ended: see
+/// [`super::rows::work::started`].
+pub(crate) const TRIES: TableDefinition<&[u8], &[u8]> = TableDefinition::new("tries");
+
+/// Makes every table that is not there, so that no reader meets a missing one.
 pub(crate) fn create(txn: &WriteTransaction) -> Result<(), Fault> {
     macro_rules! create {
         ($($table:ident)*) => { $( txn.open_table($table)?; )* };
     }
     create!(FORMAT DATABASE ME KNOWN SENT COPIES WAITING KEYS BUNDLES SEALED OUT_STREAMS DELIVERED DISCARDED READ_BY);
     create!(IN_STREAMS TAKEN UNSHOWN INBOX UNREAD CHAINS SEGMENTS ENTRIES HOLDERS HELD HELD_PARCELS RECEIPTS BLOCKED);
+    create!(FENCE OFFERS DRAINING ORDERS ORDER_BODIES ORDER_STATES OPEN_ORDERS CLOSED_OWN UNIT_ENDS ORDER_KEYS);
+    create!(QUEUE QUEUE_STATES CLOSED TRIES);
     Ok(())
 }
 
-/// The format a database was made with; none while nothing was ever committed to it.
+/// The format of a database; none while nothing was ever committed to it.
 pub(crate) fn format(txn: &ReadTransaction) -> Result<Option<u32>, Fault> {
     match txn.open_table(FORMAT) {
         Ok(table) => Ok(table.get(())?.map(|version| version.value())),

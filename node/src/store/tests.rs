@@ -3,6 +3,7 @@
 mod comes_back;
 mod damage;
 mod directory;
+mod work;
 
 use protocol::bundle::Bundle;
 use protocol::effect::{Change, Copy, CopyPlace, HeldBundle, HeldIndex, InStream, KeptBundle, Me, OutStream, SentLetter, Taken};

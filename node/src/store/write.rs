@@ -1,6 +1,8 @@
 //! Changes to rows: what each durable word does to the tables.
 //! Knows nothing of threads or files. Writing the same batch twice leaves what writing it once leaves.
 
+mod work;
+
 use std::collections::BTreeMap;
 
 use protocol::Change;
@@ -14,6 +16,7 @@ use super::{Write, rows, tables};
 /// Writes all of `changes` into `txn`, table by table: rows of one table land next to one another.
 pub(crate) fn write(txn: &WriteTransaction, changes: &[Write]) -> Result<(), Fault> {
     let (mut own, mut sent, mut bundles, mut out, mut inbox) = (vec![], vec![], vec![], vec![], vec![]);
+    let (mut services, mut orders, mut queue, mut tries) = (vec![], vec![], vec![], vec![]);
     let (mut custody, mut record) = (vec![], vec![]);
     for change in changes {
         match change {
@@ -24,19 +27,27 @@ pub(crate) fn write(txn: &WriteTransaction, changes: &[Write]) -> Result<(), Fau
                 Change::Hold(_) | Change::Unhold { .. } | Change::KeepReceipt { .. } | Change::DropReceipt { .. } => custody.push(change),
                 Change::OutStream(_) | Change::Delivered { .. } | Change::Discarded { .. } | Change::ReadBy { .. } => out.push(change),
                 Change::InStream(_) | Change::Taken(_) | Change::Shown { .. } | Change::Read { .. } => inbox.push(change),
+                Change::Fence(_) | Change::Offer(_) | Change::DropOffer(_) | Change::Drain(_) => services.push(change),
+                Change::Order(_) | Change::OrderState(_) | Change::UnitEnd { .. } | Change::OrderKey { .. } => orders.push(change),
+                Change::Queue(_) | Change::QueueState(_) | Change::Unqueue(_) | Change::Closed { .. } => queue.push(change),
+                Change::TryStarted { .. } | Change::TryEnded(_) | Change::DropTry(_) => tries.push(change),
                 Change::Segment { .. } => {}
             },
             Write::Segment { chain, number, first, signed, entries } => record.push((*chain, *number, *first, signed, *entries)),
         }
     }
     type Part<'a> = (&'a [&'a Change], fn(&WriteTransaction, &[&Change]) -> Result<(), Fault>);
-    let parts: [Part<'_>; 6] = [
+    let parts: [Part<'_>; 10] = [
         (&own, write_own),
         (&sent, write_sent),
         (&bundles, write_bundles),
         (&custody, write_custody),
         (&out, write_out),
         (&inbox, write_inbox),
+        (&services, work::write_services),
+        (&orders, work::write_orders),
+        (&queue, work::write_queue),
+        (&tries, work::write_tries),
     ];
     parts.into_iter().filter(|(changes, _)| !changes.is_empty()).try_for_each(|(changes, write)| write(txn, changes))?;
     if record.is_empty() { Ok(()) } else { write_record(txn, &record) }

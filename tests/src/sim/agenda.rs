@@ -7,10 +7,13 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use protocol::Input;
+use protocol::order::Try;
 
 use super::desk::{Frame, Gossip};
 use super::faults::Fault;
 use super::network::Pair;
+use super::orderers::OrderJob;
+use super::runner::Turn;
 use super::workload::Job;
 
 /// One event. `life` and `generation` say for which start of a node, for which connection: later ones ignore it.
@@ -50,6 +53,10 @@ pub(crate) enum Event {
     Work,
     /// A client repeats a request whose answer it did not see.
     Repeat { job: Box<Job> },
+    /// A client repeats an order whose number it did not see.
+    RepeatOrder { job: Box<OrderJob> },
+    /// Something happens to a process.
+    Process { node: usize, life: u64, task: Box<Try>, turn: Turn },
     /// A node's disk is put back to its backup.
     Restore { node: usize },
 }

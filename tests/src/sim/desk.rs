@@ -8,12 +8,15 @@ use protocol::bundle::{self, Bundle, Draft, Header};
 use protocol::codec;
 use protocol::config::limits;
 use protocol::contact::Contact;
-use protocol::edge::{Cause, Edge};
+use protocol::edge::{self, Cause, Edge};
 use protocol::effect::Say;
 use protocol::input::{Deposited, Heard, Input, Said};
 use protocol::mail::{Mailbox, Parcel, Slip};
 use protocol::message::Message;
+use protocol::order::{Claim, Fence};
+use protocol::proven::Proven;
 use protocol::sign::{Signed, Statement};
+use protocol::work::Work;
 use protocol::{Epoch, PeerId};
 use serde_bytes::{ByteArray, ByteBuf};
 use sha2::{Digest, Sha256};
@@ -34,10 +37,24 @@ pub(crate) enum Frame {
 /// What goes to everyone.
 #[derive(Clone, Debug)]
 pub(crate) struct Gossip {
-    /// What makes it the same gossip for whoever hears it again.
-    pub(crate) name: (PeerId, Epoch, u64, u64, u64),
-    beacon: Beacon,
+    pub(crate) name: Name,
+    what: What,
     bytes: Option<Vec<u8>>,
+}
+
+/// What makes it the same gossip for whoever hears it again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Name {
+    /// Peer, epoch, boot, nonce and counter.
+    Beacon(PeerId, Epoch, u64, u64, u64),
+    /// Fence, boot and counter.
+    Claim(Fence, u64, u64),
+}
+
+#[derive(Clone, Debug)]
+enum What {
+    Beacon(Beacon),
+    Claim(Box<Proven<Claim>>),
 }
 
 /// See the module.
@@ -70,12 +87,36 @@ impl Desk {
 
     pub(crate) fn utter(&self, say: Say) -> Frame {
         match &self.edge {
-            None => Frame::Say(Box::new(say)),
+            None => {
+                let say = match say {
+                    Say::Work(work) => Say::Work(self.vouch(work)),
+                    other => other,
+                };
+                Frame::Say(Box::new(say))
+            }
             Some(edge) => {
                 let what = name(&say);
                 Frame::Bytes { bytes: edge.utter(say).to_frame(), what }
             }
         }
+    }
+
+    /// Pretends to sign what is ours in it. What is somebody else's must have come with a proof.
+    fn vouch(&self, work: Work) -> Work {
+        match work {
+            Work::Claim(claim) => Work::Claim(Box::new(self.vouched(*claim))),
+            Work::Orders(orders) => Work::Orders(orders.into_iter().map(|order| self.vouched(order)).collect()),
+            Work::Reports(reports) => Work::Reports(reports.into_iter().map(|report| self.vouched(report)).collect()),
+            Work::Closing(closing) => Work::Closing(Box::new(self.vouched(*closing))),
+            Work::Cancels(cancels) => Work::Cancels(cancels.into_iter().map(|cancel| self.vouched(cancel)).collect()),
+            other => other,
+        }
+    }
+
+    fn vouched<T: Statement>(&self, statement: Proven<T>) -> Proven<T> {
+        let signer = statement.value.signer();
+        assert!(statement.proof.is_some() || signer == self.me, "{} would sign what only {signer} can", self.me);
+        statement.unchecked()
     }
 
     /// A card as those find it who look for it.
@@ -115,7 +156,7 @@ impl Desk {
         match (frame, &self.edge) {
             (Frame::Bytes { bytes, .. }, Some(edge)) => edge.admit(from, bytes),
             (Frame::Bytes { .. }, None) => unreachable!("all desks of a run are of one kind"),
-            (Frame::Letters(bundles), _) => bundles.iter().map(|bundle| self.open(from, bundle)).collect(),
+            (Frame::Letters(bundles), _) => bundles.iter().flat_map(|bundle| self.open(from, bundle)).collect(),
             (Frame::Deposit(parcels), _) => {
                 let parcels = parcels.iter().map(deposited).collect();
                 vec![Input::Arrived { from, said: Box::new(Said::Deposit(parcels)) }]
@@ -124,16 +165,16 @@ impl Desk {
         }
     }
 
-    fn open(&self, from: PeerId, bundle: &Bundle) -> Input {
+    fn open(&self, from: PeerId, bundle: &Bundle) -> Vec<Input> {
         let contents: bundle::Contents = codec::decode(&bundle.sealed).expect("sealed by a desk");
         if bundle.read_header().expect("sealed by a desk").recipient != self.me {
-            return Input::Refused { from, cause: Cause::NotForMe };
+            return vec![Input::Refused { from, cause: Cause::NotForMe }];
         }
         if bundle::consistent(&contents, self.me).is_err() {
-            return Input::Refused { from, cause: Cause::Inconsistent };
+            return vec![Input::Refused { from, cause: Cause::Inconsistent }];
         }
         let contact = trusted(contents.contact.clone());
-        Input::Arrived { from, said: Box::new(Said::Letters { bundle: bundle.id(), contents, contact }) }
+        edge::opened_letters(from, bundle.id(), contents, contact)
     }
 
     fn said(&self, from: PeerId, say: Say) -> Input {
@@ -174,6 +215,9 @@ impl Desk {
             Say::PassReceipt(signed) => Said::Receipt(trusted(signed).value),
             Say::ReceiptKept { slot, number } => Said::ReceiptKept { slot, number },
             Say::ReceiptTaken { slot, number } => Said::ReceiptTaken { slot, number },
+            Say::Work(work) if work.items() > limits::WORDS => unreachable!("{} items in one {}", work.items(), work.what()),
+            Say::Work(work) if !work.within_limits() => unreachable!("{} is beyond its limits: {work:?}", work.what()),
+            Say::Work(work) => Said::Work(work),
             Say::Denied(why) => Said::Denied(why),
             Say::Leaving => Said::Leaving,
             Say::Unsupported { what } => Said::Unsupported { what },
@@ -194,15 +238,22 @@ impl Desk {
     }
 
     pub(crate) fn gossip(&self, beacon: Beacon) -> Rc<Gossip> {
-        let name = (beacon.peer, beacon.epoch, beacon.boot, beacon.nonce, beacon.counter);
+        let name = Name::Beacon(beacon.peer, beacon.epoch, beacon.boot, beacon.nonce, beacon.counter);
         let bytes = self.edge.as_ref().map(|edge| edge.gossip(&beacon));
-        Rc::new(Gossip { name, beacon, bytes })
+        Rc::new(Gossip { name, what: What::Beacon(beacon), bytes })
     }
 
-    pub(crate) fn hear(&self, gossip: &Gossip) -> Result<Heard<Beacon>, Cause> {
-        match (&self.edge, &gossip.bytes) {
-            (Some(edge), Some(bytes)) => edge.hear(bytes),
-            _ => Ok(heard(gossip.beacon.clone())),
+    pub(crate) fn gossip_claim(&self, claim: Box<Proven<Claim>>) -> Rc<Gossip> {
+        let Claim { fence, boot, counter, .. } = claim.value;
+        let bytes = self.edge.as_ref().map(|edge| edge.gossip_claim(claim.clone()));
+        Rc::new(Gossip { name: Name::Claim(fence, boot, counter), what: What::Claim(Box::new(self.vouched(*claim))), bytes })
+    }
+
+    pub(crate) fn hear(&self, gossip: &Gossip) -> Result<edge::Gossip, Cause> {
+        match (&self.edge, &gossip.bytes, &gossip.what) {
+            (Some(edge), Some(bytes), _) => edge.hear(bytes),
+            (_, _, What::Beacon(beacon)) => Ok(edge::Gossip::Beacon(Box::new(heard(beacon.clone())))),
+            (_, _, What::Claim(claim)) => Ok(edge::Gossip::Claim(claim.clone())),
         }
     }
 }
@@ -228,6 +279,7 @@ fn name(say: &Say) -> &'static str {
         Say::PassReceipt(_) => "PassReceipt",
         Say::ReceiptKept { .. } => "ReceiptKept",
         Say::ReceiptTaken { .. } => "ReceiptTaken",
+        Say::Work(work) => work.what(),
         Say::Denied(_) => "Denied",
         Say::Leaving => "Leaving",
         Say::Unsupported { .. } => "Unsupported",

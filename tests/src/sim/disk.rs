@@ -1,6 +1,8 @@
 //! A node's disk: rows as the changes describe them, in memory.
 //! Knows nothing of other nodes. It refuses, in words, every commit that a sound node would never make.
 
+pub(crate) mod tasks;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -16,6 +18,8 @@ use protocol::segment::{Segment, What};
 use protocol::sign::Signed;
 use protocol::{Kept, LetterId, PeerId, Ranges, Timestamp};
 use sha2::{Digest, Sha256};
+
+use self::tasks::Tasks;
 
 /// See the module.
 #[derive(Clone, Debug, Default)]
@@ -53,6 +57,7 @@ pub(crate) struct Disk {
     pub(crate) read: BTreeMap<u64, Timestamp>,
     head: Option<Head>,
     pub(crate) segments: u64,
+    pub(crate) tasks: Tasks,
 }
 
 /// What is wrong with a commit.
@@ -79,6 +84,8 @@ impl Disk {
             self.apply(author, change, &mut touched)?;
         }
         touched.entries_cover(self)?;
+        let entries = touched.segment.iter().flat_map(|segment| &segment.entries).map(|entry| &entry.what);
+        self.tasks.check(&touched.tasks, entries)?;
         for stream in &touched.out {
             self.check_out(*stream)?;
         }
@@ -180,6 +187,11 @@ impl Disk {
                 Ok(())
             }
             Change::Segment { chain, number, first, body, .. } => self.put_segment(author, (*chain, *number, *first), body, touched),
+            other => {
+                let taken = self.tasks.apply(author, self.me.as_ref(), other, &mut touched.tasks)?;
+                demand!(taken, "nobody knows what {other:?} does to a disk");
+                Ok(())
+            }
         }
     }
 
@@ -428,7 +440,7 @@ impl Disk {
             size: kept.bundle.size(),
             holders: self.holders.get(&(*stream, *first)).cloned().unwrap_or_default(),
         };
-        Kept {
+        let mut kept = Kept {
             me: self.me.clone(),
             head: self.head,
             known: self.known.values().cloned().collect(),
@@ -442,7 +454,10 @@ impl Disk {
             waiting: self.waiting.iter().map(|k| self.letters[k].clone()).collect(),
             next_letter: self.letters.last_key_value().map_or(1, |(k, _)| k + 1),
             next_n: self.inbox.last_key_value().map_or(1, |(n, _)| n + 1),
-        }
+            ..Kept::default()
+        };
+        self.tasks.fill(&mut kept);
+        kept
     }
 
     /// Answers what a node asked of it.
@@ -461,6 +476,7 @@ impl Disk {
                 let found = self.keys.get(key).map(|(letter, k, digest)| Earlier { letter: *letter, k: *k, digest: *digest });
                 Recalled::Key { key: key.clone(), found }
             }
+            Recall::OrderKey { key } => Recalled::OrderKey { key: key.clone(), found: self.tasks.keys.get(key).copied() },
         }
     }
 
@@ -509,6 +525,7 @@ struct Touched {
     taken: Vec<(u32, u64, u8)>,
     shown: Vec<u64>,
     segment: Option<Segment>,
+    tasks: tasks::Touched,
 }
 
 impl Touched {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use protocol::effect::{Change, Effect, Say};
 use protocol::message::Lane;
+use protocol::order::Claim;
 use protocol::{Input, config::limits};
 
 use super::agenda::Event;
@@ -145,6 +146,8 @@ impl Sim {
         let verdict = verdict.map_err(|why| format!("the disk of {}: {why}", state.name()));
         let verdict = verdict.and_then(|()| self.checker.on_commit(node, &self.nodes[node].disk, changes, &self.custodians.departed));
         let verdict = verdict.and_then(|()| self.check_custody(node, changes, &gone));
+        let state = &self.nodes[node];
+        let verdict = verdict.and_then(|()| self.tasks.on_commit(node, state.identity.id, &state.disk, changes));
         self.demand(verdict);
     }
 
@@ -238,6 +241,17 @@ impl Sim {
                 self.nodes[node].published(&gossip);
                 self.network.spread(node, None, &gossip, &mut self.agenda);
             }
+            Effect::PublishClaim(claim) => {
+                let verdict = self.check_claim(node, &claim.value);
+                self.demand(verdict);
+                let gossip = self.nodes[node].desk.gossip_claim(claim);
+                self.nodes[node].published(&gossip);
+                self.network.spread(node, None, &gossip, &mut self.agenda);
+            }
+            Effect::Run(run) => self.on_run(node, &run),
+            Effect::Stop { task, .. } => self.on_stop(node, task),
+            Effect::ReadOutput { token, task, stderr, from } => self.on_read_output(node, token, (task, stderr, from)),
+            Effect::Advertise(services) => self.nodes[node].runner.advertised = services,
             Effect::Judge { token, verdict } => match self.nodes[node].judge(token, verdict) {
                 Ok(Some((from, gossip))) => self.network.spread(node, Some(from), &gossip, &mut self.agenda),
                 Ok(None) => {}
@@ -286,6 +300,15 @@ impl Sim {
         }
     }
 
+    /// Nobody claims what its disk does not say: after a crash it would claim less.
+    fn check_claim(&self, node: usize, claim: &Claim) -> Result<(), String> {
+        let state = &self.nodes[node];
+        let mine = claim.fence.leader == state.identity.id;
+        let kept =
+            state.disk.tasks.fence.is_some_and(|row| row.fence >= claim.fence && (row.fence > claim.fence || row.counter >= claim.counter));
+        if kept || !mine { Ok(()) } else { Err(format!("{} claims what is not on its disk: {claim:?}", state.name())) }
+    }
+
     fn deposit(&mut self, node: usize, to: protocol::PeerId, parcels: Vec<protocol::mail::Parcel>) {
         let size: usize = parcels.iter().map(|parcel| parcel.bundle.size()).sum();
         if parcels.len() > limits::PAGE || (parcels.len() > 1 && size > limits::FRAME_BYTES) {
@@ -299,7 +322,9 @@ impl Sim {
 
     fn send(&mut self, node: usize, to: protocol::PeerId, lane: Lane, frame: Frame) {
         let Some(other) = self.checker.node(to) else { return };
-        self.counts.frames += 1;
+        // A leader claims for ever; a quiet swarm is one in which nothing else is said.
+        let counter = if frame.what() == "Claim" { &mut self.counts.claims } else { &mut self.counts.frames };
+        *counter += 1;
         self.trace.line(self.agenda.now(), self.nodes[node].name(), "  =>", &(self.nodes[other].name(), frame.what()));
         if self.network.send(node, other, lane, frame, &mut self.agenda) == Fate::Refused {
             let wait = self.chance.between(Duration::ZERO, Duration::from_millis(2));

@@ -4,12 +4,11 @@
 use std::time::Duration;
 
 use protocol::Input;
-use protocol::beacon::Statistics;
 use protocol::input::Disk as Room;
 
 use super::Sim;
 use super::agenda::Event;
-use super::node::{CrashPoint, Plan};
+use super::node::{CrashPoint, MACHINE, Plan};
 
 /// The kinds of fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,7 +89,7 @@ impl Sim {
             Fault::FullDisk => {
                 let lasts = self.faults.between(Duration::from_millis(100), Duration::from_secs(8));
                 self.measure(node, Room::Low { free: 1 });
-                let input = Input::Measured { statistics: Statistics::default(), disk: Room::Enough };
+                let input = Input::Measured { statistics: MACHINE, disk: Room::Enough };
                 self.agenda.after(lasts, Event::Tell { node, life: self.nodes[node].life, input: Box::new(input) });
             }
         }

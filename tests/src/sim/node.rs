@@ -7,16 +7,20 @@ use std::time::Duration;
 
 use protocol::beacon::Statistics;
 use protocol::bundle::Secrets;
-use protocol::edge::Edge;
+use protocol::edge::{self, Edge};
 use protocol::effect::{Change, Effect, Verdict as Judgement};
 use protocol::id::MachineId;
 use protocol::input::Disk as Room;
 use protocol::name::PeerName;
-use protocol::{Config, Epoch, Identity, Input, Now, Peer, PeerId, Timestamp};
+use protocol::{Config, Identity, Input, Now, Peer, PeerId, Timestamp};
 
 use super::chance::{Chance, generator};
-use super::desk::{Desk, Gossip};
+use super::desk::{Desk, Gossip, Name};
 use super::disk::Disk;
+use super::runner::Runner;
+
+/// What every simulated machine has, and has free.
+pub(crate) const MACHINE: Statistics = Statistics { cores: 4, cores_free_percent: 400, memory_bytes: 8 << 30, memory_free_bytes: 8 << 30 };
 
 /// Where in a commit a node dies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +53,7 @@ pub(crate) struct Node {
     pub(crate) identity: Identity,
     pub(crate) desk: Desk,
     pub(crate) disk: Disk,
+    pub(crate) runner: Runner,
     pub(crate) peer: Option<Peer>,
     /// Counts the starts: events of an earlier life are void.
     pub(crate) life: u64,
@@ -68,7 +73,7 @@ pub(crate) struct Node {
     pub(crate) port: u16,
     /// It has the address of this machine, if not one of its own.
     pub(crate) at: Option<usize>,
-    heard: BTreeSet<(PeerId, Epoch, u64, u64, u64)>,
+    heard: BTreeSet<Name>,
     tokens: BTreeMap<u64, (usize, Rc<Gossip>)>,
     next_token: u64,
     /// In which second how often its timer rang, for nothing but itself.
@@ -98,6 +103,7 @@ impl Node {
             identity,
             desk,
             disk: Disk::default(),
+            runner: Runner::default(),
             peer: None,
             life: 0,
             queue: VecDeque::new(),
@@ -145,7 +151,7 @@ impl Node {
         self.steady_since = now;
         self.queue.clear();
         self.queue.push_back(Input::Listening { addresses: vec![self.address(number)] });
-        self.queue.push_back(Input::Measured { statistics: Statistics::default(), disk: Room::Enough });
+        self.queue.push_back(Input::Measured { statistics: MACHINE, disk: Room::Enough });
     }
 
     /// Dies: what was not flushed is gone.
@@ -157,6 +163,7 @@ impl Node {
         self.timer += 1;
         self.plan = None;
         self.paused_until = Duration::ZERO;
+        self.runner.die();
         self.heard.clear();
         self.tokens.clear();
     }
@@ -173,9 +180,13 @@ impl Node {
         }
         self.next_token += 1;
         Some(match self.desk.hear(gossip) {
-            Ok(beacon) => {
-                self.tokens.insert(self.next_token, (from, Rc::clone(gossip)));
-                Input::Heard { from: peer, token: self.next_token, beacon }
+            Ok(heard) => {
+                let token = self.next_token;
+                self.tokens.insert(token, (from, Rc::clone(gossip)));
+                match heard {
+                    edge::Gossip::Beacon(beacon) => Input::Heard { from: peer, token, beacon: *beacon },
+                    edge::Gossip::Claim(claim) => Input::ClaimHeard { from: peer, token, claim },
+                }
             }
             Err(cause) => Input::Refused { from: peer, cause },
         })
@@ -187,13 +198,13 @@ impl Node {
         match verdict {
             Judgement::Accept => Ok(Some(gossip)),
             Judgement::Ignore => Ok(None),
-            Judgement::Reject => Err("an honest beacon is rejected".to_owned()),
+            Judgement::Reject => Err("an honest beacon or claim is rejected".to_owned()),
         }
     }
 
     /// Whether every gossip that the peer was told of has been decided.
     pub(crate) fn all_judged(&self) -> bool {
-        self.tokens.is_empty() || self.queue.iter().any(|input| matches!(input, Input::Heard { .. }))
+        self.tokens.is_empty() || self.queue.iter().any(|input| matches!(input, Input::Heard { .. } | Input::ClaimHeard { .. }))
     }
 
     /// Own gossip comes back to oneself and is not new then.

@@ -9,6 +9,7 @@ use protocol::input::{Command, Disk as Room};
 
 use super::agenda::Event;
 use super::disk::Disk;
+use super::node::MACHINE;
 use super::options::Weather;
 use super::trace::Detail;
 use super::workload::Request;
@@ -26,6 +27,8 @@ const TIDY_WITHIN: Duration = Duration::from_secs(20 * 60);
 const TIDY_EVERY: u64 = 8;
 /// A commit a second would wear disks out for nothing.
 const COMMITS_WHEN_QUIET: u64 = 5;
+/// A leader commits each claim before it makes it, one a second.
+const CLAIMS_WHEN_QUIET: u64 = QUIET_FOR.as_secs() + 2;
 /// How long a gap may hold a letter back, with the latest timer.
 const HELD_AT_MOST: Duration = Duration::from_secs(12);
 const NAMES: [&str; 8] = ["ann", "bea", "carl", "dora", "emil", "fay", "gus", "hal"];
@@ -140,8 +143,7 @@ impl Sim {
             if !self.nodes[node].is_up() {
                 self.on_start(node);
             }
-            let statistics = protocol::beacon::Statistics::default();
-            self.tell_now(node, Input::Measured { statistics, disk: Room::Enough });
+            self.tell_now(node, Input::Measured { statistics: MACHINE, disk: Room::Enough });
             self.ask(node, Command::SetAvailable(true), Request::Other { node });
         }
         self.trace.line(self.now(), "swarm", "**", &"nothing breaks from now on");
@@ -195,7 +197,8 @@ impl Sim {
         if let Some((request, open)) = self.work.open.first_key_value() {
             return Some(format!("{request:?} is not answered: {open:?}"));
         }
-        self.checker.end(&self.disks(), &self.custodians.departed).err().or_else(|| self.unread())
+        let letters = self.checker.end(&self.disks(), &self.custodians.departed).err().or_else(|| self.unread());
+        letters.or_else(|| self.undecided()).or_else(|| self.tasks_open())
     }
 
     /// A letter that was read and whose author does not know it. Receipts are repeated when a connection was lost; where
@@ -249,7 +252,8 @@ impl Sim {
         }
         for (node, before) in commits.into_iter().enumerate() {
             let more = self.nodes[node].commits - before;
-            if more > COMMITS_WHEN_QUIET {
+            let leads = self.nodes[node].disk.tasks.fence.is_some_and(|row| row.fence.leader == self.nodes[node].identity.id);
+            if more > COMMITS_WHEN_QUIET + if leads { CLAIMS_WHEN_QUIET } else { 0 } {
                 return Err(format!("{} commits {more} times in {QUIET_FOR:?} with nothing to do", self.nodes[node].name()));
             }
             self.nodes[node].check_status()?;

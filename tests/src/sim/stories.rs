@@ -1,6 +1,8 @@
 //! The verbs in which scenarios are told.
 //! Knows nothing of chance: a story says what happens. Time is virtual; nothing here waits.
 
+mod tasks;
+
 use std::time::Duration;
 
 use protocol::effect::Change;

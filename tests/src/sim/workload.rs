@@ -12,6 +12,7 @@ use protocol::{Answer, Refusal, RequestId};
 use super::Sim;
 use super::agenda::Event;
 use super::chance::Chance;
+use super::orderers::OrderJob;
 
 /// A letter that somebody wants to write.
 #[derive(Clone, Debug)]
@@ -36,13 +37,26 @@ impl Job {
 #[derive(Clone, Debug)]
 pub(crate) enum Request {
     Letter(Box<Job>),
-    Other { node: usize },
+    Order(Box<OrderJob>),
+    Cancel {
+        node: usize,
+    },
+    /// What it is to withdraw may have been withdrawn meanwhile.
+    Withdraw {
+        node: usize,
+    },
+    Ask {
+        node: usize,
+    },
+    Other {
+        node: usize,
+    },
 }
 
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Workload {
-    chance: Chance,
+    pub(crate) chance: Chance,
     texts: u64,
     requests: u64,
     pub(crate) open: BTreeMap<RequestId, Request>,
@@ -52,6 +66,12 @@ pub(crate) struct Workload {
 impl Workload {
     pub(crate) fn new(seed: u64) -> Workload {
         Workload { chance: Chance::new(seed, "workload"), texts: 0, requests: 0, open: BTreeMap::new(), renamed: BTreeSet::new() }
+    }
+
+    /// A number that no request had before.
+    pub(crate) fn next_text(&mut self) -> u64 {
+        self.texts += 1;
+        self.texts
     }
 
     pub(crate) fn request(&mut self, request: Request) -> RequestId {
@@ -74,7 +94,10 @@ impl Sim {
             return;
         }
         let node = *self.work.chance.pick(&up);
-        if self.work.chance.yes(self.options.work.signals) {
+        let tasks = self.options.work.tasks;
+        if tasks > 0.0 && self.work.chance.yes(tasks) {
+            self.some_task(node);
+        } else if self.work.chance.yes(self.options.work.signals) {
             self.some_signal(node);
         } else if self.work.chance.yes(self.options.work.discards) {
             self.some_discard(node);
@@ -180,14 +203,16 @@ impl Sim {
     pub(super) fn on_unanswered(&mut self, node: usize) {
         let of = |request: &Request| match request {
             Request::Letter(job) => job.node == node,
-            Request::Other { node: asked } => *asked == node,
+            Request::Order(job) => job.node == node,
+            Request::Cancel { node: asked } | Request::Withdraw { node: asked } => *asked == node,
+            Request::Ask { node: asked } | Request::Other { node: asked } => *asked == node,
         };
         let gone: Vec<RequestId> = self.work.open.iter().filter(|(_, request)| of(request)).map(|(id, _)| *id).collect();
         for id in gone {
-            if let Some(Request::Letter(job)) = self.work.open.remove(&id)
-                && job.letter.key.is_some()
-            {
-                self.repeat(*job);
+            match self.work.open.remove(&id) {
+                Some(Request::Letter(job)) if job.letter.key.is_some() => self.repeat(*job),
+                Some(Request::Order(job)) => self.repeat_order(*job),
+                _ => {}
             }
         }
     }
@@ -215,8 +240,30 @@ impl Sim {
                     return Err(format!("{job:?} was refused: {refusal}"));
                 }
             }
+            (Request::Order(job), Answer::Placed { number, .. }) => {
+                self.counts.placed += 1;
+                self.tasks.on_placed(node, &self.nodes[node].disk, *number, &job.order)?;
+            }
+            (Request::Order(job), Answer::Refused(refusal)) => {
+                let fair = match refusal {
+                    Refusal::OrdersFull { .. } | Refusal::OrderBytesFull { .. } => true,
+                    Refusal::DiskLow { .. } => self.options.faults.full_disk.is_some(),
+                    Refusal::Leaving => self.leaving.contains(&node),
+                    _ => false,
+                };
+                if !fair && !self.by_hand {
+                    return Err(format!("{job:?} was refused: {refusal}"));
+                }
+            }
+            (Request::Cancel { .. }, Answer::Cancelling(orders)) => self.tasks.on_cancelling(&self.nodes[node].disk, orders)?,
+            // Its order may be gone with its memory, and its service by another request.
+            (Request::Cancel { .. }, Answer::Refused(Refusal::NoSuchOrder { .. } | Refusal::Leaving)) => {}
+            (Request::Withdraw { .. }, Answer::Done | Answer::Refused(Refusal::NotOffered(_) | Refusal::Leaving)) => {}
+            (Request::Ask { .. }, Answer::Results(_) | Answer::Refused(_)) => {}
             (Request::Other { .. }, Answer::Done | Answer::Discarded { .. }) => {}
             (Request::Other { .. }, Answer::Refused(Refusal::Delivered { .. } | Refusal::Sealing { .. })) => {}
+            (Request::Other { .. }, Answer::Refused(Refusal::Leaving)) if self.leaving.contains(&node) => {}
+            (Request::Other { .. }, Answer::Refused(_)) if self.by_hand => {}
             (asked, answer) => return Err(format!("{asked:?} was answered with {answer:?}")),
         }
         self.answers.insert(request, answer);

@@ -12,7 +12,7 @@ use super::super::{CommitError, InboxQuery, Reader, State};
 use super::*;
 
 /// Commits each batch over a file and over memory, opens both again, and has `check` look at what comes back.
-fn check(batches: &[Batch], check: impl Fn(Kept, Reader)) {
+pub(super) fn check(batches: &[Batch], check: impl Fn(Kept, Reader)) {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let memory = Arc::new(InMemoryBackend::new());
     let open = |file: bool| {
@@ -21,7 +21,7 @@ fn check(batches: &[Batch], check: impl Fn(Kept, Reader)) {
     };
     for file in [true, false] {
         let (store, kept) = open(file);
-        assert_eq!(kept, Kept { next_letter: 1, next_n: 1, ..Kept::default() });
+        assert_eq!(kept, Kept { next_letter: 1, next_n: 1, next_order: 1, ..Kept::default() });
         batches.iter().for_each(|batch| assert!(!commit(&store, batch.clone()).recovered));
         let id = store.database_id();
         drop(store);

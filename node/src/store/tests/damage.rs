@@ -226,8 +226,11 @@ fn downgrade(dir: &Path, out: &OutStream, incoming: &InStream) {
 
     let database = redb::Database::open(dir.join(DATABASE)).expect("it opens");
     let txn = database.begin_write().expect("a transaction");
-    assert!(txn.delete_table(tables::DISCARDED).expect("deleted"));
-    assert!(txn.delete_table(tables::BLOCKED).expect("deleted"));
+    macro_rules! delete {
+        ($($table:ident)*) => { $( assert!(txn.delete_table(tables::$table).expect("deleted")); )* };
+    }
+    delete!(DISCARDED BLOCKED FENCE OFFERS DRAINING ORDERS ORDER_BODIES ORDER_STATES OPEN_ORDERS CLOSED_OWN UNIT_ENDS ORDER_KEYS);
+    delete!(QUEUE QUEUE_STATES CLOSED TRIES);
     let (out, incoming) = (protocol::codec::encode(&old_out), protocol::codec::encode(&old_in));
     txn.open_table(tables::OUT_STREAMS).expect("the table").insert(old_out.no, out.as_slice()).expect("inserted");
     txn.open_table(tables::IN_STREAMS).expect("the table").insert(old_in.no, incoming.as_slice()).expect("inserted");
@@ -249,15 +252,17 @@ fn a_database_of_the_format_before_is_brought_to_this_one_and_keeps_what_it_had(
         let (store, kept) = Store::open(dir.path()).expect("the store opens");
         assert_eq!((store.database_id(), kept.me, kept.next_letter, kept.bundles.len()), (id, Some(me()), 2, 1));
         assert_eq!((kept.out_streams, kept.in_streams), (vec![out.clone()], vec![incoming.clone()]));
-        assert!(kept.blocked.is_empty());
+        assert!(kept.blocked.is_empty() && kept.next_order == 1);
+        assert_eq!(store.reader().counts().expect("counts").orders, 0);
         assert_eq!(store.reader().sent(0, 9, false).expect("letters").len(), 1);
     }
     let (store, _) = Store::open(dir.path()).expect("the store opens");
     let discarded = Change::Discarded { stream: 1, first: 1, last: 1, at: Timestamp(9) };
-    commit(&store, batch([Change::Blocked { peer: peer(9), on: true }, discarded]));
+    commit(&store, batch([Change::Blocked { peer: peer(9), on: true }, Change::Drain(true), discarded]));
     assert_eq!(store.reader().sent(0, 9, false).expect("letters").len(), 1);
     drop(store);
-    assert!(Store::open(dir.path()).expect("the store opens").1.blocked.contains(&peer(9)));
+    let kept = Store::open(dir.path()).expect("the store opens").1;
+    assert!(kept.blocked.contains(&peer(9)) && kept.draining);
 }
 
 #[test]

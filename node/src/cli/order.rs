@@ -1,0 +1,394 @@
+//! `order SERVICE [ARG…] [::: ITEM…]`: one order, of one unit or many.
+//! Knows nothing of who does it. The number is printed before anything is waited for; Ctrl-C ends the watching, not the order.
+
+mod grammar;
+
+use std::io::Read;
+use std::path::Path;
+use std::time::Duration;
+
+use base64::Engine as _;
+use clap::Args;
+use protocol::config::limits;
+
+use self::grammar::{Words, split};
+use super::bar::Bar;
+use super::failure::{DONE, Failure, PENDING, REFUSED};
+use super::terminal::{block, line, print, raw};
+use super::watch::{ended, exit, look, pending, until_ended};
+use super::words::{about, cores, priority, size, some_time};
+use super::{Context, wait};
+use crate::control::api::{Encoding, Lack, NewOrder, Order, Task, TaskState};
+use crate::control::problem::Code;
+
+/// How long `order` looks whether it will run when somebody watches (guess: a dispatcher asks all workers in less).
+const GLANCE: Duration = Duration::from_millis(400);
+/// Between two of these looks.
+const LOOK: Duration = Duration::from_millis(40);
+/// Units that failed that are named at the end (guess: what fits a screen).
+const NAMED: usize = 10;
+/// Lines of what a failed program complained about (guess).
+const LINES: usize = 10;
+
+#[derive(Debug, Args)]
+#[command(after_help = "SERVICE and all after it belong together: options of `order` stand before SERVICE.\n\
+                        After ::: each ITEM makes one unit, in which {} is replaced by it; without any {}, the item is the last ARG.\n\n\
+                        order coffee latte --no-milk\n\
+                        order --wait resize {} 800 ::: *.png")]
+pub(super) struct OrderArgs {
+    /// 1 to the front, 2 to the middle, 3 to the end of the queue [default: 3]
+    #[arg(long, value_name = "1|2|3", value_parser = priority)]
+    priority: Option<u8>,
+    /// Logical CPUs that each unit takes
+    #[arg(long, value_name = "N", value_parser = cores)]
+    cores: Option<u32>,
+    /// Memory that each unit takes: 512M, 4G
+    #[arg(long, value_name = "S", value_parser = size)]
+    memory: Option<u64>,
+    /// Software that the worker must have declared; may be repeated
+    #[arg(long, value_name = "X", value_delimiter = ',')]
+    software: Vec<String>,
+    /// Never start a unit twice, whatever happens
+    #[arg(long)]
+    once: bool,
+    /// Do not want it any more after this: 30s, 5m, 2h, 1d
+    #[arg(long, value_name = "D", value_parser = some_time)]
+    expires: Option<Duration>,
+    /// Give the service what stands on standard input
+    #[arg(long)]
+    stdin: bool,
+    /// Order only once, however often this is repeated with the same key
+    #[arg(long, value_name = "KEY")]
+    key: Option<String>,
+    /// One unit for each line of this file, or of standard input (-); empty ones are left out
+    #[arg(long, value_name = "FILE|-")]
+    each_line: Option<String>,
+    /// Wait until it has ended, and print what the service wrote
+    #[arg(long)]
+    wait: bool,
+    /// How long to wait: 30s, 5m, 2h, 1d
+    #[arg(long, value_name = "D", value_parser = some_time, requires = "wait")]
+    timeout: Option<Duration>,
+    /// What to order, and what it is told: SERVICE [ARG…] [::: ITEM…]
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "SERVICE [ARG…] [::: ITEM…]")]
+    words: Vec<String>,
+}
+
+pub(super) async fn execute(args: OrderArgs, context: &Context) -> Result<u8, Failure> {
+    let (watching, patience) = (args.wait, args.timeout);
+    let new = wanted(args)?;
+    let began = std::time::Instant::now();
+    let order: Order = context.client.post("/v1/orders", &new).await?;
+    let number = order.order;
+    // With --json and --wait the one document is the task at its end.
+    let first = match (context.json, watching, context.terminal.is) {
+        (true, true, _) => Ok(()),
+        (true, false, _) => context.document(&order),
+        // Stdout is for what the service writes.
+        (false, true, _) => {
+            eprintln!("order {number} accepted");
+            Ok(())
+        }
+        (false, false, true) => print(&format!("order {number} accepted")),
+        (false, false, false) => print(&format!("{number}\n")),
+    };
+    first.map_err(|failure| after_accepting(failure, number))?;
+    if watching {
+        let patience = patience.map(|all| all.saturating_sub(began.elapsed()));
+        return wait_for(number, patience, context).await.map_err(|failure| after_accepting(failure, number));
+    }
+    if context.terminal.is && !context.json {
+        // Whoever does not want to wait for this has seen the number.
+        let told = glance(number, context).await.unwrap_or_else(|_| follow(number));
+        print(&told).map_err(|failure| after_accepting(failure, number))?;
+    }
+    Ok(DONE)
+}
+
+fn wanted(args: OrderArgs) -> Result<NewOrder<'static>, Failure> {
+    let Words { service, args: mut words, items } = split(&args.words, &own())?;
+    if args.stdin && args.each_line.as_deref() == Some("-") {
+        return Err(Failure::usage("standard input cannot be both what the service reads and the items")
+            .next("give the items in a file: --each-line FILE"));
+    }
+    let items = match (items, &args.each_line) {
+        (Some(_), Some(_)) => return Err(Failure::usage("items come after ::: or from --each-line, not from both")),
+        (Some(items), None) => Some(items),
+        (None, Some(file)) => Some(lines(file)?),
+        (None, None) => None,
+    };
+    if items.is_some() && !words.iter().any(|word| word.contains("{}")) {
+        words.push("{}".to_owned());
+    }
+    let stdin = if args.stdin { Some(piped(std::io::stdin().lock())?) } else { None };
+    let (stdin, stdin_encoding) = match stdin.map(String::from_utf8) {
+        None => (None, Encoding::Utf8),
+        Some(Ok(text)) => (Some(text), Encoding::Utf8),
+        Some(Err(error)) => (Some(base64::engine::general_purpose::STANDARD.encode(error.as_bytes())), Encoding::Base64),
+    };
+    Ok(NewOrder {
+        service: service.into(),
+        args: words,
+        items: items.unwrap_or_default(),
+        stdin: stdin.map(Into::into),
+        stdin_encoding,
+        priority: args.priority.unwrap_or(3),
+        cores: args.cores.unwrap_or(0),
+        memory_bytes: args.memory.unwrap_or(0),
+        software: args.software,
+        once: args.once,
+        expires_seconds: args.expires.map(|expires| expires.as_secs()),
+        key: args.key.map(Into::into),
+    })
+}
+
+/// The options of `order`, as they are typed. Those of a service that are called so need `--` before them.
+fn own() -> Vec<String> {
+    let own = OrderArgs::augment_args(clap::Command::new("order"));
+    let all = super::Which::augment_args(own);
+    all.get_arguments().filter_map(|option| option.get_long()).map(|long| format!("--{long}")).collect()
+}
+
+/// One item for each line that is not empty.
+fn lines(file: &str) -> Result<Vec<String>, Failure> {
+    let too_large = || {
+        Failure::new(REFUSED, format!("the items have more than {} bytes", limits::ORDER_ITEMS_BYTES))
+            .next("nothing was ordered; place several orders")
+    };
+    let most = limits::ORDER_ITEMS_BYTES as u64 * 2;
+    let mut bytes = Vec::new();
+    let read = if file == "-" {
+        std::io::stdin().lock().take(most + 1).read_to_end(&mut bytes)
+    } else {
+        std::fs::File::open(Path::new(file)).and_then(|file| file.take(most + 1).read_to_end(&mut bytes))
+    };
+    read.map_err(|error| Failure::usage(format!("{file} cannot be read: {error}")).next("nothing was ordered"))?;
+    if bytes.len() as u64 > most {
+        return Err(too_large());
+    }
+    let text = String::from_utf8(bytes).map_err(|_| Failure::usage(format!("{file} is not UTF-8")).next("nothing was ordered"))?;
+    let items: Vec<String> = text.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect();
+    if items.is_empty() {
+        return Err(Failure::usage(format!("{file} has no line that is not empty")).next("nothing was ordered"));
+    }
+    Ok(items)
+}
+
+/// What a service may read.
+fn piped(input: impl Read) -> Result<Vec<u8>, Failure> {
+    let mut bytes = Vec::new();
+    input.take(limits::ORDER_STDIN_BYTES as u64 + 1).read_to_end(&mut bytes)?;
+    if bytes.len() > limits::ORDER_STDIN_BYTES {
+        return Err(Failure::new(REFUSED, format!("what the service should read has more than {} bytes", limits::ORDER_STDIN_BYTES))
+            .next("nothing was ordered; put it where workers can read it, and order its place"));
+    }
+    Ok(bytes)
+}
+
+/// What could not be shown was ordered all the same: whoever orders it again would double it.
+fn after_accepting(failure: Failure, number: u64) -> Failure {
+    match failure {
+        Failure::Said { exit: REFUSED | super::failure::NO_NODE, what, .. } => {
+            Failure::new(PENDING, format!("order {number} is accepted, but how it goes on could not be told: {what}"))
+                .next(format!("see how far it is: node task {number}"))
+        }
+        other => other,
+    }
+}
+
+fn follow(number: u64) -> String {
+    format!("; follow it with: node task {number} --follow\n")
+}
+
+/// What follows `order 1 accepted`.
+async fn glance(number: u64, context: &Context) -> Result<String, Failure> {
+    let began = tokio::time::Instant::now();
+    loop {
+        let task = look(context, &number.to_string()).await?;
+        if let Some(told) = told(&task, began.elapsed() >= GLANCE) {
+            return Ok(told);
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// None while it is too early to tell.
+fn told(task: &Task, late: bool) -> Option<String> {
+    let waits = matches!(task.state, TaskState::Accepted | TaskState::Queued);
+    if !waits {
+        return Some(follow(task.order));
+    }
+    let why = task.why.as_deref().map(line).filter(|why| !why.is_empty());
+    let decided = !task.lacks.is_empty();
+    let soon = task.lacks.iter().any(|one| matches!(one.lack, Lack::Full | Lack::Busy | Lack::NoOrder));
+    match (decided || late, why) {
+        (false, _) => None,
+        (true, None) => Some(follow(task.order)),
+        (true, Some(why)) if decided && soon => {
+            let place = task.position.map(|position| format!(" at {position}")).unwrap_or_default();
+            let eta = task.eta_seconds.map(|eta| format!(", {}", about(eta))).unwrap_or_default();
+            Some(format!("; queued{place}{eta}: {why}\n  follow it with: node task {} --follow\n", task.order))
+        }
+        (true, Some(why)) => Some(format!("; not running: {why}\n")),
+    }
+}
+
+async fn wait_for(number: u64, patience: Option<Duration>, context: &Context) -> Result<u8, Failure> {
+    context.farewell.set(format!("order {number} goes on; follow it with: node task {number} --follow"));
+    let mut bar = Bar::new(!context.json);
+    let task = match until_ended(context, &number.to_string(), patience, &mut bar, |_, _| Ok(())).await {
+        Ok(task) => task,
+        Err(failure) => return Err(failure),
+    };
+    if !task.done {
+        return Err(pending(&task));
+    }
+    if context.json {
+        context.document(&task)?;
+        return Ok(exit(&task));
+    }
+    copy(&task.id, "stdout", context).await?;
+    let mut text = ended(&task) + "\n";
+    if task.state != TaskState::Done {
+        text += &complaints(&task, context).await?;
+    }
+    if task.state != TaskState::Done || super::terminal::Terminal::stderr().is {
+        eprint!("{text}");
+    }
+    Ok(exit(&task))
+}
+
+/// Which units failed, or the last that the only one said.
+async fn complaints(task: &Task, context: &Context) -> Result<String, Failure> {
+    if task.units.total == 1 {
+        let said = task.stderr.as_deref().filter(|_| task.encoding == Encoding::Utf8).unwrap_or_default();
+        let lines: Vec<&str> = said.lines().collect();
+        return Ok(block(&lines[lines.len().saturating_sub(LINES)..].join("\n"), "  "));
+    }
+    if task.units.failed == 0 {
+        return Ok(String::new());
+    }
+    let units: Vec<Task> = context.client.get(&format!("/v1/tasks/{}/units?failed=true&limit={NAMED}", task.id)).await?;
+    let mut text: String = units.iter().map(|unit| wait::failed_unit(unit) + "\n").collect();
+    let more = u64::from(task.units.failed).saturating_sub(units.len() as u64);
+    if more > 0 {
+        text += &format!("  and {more} more: node task {} --units\n", task.id);
+    }
+    Ok(text)
+}
+
+/// Puts what a task wrote on stdout, as it is.
+pub(super) async fn copy(id: &str, which: &str, context: &Context) -> Result<(), Failure> {
+    let path = format!("/v1/tasks/{}/{which}", crate::control::client::quoted(id));
+    let mut pieces = match context.client.bytes(&path).await {
+        Ok(pieces) => pieces,
+        Err(crate::control::client::Error::Refused(problem)) if problem.code == Code::NoOutput => return Ok(()),
+        Err(crate::control::client::Error::Refused(problem)) if problem.code == Code::NotReached => {
+            // What is here is better than nothing, if it is said that it is not all.
+            let mut pieces = context.client.bytes(&format!("{path}?here=true")).await?;
+            while let Some(piece) = pieces.next().await? {
+                raw(&piece)?;
+            }
+            return Err(Failure::from(*problem));
+        }
+        Err(error) => return Err(error.into()),
+    };
+    while let Some(piece) = pieces.next().await? {
+        raw(&piece)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::task::tests::task;
+    use crate::control::api::Lacking;
+
+    #[test]
+    fn its_own_options_are_those_that_help_shows() {
+        let own = own();
+        for option in ["--priority", "--wait", "--each-line", "--json", "--data-dir"] {
+            assert!(own.iter().any(|known| known == option), "{option}: {own:?}");
+        }
+        assert!(!own.iter().any(|known| known == "--help"));
+    }
+
+    #[derive(clap::Parser)]
+    struct Typed {
+        #[command(flatten)]
+        args: OrderArgs,
+    }
+
+    fn typed(words: &[&str]) -> Result<NewOrder<'static>, Failure> {
+        let typed = <Typed as clap::Parser>::try_parse_from(std::iter::once(&"order").chain(words)).expect("it parses");
+        wanted(typed.args)
+    }
+
+    #[test]
+    fn options_stand_before_the_service_and_all_else_is_its_own() {
+        let order =
+            typed(&["--cores", "2", "--priority", "1", "--expires", "2h", "coffee", "latte", "--no-milk", "--", "-x"]).expect("good");
+        assert_eq!((order.service.as_ref(), order.args.join(" ").as_str()), ("coffee", "latte --no-milk -- -x"));
+        assert_eq!((order.cores, order.priority, order.expires_seconds, order.items.len()), (2, 1, Some(7_200), 0));
+        assert_eq!(typed(&["coffee", "--", "--wait", "--"]).expect("good").args, ["--wait", "--"]);
+        assert_eq!(typed(&["coffee", "latte", "--wait"]).expect_err("ambiguous").exit(), 2);
+        assert_eq!(typed(&["--wiat", "coffee"]).expect_err("a slip").exit(), 2);
+    }
+
+    #[test]
+    fn an_item_without_a_place_for_it_is_the_last_argument() {
+        assert_eq!(typed(&["resize", "{}", "800", ":::", "a", "b"]).expect("good").args, ["{}", "800"]);
+        let order = typed(&["resize", "800", ":::", "a", "b"]).expect("good");
+        assert_eq!((order.args.join(" ").as_str(), order.items.join(" ").as_str()), ("800 {}", "a b"));
+        assert_eq!(typed(&["resize", "{}"]).expect("no item, no unit").args, ["{}"]);
+        for both in
+            [&["--stdin", "--each-line", "-", "s"][..], &["--each-line", "/dev/null", "s", ":::", "a"], &["--each-line", "/dev/null", "s"]]
+        {
+            assert_eq!(typed(both).expect_err("it cannot be").exit(), 2, "{both:?}");
+        }
+    }
+
+    #[test]
+    fn what_follows_the_number_says_whether_it_will_run() {
+        let queued = Task { state: TaskState::Queued, worker: None, position: Some(4), ..task() };
+        assert_eq!(told(&Task { state: TaskState::Running, ..task() }, false).as_deref(), Some("; follow it with: node task 1 --follow\n"));
+        assert_eq!(told(&queued, false), None);
+        let lack = |lack| Lacking { worker: "nikki-pi".to_owned(), worker_id: "x".to_owned(), lack, detail: None };
+        let big = Task {
+            lacks: vec![lack(Lack::Cores)],
+            why: Some("needs 16 cores, largest worker (nikki-pi) has 4".to_owned()),
+            ..queued.clone()
+        };
+        assert_eq!(told(&big, false).as_deref(), Some("; not running: needs 16 cores, largest worker (nikki-pi) has 4\n"));
+        let full =
+            Task { lacks: vec![lack(Lack::Full)], why: Some("nikki-pi is busy".to_owned()), eta_seconds: Some(8.0), ..queued.clone() };
+        assert_eq!(
+            told(&full, false).as_deref(),
+            Some("; queued at 4, about 8 s: nikki-pi is busy\n  follow it with: node task 1 --follow\n")
+        );
+        let alone = Task { state: TaskState::Accepted, why: Some("nobody is dispatcher now".to_owned()), ..queued };
+        assert_eq!(told(&alone, true).as_deref(), Some("; not running: nobody is dispatcher now\n"));
+    }
+
+    #[test]
+    fn each_line_that_is_not_empty_is_an_item() {
+        let file = tempfile::NamedTempFile::new().expect("a file for the test");
+        let path = file.path().to_str().expect("UTF-8");
+        std::fs::write(path, "one\r\n\ntwo words\nthree").expect("it is ours");
+        assert_eq!(lines(path).expect("three"), ["one", "two words", "three"]);
+        std::fs::write(path, "\n\n").expect("it is ours");
+        assert_eq!(lines(path).expect_err("nothing").exit(), 2);
+        std::fs::write(path, b"\xff").expect("it is ours");
+        assert_eq!(lines(path).expect_err("binary").exit(), 2);
+        std::fs::write(path, vec![b'x'; limits::ORDER_ITEMS_BYTES * 2 + 1]).expect("it is ours");
+        assert_eq!(lines(path).expect_err("too much").exit(), 1);
+        assert_eq!(lines("/no/such/file").expect_err("nothing is there").exit(), 2);
+    }
+
+    #[test]
+    fn a_service_reads_at_most_what_an_order_may_hold() {
+        assert_eq!(piped(&vec![7; limits::ORDER_STDIN_BYTES][..]).expect("just so").len(), limits::ORDER_STDIN_BYTES);
+        assert_eq!(piped(std::io::repeat(7)).expect_err("it does not end").exit(), 1);
+    }
+}

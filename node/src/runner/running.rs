@@ -1,0 +1,241 @@
+//! One try while it runs: its process, what it writes, and when something is due.
+//! Knows nothing of others. Which of its ends came first is decided once.
+
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
+
+use protocol::Input;
+use protocol::input::Exit;
+use protocol::order::Try;
+use rustix::event::epoll;
+use rustix::process::{
+    Pid, Signal, WaitId, WaitIdOptions, WaitOptions, kill_process_group, test_kill_process_group, waitid, waitpgid, waitpid,
+};
+
+use super::output::Keeper;
+use super::progress::Lines;
+use super::spawn::Started;
+
+/// Between the two signals to a program whose time is up (DESIGN 6.9).
+const GRACE: Duration = Duration::from_secs(5);
+/// How long what a program wrote is read on after its end: another process may hold the other end, and none of ours may (guess).
+const DRAIN: Duration = Duration::from_secs(1);
+/// Between two looks for processes that are left, doubling up to the second (guess: a killed process is gone in a moment).
+const LOOK: Duration = Duration::from_millis(1);
+const LOOK_MOST: Duration = Duration::from_millis(100);
+
+/// A try.
+#[derive(Debug)]
+pub(super) struct Running {
+    pub(super) task: Try,
+    /// Its place in the journal.
+    pub(super) slot: u32,
+    pub(super) phase: Phase,
+    /// Standard output and standard error.
+    pub(super) outputs: [Output; 2],
+    pub(super) lines: Lines,
+    time_limit: Option<Duration>,
+    limit_at: Option<Instant>,
+    /// Why we end it, if we do.
+    ended_by: Option<Exit>,
+    /// When all of it is killed, if it was told to end.
+    kill_at: Option<Instant>,
+    killed: bool,
+    again_at: Option<Instant>,
+    again_after: Duration,
+    /// When it is called, as its owner has noted.
+    pub(super) due: Option<Instant>,
+}
+
+/// One of the two outputs.
+#[derive(Debug)]
+pub(super) struct Output {
+    pub(super) open: Option<OwnedFd>,
+    pub(super) keeper: Keeper,
+}
+
+impl Output {
+    /// Nothing more is read.
+    pub(super) fn close(&mut self, epoll: &OwnedFd) {
+        if let Some(open) = self.open.take() {
+            forget(epoll, &open);
+        }
+    }
+}
+
+/// Hears no more of it. Closing it is not enough: programs being started hold a copy for a moment, and for so long it would be
+/// told of again and again.
+fn forget(epoll: &OwnedFd, source: &OwnedFd) {
+    let _ = epoll::delete(epoll, source);
+}
+
+/// How far it is.
+#[derive(Debug)]
+pub(super) enum Phase {
+    /// It waits, or is being started.
+    Starting,
+    /// It runs.
+    Alive {
+        pid: Pid,
+        /// Tells when it has ended.
+        handle: OwnedFd,
+        at: Instant,
+    },
+    /// It has ended; what it left behind may not have.
+    Dead { group: Pid, exit: Exit, ran: Duration, at: Instant },
+}
+
+impl Running {
+    pub(super) fn new(task: Try, slot: u32, time_limit: Option<Duration>, outputs: [Keeper; 2]) -> Running {
+        Running {
+            task,
+            slot,
+            phase: Phase::Starting,
+            outputs: outputs.map(|keeper| Output { open: None, keeper }),
+            lines: Lines::default(),
+            time_limit,
+            limit_at: None,
+            ended_by: None,
+            kill_at: None,
+            killed: false,
+            again_at: None,
+            again_after: LOOK,
+            due: None,
+        }
+    }
+
+    /// The program runs; if it was stopped meanwhile, not for long.
+    pub(super) fn on_started(&mut self, started: Started) {
+        let Started { pid, handle, stdout, stderr, at } = started;
+        self.limit_at = self.time_limit.and_then(|limit| at.checked_add(limit));
+        let [out, err] = &mut self.outputs;
+        (out.open, err.open) = (Some(stdout), Some(stderr));
+        self.phase = Phase::Alive { pid, handle, at };
+        if self.ended_by.is_some() {
+            let _ = kill_process_group(pid, Signal::TERM);
+        }
+    }
+
+    /// It is to end. `false`: it has ended, or is told to already.
+    pub(super) fn stop(&mut self, cause: Exit, grace: Duration, now: Instant) -> bool {
+        let kill_at = now.checked_add(grace).unwrap_or(now);
+        if self.ended_by.is_some() {
+            self.kill_at = self.kill_at.map(|at| at.min(kill_at));
+            return false;
+        }
+        match self.phase {
+            Phase::Dead { .. } => return false,
+            Phase::Alive { pid, .. } => {
+                let has_ended = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+                if matches!(waitid(WaitId::Pid(pid), has_ended), Ok(Some(_))) {
+                    return false;
+                }
+                // One that was suspended must be woken to hear it.
+                let _ = kill_process_group(pid, Signal::TERM);
+                let _ = kill_process_group(pid, Signal::CONT);
+            }
+            Phase::Starting => {}
+        }
+        self.ended_by = Some(cause);
+        self.kill_at = Some(kill_at);
+        true
+    }
+
+    /// Kills all of its group.
+    pub(super) fn kill(&mut self) {
+        self.killed = true;
+        let (Phase::Alive { pid, .. } | Phase::Dead { group: pid, .. }) = self.phase else { return };
+        // Who has gone meanwhile, or may not be killed, is seen when it is looked for.
+        let _ = kill_process_group(pid, Signal::KILL);
+    }
+
+    /// The program has ended: what it left behind ends too, at once or, if it was told to end, when its time is up.
+    /// `false`: it has not.
+    pub(super) fn on_ended(&mut self, epoll: &OwnedFd, now: Instant) -> bool {
+        let Phase::Alive { pid, at, handle } = &self.phase else { return false };
+        let (pid, at) = (*pid, *at);
+        forget(epoll, handle);
+        if self.kill_at.is_none() {
+            // Before it is asked how it ended: until then the number of the group cannot be another's.
+            self.kill();
+        }
+        let status = match waitpid(Some(pid), WaitOptions::NOHANG) {
+            Ok(Some((_, status))) => status,
+            // Somebody traces it, and is told first.
+            Ok(None) => {
+                self.look_again(now);
+                return false;
+            }
+            Err(error) => {
+                tracing::error!(%error, task = %self.task, "how a program ended could not be found out");
+                self.kill();
+                self.phase = Phase::Dead { group: pid, exit: Exit::Killed(Signal::KILL.as_raw()), ran: at.elapsed(), at: now };
+                return true;
+            }
+        };
+        let itself = match (status.exit_status(), status.terminating_signal()) {
+            (Some(code), _) => Exit::Exited(code),
+            (None, signal) => Exit::Killed(signal.unwrap_or(0)),
+        };
+        let exit = self.ended_by.clone().unwrap_or(itself);
+        self.phase = Phase::Dead { group: pid, exit, ran: now.saturating_duration_since(at), at: now };
+        true
+    }
+
+    /// Whether what it has left behind may live on for now.
+    pub(super) fn may_clean_up(&self, now: Instant) -> bool {
+        !self.killed && self.kill_at.is_some_and(|at| now < at)
+    }
+
+    /// Whether processes of its group are left, after its end; asks those that have ended how.
+    pub(super) fn has_group(&self) -> bool {
+        let Phase::Dead { group, .. } = self.phase else { return true };
+        while matches!(waitpgid(group, WaitOptions::NOHANG), Ok(Some(_))) {}
+        test_kill_process_group(group) != Err(rustix::io::Errno::SRCH)
+    }
+
+    /// Whether something more may come of what it wrote.
+    pub(super) fn is_read(&mut self, epoll: &OwnedFd, now: Instant) -> bool {
+        let Phase::Dead { at, .. } = self.phase else { return false };
+        if now >= at + DRAIN {
+            self.outputs.iter_mut().for_each(|output| output.close(epoll));
+        }
+        self.outputs.iter().all(|output| output.open.is_none())
+    }
+
+    /// It is looked at again, ever more seldom.
+    pub(super) fn look_again(&mut self, now: Instant) {
+        self.again_at = Some(now + self.again_after);
+        self.again_after = (self.again_after * 2).min(LOOK_MOST);
+    }
+
+    /// When it wants to be called.
+    pub(super) fn wants(&self) -> Option<Instant> {
+        let kill = self.kill_at.filter(|_| !self.killed && !matches!(self.phase, Phase::Starting));
+        let limit = self.limit_at.filter(|_| matches!(self.phase, Phase::Alive { .. }));
+        let drained = match self.phase {
+            Phase::Dead { at, .. } if self.outputs.iter().any(|output| output.open.is_some()) => Some(at + DRAIN),
+            _ => None,
+        };
+        [kill, limit, drained, self.again_at, self.lines.due()].into_iter().flatten().min()
+    }
+
+    /// Does what is due; what it says is added. `true`: it may have come to its end.
+    pub(super) fn tick(&mut self, epoll: &OwnedFd, now: Instant, said: &mut Vec<Input>) -> bool {
+        if let Some(progress) = self.lines.tell(now) {
+            said.push(Input::TaskProgressed { task: self.task, done: progress.done, total: progress.total, note: progress.note });
+        }
+        if self.limit_at.is_some_and(|at| now >= at) && matches!(self.phase, Phase::Alive { .. }) {
+            self.limit_at = None;
+            self.stop(Exit::TimedOut, GRACE, now);
+        }
+        if self.kill_at.is_some_and(|at| now >= at) && !self.killed {
+            self.kill();
+        }
+        if self.again_at.is_some_and(|at| now >= at) {
+            self.again_at = None;
+            self.on_ended(epoll, now);
+        }
+        matches!(self.phase, Phase::Dead { .. })
+    }
+}

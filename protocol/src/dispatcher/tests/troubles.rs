@@ -1,0 +1,274 @@
+//! Declines, silence, crashes, cancels, and words that are lost or false.
+
+use super::*;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+#[test]
+fn a_decline_goes_on_to_the_next_and_when_all_decline_it_waits_for_a_change() {
+    let mut desk = Desk::new(vec![worker(3, 1), worker(4, 1)]);
+    let (first, of) = desk.order(order(1)).assigned()[0];
+    let (second, again) = desk.decline(first, of, Lack::Full).assigned()[0];
+    assert_ne!(first, second);
+    assert_eq!(of, again, "what was declined was no attempt");
+    assert!(desk.decline(second, again, Lack::Full).assigned().is_empty());
+    assert_eq!(desk.standing(1).lacks, [(first, Lack::Full), (second, Lack::Full)].into_iter().collect());
+    assert_eq!(desk.wait(desk.config.declined_for).assigned().len(), 1, "forgiven");
+    let (at, of) = (first, of);
+    let other = if desk.standing(1).tries[0].worker == at { at } else { second };
+    desk.decline(other, of, Lack::Full);
+    desk.workers.push(worker(5, 1));
+    desk.find(peer(5));
+    assert_eq!(desk.standing(1).waiting, 0, "somebody came who can");
+}
+
+#[test]
+fn an_unanswered_assignment_goes_again_and_an_answered_one_does_not() {
+    let mut desk = Desk::new(vec![worker(3, 2)]);
+    let first = desk.order(order(1)).assigned();
+    let second = desk.order(order(2)).assigned();
+    desk.take(peer(3), &[second[0].1]);
+    let done = desk.wait(desk.config.work_patience);
+    assert_eq!(done.assigned(), first);
+    assert_eq!(done.said("Orders"), 0, "it has the order");
+    desk.batch(|dispatcher, now, _| dispatcher.on_send_failed(peer(3), now));
+    let done = desk.wait(desk.config.refused_wait);
+    assert_eq!((done.assigned(), done.said("Orders")), (first, 1), "nobody knows what has arrived");
+}
+
+#[test]
+fn a_worker_without_the_order_gets_it_again_but_not_while_it_is_on_its_way() {
+    let mut desk = Desk::new(vec![worker(3, 2)]);
+    let (at, of) = desk.order(order(1)).assigned()[0];
+    assert!(desk.decline(at, of, Lack::NoOrder).said.is_empty());
+    let done = desk.wait(Duration::from_millis(100));
+    assert_eq!((done.said("Orders"), done.assigned().len()), (0, 1));
+    desk.mono += desk.config.work_patience;
+    let done = desk.decline(at, of, Lack::NoOrder);
+    assert_eq!((done.said("Orders"), done.assigned().len()), (1, 1));
+}
+
+#[test]
+fn a_silent_worker_is_unreachable_at_once_and_lost_after_30_s() {
+    let mut desk = Desk::new(vec![worker(3, 1)]);
+    let (at, of) = desk.order(order(1)).assigned()[0];
+    desk.start(at, of);
+    desk.workers.push(worker(4, 1));
+    desk.find(peer(4));
+    desk.lose(at);
+    desk.workers.remove(0);
+    assert_eq!(desk.standing(1).tries[0].state, PlacedState::Unreachable);
+    assert!(desk.wait(SECOND * 29).assigned().is_empty());
+    let done = desk.wait(SECOND);
+    let (elsewhere, second) = done.assigned()[0];
+    assert_eq!((elsewhere, second.attempt.number), (peer(4), 2));
+    assert_eq!(done.noted[0], What::TryBroken { of, why: Broken::Lost });
+    // It is back, and has run all the time: the longer-running one stays.
+    desk.start(elsewhere, second);
+    desk.workers.push(worker(3, 1));
+    desk.find(at);
+    let done = desk.working(at, vec![Working { of, running_ms: Some(40_000) }]);
+    assert_eq!(done.superseded(), [(elsewhere, second)]);
+    assert_eq!(desk.standing(1).tries[0].worker, at);
+}
+
+#[test]
+fn a_worker_that_comes_back_in_time_goes_on() {
+    let mut desk = Desk::new(vec![worker(3, 1), worker(4, 1)]);
+    let (at, of) = desk.order(order(1)).assigned()[0];
+    desk.start(at, of);
+    desk.lose(at);
+    desk.wait(SECOND * 20);
+    desk.find(at);
+    assert!(desk.working(at, vec![Working { of, running_ms: Some(20_000) }]).said.is_empty());
+    desk.wait(SECOND * 60);
+    let standing = desk.standing(1);
+    assert_eq!((standing.tries[0].attempt.number, standing.tries[0].state), (1, PlacedState::Running));
+}
+
+#[test]
+fn a_worker_that_forgot_what_ran_is_avoided_for_the_next_attempt() {
+    let mut desk = Desk::new(vec![worker(3, 2), worker(4, 2)]);
+    let (at, of) = desk.order(order(1)).assigned()[0];
+    desk.start(at, of);
+    desk.lose(at);
+    desk.find(at);
+    let done = desk.working(at, Vec::new());
+    let (elsewhere, second) = done.assigned()[0];
+    assert!(elsewhere != at && second.attempt.number == 2);
+    assert_eq!(desk.end(elsewhere, second).assigned(), []);
+}
+
+#[test]
+fn an_assignment_that_crosses_a_worker_s_list_is_repeated_and_not_given_up() {
+    let mut desk = Desk::new(vec![worker(3, 2), worker(4, 2)]);
+    let (at, of) = desk.order(order(1)).assigned()[0];
+    assert!(desk.working(at, Vec::new()).said.is_empty());
+    assert_eq!(desk.wait(desk.config.work_patience).assigned(), [(at, of)]);
+}
+
+#[test]
+fn after_five_dead_processes_a_unit_is_given_up_and_lost_connections_do_not_count() {
+    let mut desk = Desk::new(vec![worker(3, 1)]);
+    let mut next = desk.order(order(1)).assigned();
+    desk.broken(next[0].0, next[0].1, Broken::Stopping);
+    next = desk.wait(desk.config.declined_for).assigned();
+    for death in 1..=5 {
+        let (at, of) = next[0];
+        assert_eq!(of.attempt.number, death + 1);
+        let done = desk.broken(at, of, Broken::Killed(9));
+        if death < 5 {
+            next = done.assigned();
+            continue;
+        }
+        assert_eq!(done.said, [(peer(ORDERER), Work::GivenUp(vec![(key(1), 1, "crashed its workers".to_owned())]))]);
+        assert_eq!(done.assigned(), []);
+    }
+    assert!(desk.queue[&key(1)].1.as_ref().is_some_and(|state| state.given_up.contains(1)), "it is on disk");
+    assert_eq!(desk.order(order(1)).said("GivenUp"), 1, "whoever asks again is told again");
+    desk.lose(peer(ORDERER));
+    assert_eq!(desk.find(peer(ORDERER)).said("GivenUp"), 1);
+    desk.restart();
+    assert_eq!(desk.all_told().assigned(), []);
+}
+
+#[test]
+fn a_queued_order_that_is_cancelled_runs_nowhere() {
+    let mut desk = Desk::new(vec![worker(3, 1)]);
+    let (at, of) = desk.order(order(1)).assigned()[0];
+    desk.order(order(2));
+    let done = desk.cancel(2);
+    assert_eq!(done.said, [(peer(ORDERER), Work::CancelTaken { order: key(2), running: vec![], lost: vec![] })]);
+    assert!(desk.queue[&key(2)].1.as_ref().is_some_and(|state| state.cancel.is_some()), "stored before it is said");
+    assert_eq!(desk.end(at, of).assigned(), []);
+    desk.restart();
+    assert_eq!(desk.all_told().assigned().iter().filter(|(_, of)| of.order == key(2)).count(), 0);
+}
+
+#[test]
+fn a_cancel_is_repeated_to_the_worker_until_it_reports() {
+    let mut desk = Desk::new(vec![worker(3, 1)]);
+    let (at, of) = desk.order(of_units(1, 5)).assigned()[0];
+    desk.start(at, of);
+    let done = desk.cancel(1);
+    assert_eq!(done.said.iter().filter(|(to, work)| *to == at && work.what() == "Cancels").count(), 1);
+    assert_eq!(done.cancel_taken(), Some((vec![1], vec![])));
+    for _ in 0..3 {
+        let done = desk.wait(SECOND);
+        assert_eq!((done.said("Cancels"), done.said("CancelTaken")), (1, 0));
+    }
+    assert_eq!(desk.cancel(1).said("CancelTaken"), 1, "its orderer asks again, and is told again");
+    let done = desk.end(at, of);
+    assert_eq!((done.cancel_taken(), done.assigned()), (Some((vec![], vec![])), vec![]));
+    assert!(desk.wait(SECOND * 2).said.is_empty());
+}
+
+#[test]
+fn a_cancel_whose_worker_is_lost_says_so_until_the_worker_is_back() {
+    let mut desk = Desk::new(vec![worker(3, 1)]);
+    let (at, of) = desk.order(order(1)).assigned()[0];
+    desk.start(at, of);
+    desk.cancel(1);
+    desk.lose(at);
+    assert_eq!(desk.wait(SECOND * 30).cancel_taken(), Some((vec![], vec![1])));
+    desk.find(at);
+    let done = desk.working(at, vec![Working { of, running_ms: Some(1) }]);
+    assert_eq!((done.cancel_taken(), done.said("Cancels")), (Some((vec![1], vec![])), 1));
+    assert_eq!(desk.end(at, of).cancel_taken(), Some((vec![], vec![])));
+}
+
+#[test]
+fn a_cancel_that_overtakes_its_order_wins() {
+    let mut desk = Desk::new(vec![worker(3, 1)]);
+    assert_eq!(desk.cancel(1).cancel_taken(), Some((vec![], vec![])));
+    let done = desk.order(order(1));
+    assert_eq!((done.said("Queued"), done.said("CancelTaken"), done.assigned()), (1, 1, vec![]));
+    assert!(desk.queue[&key(1)].1.as_ref().is_some_and(|state| state.cancel.is_some()));
+}
+
+#[test]
+fn a_report_ends_its_unit_whatever_the_attempt() {
+    let mut desk = Desk::new(vec![worker(3, 1), worker(4, 1)]);
+    let (at, first) = desk.order(order(1)).assigned()[0];
+    desk.lose(at);
+    desk.workers.retain(|worker| worker.peer != at);
+    let (elsewhere, second) = desk.wait(SECOND * 30).assigned()[0];
+    desk.find(at);
+    let done = desk.end(at, first);
+    assert_eq!(done.superseded(), [(elsewhere, second)]);
+    assert_eq!(desk.standing(1).ended, 1);
+    assert!(desk.end(elsewhere, second).said.is_empty(), "and only once");
+    assert_eq!(desk.start(elsewhere, second).superseded(), [(elsewhere, second)]);
+}
+
+#[test]
+fn a_report_before_its_order_is_remembered() {
+    let mut desk = Desk::new(vec![worker(3, 2)]);
+    let of = Try { order: key(1), unit: 2, attempt: Attempt { term: 9, leader: peer(9), number: 1 } };
+    desk.end(peer(3), of);
+    let assigned = desk.order(of_units(1, 2)).assigned();
+    assert_eq!(assigned.iter().map(|(_, of)| of.unit).collect::<Vec<_>>(), [1]);
+    assert_eq!(desk.standing(1).ended, 1);
+}
+
+#[test]
+fn only_its_orderer_places_an_order_and_only_once() {
+    let mut desk = Desk::new(vec![worker(3, 1)]);
+    desk.batch(|dispatcher, now, out| {
+        let stolen = dispatcher.on_orders(peer(7), vec![Proven::own(order(1))], false, now, out);
+        assert_eq!(stolen, Err(Cause::Impostor));
+        assert_eq!(dispatcher.orders(), 0);
+    });
+    desk.order(order(1));
+    let other = Order { args: vec!["tea".to_owned()], ..order(1) };
+    let done = desk.batch(|dispatcher, now, out| {
+        let changed = dispatcher.on_orders(peer(ORDERER), vec![Proven::own(other), Proven::own(order(2))], false, now, out);
+        assert_eq!(changed, Err(Cause::Inconsistent));
+        assert_eq!(dispatcher.rows[&key(1)].order.value, order(1), "the first stays");
+    });
+    assert!(done.said.iter().any(|(_, work)| matches!(work, Work::Queued { orders, .. } if orders[..] == [key(2)])), "the rest is taken");
+    assert_eq!(desk.order(order(1)).said("Queued"), 1);
+}
+
+#[test]
+fn a_closed_order_is_forgotten_stopped_and_never_queued_again() {
+    let mut desk = Desk::new(vec![worker(3, 1)]);
+    let (at, of) = desk.order(order(1)).assigned()[0];
+    let done = desk.close(1);
+    assert_eq!(done.superseded(), [(at, of)]);
+    assert!(desk.queue.is_empty());
+    assert!(desk.order(order(1)).said.is_empty());
+    desk.restart();
+    desk.all_told();
+    assert!(desk.order(order(1)).said.is_empty(), "and the disk remembers");
+    assert_eq!(desk.start(at, of).superseded(), [(at, of)]);
+    assert_eq!(desk.order(order(2)).assigned().len(), 1);
+}
+
+#[test]
+fn closed_orders_in_many_pieces_keep_a_bounded_row() {
+    let mut desk = Desk::new(Vec::new());
+    for number in 1..=2_000 {
+        desk.close(number * 2);
+    }
+    assert_eq!(desk.closed[&(peer(ORDERER), Epoch(1))].pieces(), limits::PIECES);
+    assert!(desk.order(order(4_000)).said.is_empty());
+}
+
+#[test]
+fn a_closing_forgets_all_that_it_names_and_nothing_else() {
+    let mut desk = Desk::new(Vec::new());
+    desk.orders((1..=6).map(order).collect());
+    let mut closed = Ranges::of(1, 3);
+    closed.insert(5);
+    let closing = Closing { orderer: peer(ORDERER), epoch: Epoch(1), closed: closed.clone(), ends: Vec::new() };
+    desk.batch(|dispatcher, now, out| dispatcher.on_closing(&closing, now, out));
+    assert_eq!(desk.queue.keys().map(|key| key.number).collect::<Vec<_>>(), [4, 6]);
+    assert_eq!(desk.closed[&(peer(ORDERER), Epoch(1))], closed);
+    assert_eq!(
+        desk.orders((1..=6).map(order).collect()).said,
+        [(peer(ORDERER), Work::Queued { fence: fence(1), orders: vec![key(4), key(6)] })]
+    );
+    let done = desk.batch(|dispatcher, now, out| dispatcher.on_closing(&closing, now, out));
+    assert!(done.stored.is_empty(), "hearing it again changes nothing");
+}

@@ -1,0 +1,354 @@
+//! What workers tell of their tries, what their silence means, and what they are told again.
+//! A report ends its unit whichever attempt it is of; of two copies that run, the one that has run longer stays.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use libp2p_identity::PeerId;
+
+use super::Dispatcher;
+use super::table::{Placement, Stage};
+use crate::effect::Out;
+use crate::now::Now;
+use crate::order::{Broken, Fence, OrderKey, Report, Try};
+use crate::proven::Proven;
+use crate::segment::What;
+use crate::service::Lack;
+use crate::work::Working;
+
+/// How soon a worker that does not have a large order yet is asked again: it comes by a slower stream (guess).
+const BODY_PATIENCE: Duration = Duration::from_millis(100);
+/// What orderers are told of a unit whose process died too often.
+const CRASHED: &str = "crashed its workers";
+
+impl Dispatcher {
+    // -- who can be reached
+
+    /// A peer can be reached (again).
+    pub(crate) fn on_reachable(&mut self, peer: PeerId, now: Now, _out: &mut Out) {
+        self.workers.on_reachable(peer);
+        if self.fence.is_none() {
+            return;
+        }
+        if self.gate.is_some() {
+            self.awaited.insert(peer);
+        }
+        self.look.all();
+        self.tell_again(peer, now);
+    }
+
+    /// A peer cannot be reached any more.
+    pub(crate) fn on_unreachable(&mut self, peer: PeerId, now: Now, _out: &mut Out) {
+        self.workers.on_unreachable(&peer, now.mono + self.config.lost_after);
+        self.retell.remove(&peer);
+        // What was kept for its sake is free.
+        self.look.all();
+        self.has_told(peer);
+    }
+
+    /// Something for a peer was not sent: it is told again.
+    pub(crate) fn on_send_failed(&mut self, peer: PeerId, now: Now) {
+        if self.fence.is_some() && self.workers.is_reachable(&peer) {
+            self.workers.doubt(&peer);
+            self.retell.entry(peer).or_insert(now.mono + self.config.refused_wait);
+        }
+    }
+
+    /// Everything that a peer may have missed.
+    pub(super) fn tell_again(&mut self, peer: PeerId, now: Now) {
+        self.retell.remove(&peer);
+        let tries: Vec<(OrderKey, u32)> = self.workers.get(&peer).into_iter().flat_map(|known| known.tries.keys().copied()).collect();
+        for (key, unit) in tries {
+            let assigned = |placement: &&mut Placement| placement.stage == Stage::Assigned;
+            if self.rows.get_mut(&key).and_then(|row| row.placement(unit)).filter(assigned).is_some() {
+                self.expect_answer(&key, unit, Some(now.mono));
+            }
+        }
+        let first = OrderKey { orderer: peer, epoch: crate::id::Epoch(0), number: 0 };
+        let of_peer = |set: &BTreeSet<OrderKey>| set.range(first..).take_while(|key| key.orderer == peer).copied().collect::<Vec<_>>();
+        for key in of_peer(&self.given_up) {
+            self.tell_given_up(&key);
+        }
+        for key in of_peer(&self.cancelled) {
+            if let Some(row) = self.rows.get_mut(&key) {
+                row.cancel_told = None;
+            }
+            self.cancels_due.insert(key);
+        }
+    }
+
+    /// A worker was silent for too long: its units are tried elsewhere.
+    pub(super) fn on_lost(&mut self, peer: PeerId, now: Now, out: &mut Out) {
+        let tries: Vec<(OrderKey, u32)> = self.workers.get(&peer).into_iter().flat_map(|known| known.tries.keys().copied()).collect();
+        for (key, unit) in tries {
+            let Some(attempt) = self.rows.get_mut(&key).and_then(|row| row.placement(unit)).map(|placement| placement.attempt) else {
+                continue;
+            };
+            self.on_try_broken(&key, unit, Broken::Lost, now);
+            out.note(What::TryBroken { of: Try { order: key, unit, attempt }, why: Broken::Lost });
+            if let Some(row) = self.rows.get_mut(&key)
+                && let Some(known) = self.workers.get_mut(&peer)
+            {
+                known.lost.insert((key, unit));
+                if let Some((_, before)) = row.lost.insert(unit, (attempt, peer)).filter(|(_, before)| *before != peer) {
+                    self.workers.unlose(&before, &key, unit);
+                }
+            }
+        }
+        self.strays.keep(peer, |_| false);
+        self.workers.forget(&peer);
+    }
+
+    /// Nothing more is to be waited for from this peer before older orders are placed.
+    fn has_told(&mut self, peer: PeerId) {
+        if self.awaited.remove(&peer) && self.awaited.is_empty() {
+            self.open_gate();
+        }
+    }
+
+    /// Older orders may be placed, and cancels answered.
+    pub(super) fn open_gate(&mut self) {
+        self.gate = None;
+        self.awaited.clear();
+        self.cancels_due.extend(self.cancelled.iter().chain(self.early.keys()));
+    }
+
+    // -- answers
+
+    /// A worker answers to assignments.
+    pub(crate) fn on_answer(&mut self, from: PeerId, fence: Fence, taken: Vec<Try>, declined: Vec<(Try, Lack)>, now: Now, _out: &mut Out) {
+        if self.fence != Some(fence) {
+            return;
+        }
+        for of in taken {
+            self.on_holds(from, of, None, now);
+        }
+        for (of, lack) in declined {
+            self.on_declined(from, of, lack, now);
+        }
+    }
+
+    fn on_declined(&mut self, from: PeerId, of: Try, lack: Lack, now: Now) {
+        let connection = self.workers.connection(&from);
+        let Some(row) = self.rows.get_mut(&of.order) else { return };
+        let asked =
+            |placement: &&mut Placement| placement.worker == from && placement.attempt == of.attempt && placement.stage <= Stage::Assigned;
+        if row.placement(of.unit).filter(asked).is_none() {
+            return;
+        }
+        if lack == Lack::NoOrder {
+            let told_at = connection.and_then(|connection| row.told_at(&from, connection));
+            // It may be on its way still: orders are longer than assignments.
+            let on_its_way = told_at.is_some_and(|at| now.mono < at + self.config.work_patience);
+            if !on_its_way {
+                row.untell(&from);
+            }
+            let again_at = if on_its_way { now.mono + BODY_PATIENCE } else { now.mono };
+            self.expect_answer(&of.order, of.unit, Some(again_at));
+            return;
+        }
+        self.workers.on_declined(&from, &row.order.value.service, &row.shape, lack, now.mono + self.config.declined_for);
+        self.take_back(&of.order, of.unit);
+        self.settle(&of.order);
+    }
+
+    /// A page of all that a worker is at.
+    pub(crate) fn on_working(&mut self, from: PeerId, fence: Fence, tries: Vec<Working>, last: bool, now: Now, out: &mut Out) {
+        if self.fence != Some(fence) {
+            return;
+        }
+        for working in tries {
+            let since = working.running_ms.map(|ms| now.mono.saturating_sub(Duration::from_millis(ms)));
+            self.on_holds(from, working.of, since, now);
+            if let Some(known) = self.workers.get_mut(&from) {
+                known.list(working.of);
+            }
+        }
+        if last {
+            self.on_listed(from, now, out);
+            self.has_told(from);
+        }
+    }
+
+    /// A worker has told all that it is at: what it does not know is nowhere.
+    fn on_listed(&mut self, from: PeerId, now: Now, out: &mut Out) {
+        let Some(known) = self.workers.get_mut(&from) else { return };
+        let listed = std::mem::take(&mut known.listing);
+        let lost = std::mem::take(&mut known.lost);
+        let tries: Vec<(OrderKey, u32)> = known.tries.keys().copied().collect();
+        self.strays.keep(from, |of| listed.contains(of));
+        for (key, unit) in lost {
+            if let Some(row) = self.rows.get_mut(&key)
+                && row.lost.get(&unit).is_some_and(|(_, worker)| *worker == from)
+            {
+                row.lost.remove(&unit);
+                if row.cancel.is_some() {
+                    self.cancels_due.insert(key);
+                }
+            }
+        }
+        for (key, unit) in tries {
+            let Some(row) = self.rows.get_mut(&key) else { continue };
+            let Some(placement) = row.placement(unit).copied() else { continue };
+            let of = row.try_of(unit, placement.attempt);
+            // An assignment of this term may have crossed the list: it is repeated until it is answered.
+            if listed.contains(&of) || placement.stage == Stage::Assigned {
+                continue;
+            }
+            out.note(What::TryBroken { of, why: Broken::Crashed });
+            // What was not known to run cannot have been what broke it.
+            let why = if placement.stage == Stage::Running { Broken::Crashed } else { Broken::Lost };
+            self.on_try_broken(&key, unit, why, now);
+        }
+    }
+
+    /// Units have begun to run.
+    pub(crate) fn on_started(&mut self, from: PeerId, tries: &[Try], now: Now, _out: &mut Out) {
+        if self.fence.is_some() {
+            tries.iter().for_each(|of| self.on_holds(from, *of, Some(now.mono), now));
+        }
+    }
+
+    /// A worker has a unit, and since when it runs.
+    pub(super) fn on_holds(&mut self, from: PeerId, of: Try, since: Option<Duration>, now: Now) {
+        if self.fence.is_none_or(|fence| of.attempt.fence() > fence) {
+            return;
+        }
+        let closed = self.is_closed(&of.order);
+        let Some(row) = self.rows.get_mut(&of.order) else {
+            if closed {
+                self.words.to(from).superseded.push(of);
+            } else {
+                self.strays.on_holds(from, of, since);
+            }
+            return;
+        };
+        if !row.is_unit(of.unit) {
+            return;
+        }
+        let over = row.is_over(of.unit);
+        match row.placement(of.unit).copied() {
+            _ if over => return self.words.to(from).superseded.push(of),
+            Some(placement) if placement.worker == from && placement.attempt == of.attempt => {
+                if let Some(placement) = row.placement(of.unit) {
+                    placement.hears(since, now.mono);
+                }
+                return self.expect_answer(&of.order, of.unit, None);
+            }
+            Some(placement) => {
+                let longer = match (since, placement.runs_since()) {
+                    (Some(this), Some(other)) => this < other,
+                    (Some(_), None) => true,
+                    (None, _) => false,
+                };
+                if !longer {
+                    return self.words.to(from).superseded.push(of);
+                }
+                row.broke(of.unit, placement.attempt.number, placement.worker, false);
+                self.supersede(&of.order, of.unit);
+            }
+            None => {}
+        }
+        let stage = if since.is_some() { Stage::Running } else { Stage::Taken };
+        let placement = Placement { attempt: of.attempt, worker: from, stage, since: since.unwrap_or(now.mono), again_at: None };
+        self.put(&of.order, of.unit, placement, None, now);
+        self.settle(&of.order);
+        if let Some(cancel) = self.rows.get(&of.order).and_then(|row| row.cancel.clone()) {
+            self.words.to(from).cancels.insert(of.order, cancel);
+            self.cancels_due.insert(of.order);
+            self.cancel_at = self.cancel_at.or(Some(now.mono + super::cancels::REPEAT));
+        }
+    }
+
+    // -- ends
+
+    /// Units have ended; whose report it is has been checked.
+    pub(crate) fn on_reports(&mut self, _from: PeerId, reports: &[Proven<Report>], _now: Now, _out: &mut Out) {
+        for report in reports {
+            let Report { of, worker, ran_ms, .. } = &report.value;
+            let closed = self.is_closed(&of.order);
+            let Some(row) = self.rows.get_mut(&of.order) else {
+                if self.fence.is_some() && !closed {
+                    self.strays.on_report(*of);
+                }
+                continue;
+            };
+            if !row.is_unit(of.unit) || row.is_over(of.unit) {
+                continue;
+            }
+            let placement = row.placement(of.unit).copied();
+            let service = row.order.value.service.clone();
+            match placement {
+                Some(placement) if placement.worker == *worker && placement.attempt == of.attempt => self.take_back(&of.order, of.unit),
+                Some(_) => self.supersede(&of.order, of.unit),
+                None => {}
+            }
+            self.workers.measured(worker, &service, *ran_ms);
+            if let Some(row) = self.rows.get_mut(&of.order) {
+                row.end(of.unit);
+                if let Some((_, worker)) = row.lost.remove(&of.unit) {
+                    self.workers.unlose(&worker, &of.order, of.unit);
+                }
+                // A lone unit's end need not be written: its worker tells it again, until the order is closed.
+                if row.cancel.is_some() {
+                    self.cancels_due.insert(of.order);
+                }
+            }
+            self.settle(&of.order);
+        }
+    }
+
+    /// Attempts came to nothing at a worker.
+    pub(crate) fn on_broken(&mut self, from: PeerId, broken: &[(Try, Broken)], now: Now, _out: &mut Out) {
+        if self.fence.is_none() {
+            return;
+        }
+        for (of, why) in broken {
+            self.strays.on_broken(from, *of);
+            let Some(row) = self.rows.get_mut(&of.order) else { continue };
+            let this = |placement: &&mut Placement| placement.worker == from && placement.attempt == of.attempt;
+            if row.placement(of.unit).filter(this).is_none() {
+                // A copy that was lost, and is gone now.
+                if row.lost.get(&of.unit) == Some(&(of.attempt, from)) {
+                    row.lost.remove(&of.unit);
+                    self.workers.unlose(&from, &of.order, of.unit);
+                    self.cancels_due.insert(of.order);
+                }
+                continue;
+            }
+            if !why.blames_the_process() {
+                // It will not be better at once; who died is counted.
+                let until = now.mono + self.config.declined_for;
+                self.workers.on_declined(&from, &row.order.value.service, &row.shape, Lack::NotAvailable, until);
+            }
+            self.on_try_broken(&of.order, of.unit, *why, now);
+        }
+    }
+
+    /// A try of the table came to nothing.
+    fn on_try_broken(&mut self, key: &OrderKey, unit: u32, why: Broken, _now: Now) {
+        let Some(row) = self.rows.get_mut(key) else { return };
+        let Some(placement) = row.placement(unit).copied() else { return };
+        let crashed = row.broke(unit, placement.attempt.number, placement.worker, why.blames_the_process());
+        self.take_back(key, unit);
+        if crashed >= self.config.attempts
+            && let Some(row) = self.rows.get_mut(key)
+        {
+            row.give_up(unit);
+            if let Some((_, worker)) = row.lost.remove(&unit) {
+                self.workers.unlose(&worker, key, unit);
+            }
+            self.given_up.insert(*key);
+            self.dirty.insert(*key);
+            self.words.to(key.orderer).given_up.push((*key, unit, CRASHED.to_owned()));
+        }
+        self.settle(key);
+    }
+
+    /// Units of an order that nobody could run, to its orderer.
+    pub(super) fn tell_given_up(&mut self, key: &OrderKey) {
+        let Some(row) = self.rows.get(key) else { return };
+        let units = row.given_up.iter().flat_map(|(first, last)| first..=last).filter_map(|unit| u32::try_from(unit).ok());
+        self.words.to(key.orderer).given_up.extend(units.map(|unit| (*key, unit, CRASHED.to_owned())));
+    }
+}

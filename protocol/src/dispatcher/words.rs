@@ -1,0 +1,90 @@
+//! What the leader has to say to each peer, gathered during a batch.
+//! Knows nothing of why. What makes room is said before what takes it, an order before its units, a cancel after them.
+
+use std::collections::BTreeMap;
+
+use libp2p_identity::PeerId;
+
+use crate::config::limits;
+use crate::effect::Out;
+use crate::order::{Broken, Cancel, Fence, Order, OrderKey, Try};
+use crate::proven::Proven;
+use crate::work::{Full, Work};
+
+/// Bytes of orders in one frame, about: so much still goes by the urgent stream, ahead of the units.
+const FRAME_TARGET: usize = limits::URGENT_BYTES;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Words(BTreeMap<PeerId, Word>);
+
+/// For one peer.
+#[derive(Debug, Default)]
+pub(super) struct Word {
+    pub(super) queued: Vec<OrderKey>,
+    pub(super) not_queued: Vec<(OrderKey, Full)>,
+    pub(super) given_up: Vec<(OrderKey, u32, String)>,
+    pub(super) cancel_taken: Vec<(OrderKey, Vec<u32>, Vec<u32>)>,
+    pub(super) superseded: Vec<Try>,
+    pub(super) orders: Vec<Proven<Order>>,
+    pub(super) assign: Vec<Try>,
+    pub(super) cancels: BTreeMap<OrderKey, Proven<Cancel>>,
+}
+
+impl Words {
+    /// What is to be said to a peer.
+    pub(super) fn to(&mut self, peer: PeerId) -> &mut Word {
+        self.0.entry(peer).or_default()
+    }
+
+    /// Says it, to those who can hear it.
+    pub(super) fn leave(&mut self, fence: Fence, hears: impl Fn(&PeerId) -> bool, out: &mut Out) {
+        for (peer, word) in std::mem::take(&mut self.0) {
+            if hears(&peer) {
+                word.leave(peer, fence, out);
+            }
+        }
+    }
+
+    /// Says nothing of it.
+    pub(super) fn clear(&mut self) {
+        self.0.clear();
+    }
+}
+
+impl Word {
+    fn leave(self, peer: PeerId, fence: Fence, out: &mut Out) {
+        paged(self.queued, |orders| out.work(peer, Work::Queued { fence, orders }));
+        paged(self.not_queued, |orders| out.work(peer, Work::NotQueued { fence, orders }));
+        paged(self.given_up, |units| out.work(peer, Work::GivenUp(units)));
+        for (order, running, lost) in self.cancel_taken {
+            out.work(peer, Work::CancelTaken { order, running, lost });
+        }
+        let superseded = self.superseded.into_iter().map(|of| (of, Broken::Superseded)).collect();
+        paged(superseded, |tries| out.work(peer, Work::Broken(tries)));
+        let (mut frame, mut size) = (Vec::new(), 0);
+        for order in self.orders {
+            if !frame.is_empty() && (size + order.body.len() > FRAME_TARGET || frame.len() == limits::WORDS) {
+                out.work(peer, Work::Orders(std::mem::take(&mut frame)));
+                size = 0;
+            }
+            size += order.body.len();
+            frame.push(order);
+        }
+        if !frame.is_empty() {
+            out.work(peer, Work::Orders(frame));
+        }
+        paged(self.assign, |units| out.work(peer, Work::Assign { fence, units }));
+        paged(self.cancels.into_values().collect(), |cancels| out.work(peer, Work::Cancels(cancels)));
+    }
+}
+
+fn paged<T>(mut items: Vec<T>, mut say: impl FnMut(Vec<T>)) {
+    while items.len() > limits::WORDS {
+        let rest = items.split_off(limits::WORDS);
+        say(std::mem::replace(&mut items, rest));
+    }
+    if !items.is_empty() {
+        say(items);
+    }
+}

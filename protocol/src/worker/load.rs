@@ -1,0 +1,170 @@
+//! Slots, cores and memory: what of them is taken, who waits for them, and how long runs take.
+//! Knows nothing of what runs. Units start in the order of their acceptance, but for those whose service has no slot.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use super::Unit;
+use crate::service::ServiceName;
+
+/// Runs after which the average leans on the latest ones (guess: follows a change within a second of busy work).
+const RUNS_WEIGHED: u32 = 64;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Load {
+    services: BTreeMap<ServiceName, Slots>,
+    place: u64,
+    /// Something may have become startable.
+    pub(super) stirred: bool,
+}
+
+/// Cores and bytes of memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Room {
+    pub(super) cores: u64,
+    pub(super) memory: u128,
+}
+
+impl Room {
+    pub(super) fn of((cores, memory): (u32, u64)) -> Self {
+        Room { cores: u64::from(cores), memory: u128::from(memory) }
+    }
+
+    pub(super) fn add(&mut self, other: Room) {
+        self.cores += other.cores;
+        self.memory += other.memory;
+    }
+
+    pub(super) fn take(&mut self, other: Room) {
+        self.cores = self.cores.saturating_sub(other.cores);
+        self.memory = self.memory.saturating_sub(other.memory);
+    }
+
+    pub(super) fn holds(&self, other: Room) -> bool {
+        other.cores <= self.cores && other.memory <= self.memory
+    }
+}
+
+#[derive(Debug, Default)]
+struct Slots {
+    running: u32,
+    waiting: BTreeMap<u64, (Unit, Room)>,
+    /// What running units take …
+    runs: Room,
+    /// … and what waiting ones will.
+    waits: Room,
+    measured: u32,
+    average: Duration,
+}
+
+impl Load {
+    /// A unit waits for its slot; its place in the order of acceptance.
+    pub(super) fn wait(&mut self, service: &ServiceName, unit: Unit, needs: Room) -> u64 {
+        let slots = self.services.entry(service.clone()).or_default();
+        self.place += 1;
+        slots.waiting.insert(self.place, (unit, needs));
+        slots.waits.add(needs);
+        self.stirred = true;
+        self.place
+    }
+
+    /// A unit does not wait any more.
+    pub(super) fn leave(&mut self, service: &ServiceName, place: u64) {
+        if let Some(slots) = self.services.get_mut(service)
+            && let Some((_, needs)) = slots.waiting.remove(&place)
+        {
+            slots.waits.take(needs);
+            self.stirred = true;
+        }
+    }
+
+    /// A unit that waited runs.
+    pub(super) fn start(&mut self, service: &ServiceName, place: u64) {
+        if let Some(slots) = self.services.get_mut(service)
+            && let Some((_, needs)) = slots.waiting.remove(&place)
+        {
+            slots.waits.take(needs);
+            slots.runs.add(needs);
+            slots.running += 1;
+        }
+    }
+
+    /// A unit runs no more; `ran` if it tells how long a run takes.
+    pub(super) fn end(&mut self, service: &ServiceName, needs: Room, ran: Option<Duration>) {
+        let Some(slots) = self.services.get_mut(service) else { return };
+        slots.running = slots.running.saturating_sub(1);
+        slots.runs.take(needs);
+        self.stirred = true;
+        if let Some(ran) = ran {
+            slots.measured = slots.measured.saturating_add(1);
+            let weight = slots.measured.min(RUNS_WEIGHED);
+            slots.average = (slots.average * (weight - 1) + ran.min(Duration::from_secs(1 << 32))) / weight;
+        }
+    }
+
+    /// The program of a service is another now: what was measured says nothing about it.
+    pub(super) fn forget_measured(&mut self, service: &ServiceName) {
+        if let Some(slots) = self.services.get_mut(service) {
+            (slots.measured, slots.average) = (0, Duration::ZERO);
+        }
+    }
+
+    /// Keeps nothing of a service that is not offered and does not run.
+    pub(super) fn drop_unused(&mut self, service: &ServiceName) {
+        if self.services.get(service).is_some_and(|slots| slots.running == 0 && slots.waiting.is_empty()) {
+            self.services.remove(service);
+        }
+    }
+
+    /// Units of a service that run, and that wait here.
+    pub(super) fn of(&self, service: &ServiceName) -> (u32, u32) {
+        self.services.get(service).map_or((0, 0), Slots::held)
+    }
+
+    /// Units that run, and that wait here.
+    pub(super) fn all(&self) -> (u32, u32) {
+        self.services.values().map(Slots::held).fold((0, 0), |(a, b), (c, d)| (a + c, b + d))
+    }
+
+    /// How long a run of a service takes, and from how many that is known.
+    pub(super) fn average(&self, service: &ServiceName) -> Option<(Duration, u32)> {
+        self.services.get(service).filter(|slots| slots.measured > 0).map(|slots| (slots.average, slots.measured))
+    }
+
+    /// What all that runs takes.
+    pub(super) fn running(&self) -> Room {
+        self.services.values().fold(Room::default(), |mut sum, slots| {
+            sum.add(slots.runs);
+            sum
+        })
+    }
+
+    /// What all takes that runs or waits, but for one service.
+    pub(super) fn taken(&self, but: Option<&ServiceName>) -> Room {
+        let others = self.services.iter().filter(|(name, _)| Some(*name) != but);
+        others.fold(Room::default(), |mut sum, (_, slots)| {
+            sum.add(slots.runs);
+            sum.add(slots.waits);
+            sum
+        })
+    }
+
+    /// The next unit to start: the one accepted first of those of services with a free slot that are not `held_up`.
+    pub(super) fn next(&self, limit: impl Fn(&ServiceName) -> u32, held_up: &BTreeSet<ServiceName>) -> Option<(Unit, Room)> {
+        let heads = self.services.iter().filter(|(name, slots)| slots.running < limit(name) && !held_up.contains(*name));
+        let first = heads.filter_map(|(_, slots)| slots.waiting.first_key_value()).min_by_key(|(place, _)| **place);
+        first.map(|(_, unit)| *unit)
+    }
+
+    /// All that wait for a service.
+    pub(super) fn waiting(&self, service: &ServiceName) -> Vec<Unit> {
+        self.services.get(service).map(|slots| slots.waiting.values().map(|(unit, _)| *unit).collect()).unwrap_or_default()
+    }
+}
+
+impl Slots {
+    fn held(&self) -> (u32, u32) {
+        (self.running, u32::try_from(self.waiting.len()).unwrap_or(u32::MAX))
+    }
+}
