@@ -44,7 +44,12 @@ impl Sim {
 
     pub(super) fn on_wake(&mut self, node: usize, life: u64) {
         let state = &mut self.nodes[node];
-        if state.life != life || !state.is_up() || !state.woken || state.flushing.is_some() {
+        if state.life != life || !state.is_up() || !state.woken {
+            return;
+        }
+        if state.flushing.is_some() {
+            // The timer was quicker. What has queued up is looked at after the flush.
+            state.woken = false;
             return;
         }
         if state.paused_until > self.agenda.now() {

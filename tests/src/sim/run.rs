@@ -21,6 +21,9 @@ const DELIVERED_WITHIN: Duration = Duration::from_secs(60);
 const PRESENT_WITHIN: Duration = Duration::from_secs(15);
 /// How long nothing but beacons must be sent: longer than a gap is waited for.
 const QUIET_FOR: Duration = Duration::from_secs(12);
+/// How long the last frame may be under way: what it makes its receiver commit is no idle commit. Twice the longest delay
+/// of the slowest weather (`Weather::drawn`, `Chance::about`).
+const LAST_FRAME_ARRIVES: Duration = Duration::from_secs(2);
 /// How long until copies that nobody needs are gone, and enough of the others there.
 const TIDY_WITHIN: Duration = Duration::from_secs(20 * 60);
 /// Looked at in one seed of so many: it takes longer than all the rest.
@@ -241,9 +244,11 @@ impl Sim {
             self.pass(Duration::from_millis(500))?;
             if self.counts.frames != frames {
                 (since, frames) = (self.now(), self.counts.frames);
+            }
+            if self.now() - since <= LAST_FRAME_ARRIVES {
                 commits = self.nodes.iter().map(|node| node.commits).collect();
             }
-            if self.now() - since >= QUIET_FOR {
+            if self.now() - since >= LAST_FRAME_ARRIVES + QUIET_FOR {
                 break;
             }
             if self.now() - begin >= DELIVERED_WITHIN {
