@@ -92,8 +92,6 @@ pub struct Sim {
     /// A story is told: refusals are for the story to judge, and nothing restarts by itself.
     by_hand: bool,
     cuts: u64,
-    /// Pairs that have once heard where the other is.
-    acquainted: BTreeSet<network::Pair>,
     /// Cards that were put where strangers find them.
     cards: BTreeMap<protocol::PeerId, protocol::input::Heard<protocol::contact::Contact>>,
     leaving: BTreeSet<usize>,
@@ -120,7 +118,6 @@ impl Sim {
             faulty: false,
             by_hand: false,
             cuts: 0,
-            acquainted: BTreeSet::new(),
             cards: BTreeMap::new(),
             leaving: BTreeSet::new(),
             trace: Trace::new(detail),
@@ -246,7 +243,9 @@ impl Sim {
     /// Two nodes that know where the other is try to connect.
     fn reconnect(&mut self, pair: network::Pair) {
         let neighbours = pair.1 == pair.0 + 1;
-        if self.options.multicast || neighbours || self.acquainted.contains(&pair) {
+        // As a real node does, which dials whom it remembers, again and again.
+        let remembers = |a: usize, b: usize| self.nodes[a].disk.known.contains_key(&self.nodes[b].identity.id);
+        if self.options.multicast || neighbours || remembers(pair.0, pair.1) || remembers(pair.1, pair.0) {
             self.network.want(pair.0, pair.1, &mut self.agenda);
         }
     }

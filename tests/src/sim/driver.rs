@@ -264,7 +264,6 @@ impl Sim {
             },
             Effect::Dial { peer, .. } => {
                 if let Some(other) = self.checker.node(peer).filter(|other| *other != node) {
-                    self.acquainted.insert(pair(node, other));
                     self.network.want(node, other, &mut self.agenda);
                 }
             }
