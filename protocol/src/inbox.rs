@@ -387,7 +387,12 @@ impl Inbox {
         stream.changed = true;
         let (letter, preview) = (envelope.id, preview(&envelope));
         let void = envelope.known_kind() == Some(Kind::Void);
-        stream.row.unread_bytes += envelope.payload_bytes() as u64 + AROUND;
+        if void {
+            // Nobody will read it: it takes no room among what is unread.
+            stream.row.read.insert(seq);
+        } else {
+            stream.row.unread_bytes += envelope.payload_bytes() as u64 + AROUND;
+        }
         let no = stream.row.no;
         let late = seq < stream.row.shown;
         out.store(Change::Taken(Box::new(Taken { stream: no, seq, twin, received: now.wall, envelope })));

@@ -600,6 +600,7 @@ impl Outbox {
             return Err(Cause::Unexpected);
         }
         let (new, voids) = (agreed.minus(&stream.row.delivered), voids.minus(&agreed).minus(&stream.row.delivered));
+        stream.reinstate(&new);
         self.mark_delivered((peer, epoch), &new, now, out);
         self.mark_discarded((peer, epoch), &voids, now, out);
         self.mark_read((peer, epoch), now, out);
@@ -868,7 +869,9 @@ impl Outbox {
     /// Believes of what the recipient says it has read all that it is known to have.
     fn mark_read(&mut self, place: (PeerId, Epoch), now: Now, out: &mut Out) {
         let stream = self.streams.get_mut(&place).expect("the caller has found it");
-        let new = stream.claimed.minus(&stream.row.read).minus(&stream.claimed.minus(&stream.row.delivered));
+        // A void counts as read at once, and says nothing of the letter in whose place it stands.
+        let taken = stream.row.delivered.minus(&stream.row.discarded);
+        let new = stream.claimed.minus(&stream.row.read).minus(&stream.claimed.minus(&taken));
         for (first, last) in new.iter() {
             stream.row.read.insert_range(first, last);
             stream.dirty = true;

@@ -156,3 +156,40 @@ fn a_discard_outlives_a_crash_at_its_commit_and_the_recipient_restored() {
         sim.within(seconds(3), |sim| !sim.holds(ada, letter));
     }
 }
+
+#[test]
+fn a_letter_that_a_memory_put_back_discards_is_called_delivered_when_its_recipient_has_it() {
+    let mut sim = Sim::new(736);
+    let [nikki, markus] = settled::<2>(&mut sim);
+    sim.stop(nikki);
+    let letter = sim.write(markus, nikki, "one");
+    let backup = sim.back_up(markus);
+    sim.start(nikki);
+    sim.within(seconds(3), |sim| sim.knows_delivered(markus, letter, nikki));
+    sim.stop(nikki);
+    sim.stop(markus);
+    // As far as this memory knows the letter has never left.
+    sim.restore(markus, backup);
+    sim.start(markus);
+    sim.discard(markus, letter);
+    sim.start(nikki);
+    sim.within(seconds(5), |sim| sim.knows_delivered(markus, letter, nikki) && !sim.knows_discarded(markus, letter, nikki));
+    assert_eq!(sim.inbox(nikki).len(), 1);
+    sim.within(seconds(5), |sim| sim.outbox(markus) == 0);
+}
+
+#[test]
+fn discarded_letters_take_no_room_among_what_is_unread() {
+    let mut sim = Sim::new(737);
+    let [nikki, markus] = settled::<2>(&mut sim);
+    sim.stop(nikki);
+    let never: Vec<_> = (0..20).map(|n| sim.write(markus, nikki, &format!("never mind {n}"))).collect();
+    never.into_iter().for_each(|letter| drop(sim.discard(markus, letter)));
+    sim.start(nikki);
+    for n in 0..5 {
+        let letter = sim.write(markus, nikki, &format!("come {n}"));
+        sim.within(seconds(3), |sim| sim.knows_delivered(markus, letter, nikki));
+        sim.read_all(nikki);
+        assert_eq!(sim.unread_bytes(nikki, markus), 0, "{n}");
+    }
+}

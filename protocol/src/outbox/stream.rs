@@ -170,6 +170,18 @@ impl Stream {
         }
     }
 
+    /// The recipient has these letters themselves. Where they were discarded as never sent, a memory that is gone had sent them.
+    pub(super) fn reinstate(&mut self, numbers: &Ranges) {
+        let wrong = numbers.minus(&numbers.minus(&self.row.discarded));
+        for number in wrong.iter().flat_map(|(first, last)| first..=last) {
+            if let Some(id) = self.id_of(number) {
+                self.sums.replace(number, void_of(id), id);
+            }
+        }
+        self.row.discarded = self.row.discarded.minus(&wrong);
+        self.row.voided = self.row.voided.minus(&wrong);
+    }
+
     /// Letters that wait for a receipt.
     pub(super) fn letters(&self) -> u64 {
         self.bundles.range(..VOID).map(|(_, bundle)| bundle).map(|bundle| bundle.ids.len() as u64).sum()

@@ -289,6 +289,13 @@ impl Sim {
 
     // -- what can be seen
 
+    /// Bytes from an author that a peer has not read, as its disk has them.
+    #[must_use]
+    pub fn unread_bytes(&self, reader: Who, author: Who) -> u64 {
+        let author = self.nodes[author].identity.id;
+        self.nodes[reader].disk.in_streams.values().filter(|stream| stream.author == author).map(|stream| stream.unread_bytes).sum()
+    }
+
     /// What a peer knows.
     ///
     /// # Panics
