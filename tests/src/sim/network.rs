@@ -12,6 +12,9 @@ use super::chance::Chance;
 use super::desk::{Frame, Gossip};
 use super::options::Weather;
 
+/// Mean time until a node tries again to reach one that it did not reach (of the order of a node's first delays).
+const REDIAL: Duration = Duration::from_secs(2);
+
 /// Two nodes, the lower number first.
 pub(crate) type Pair = (usize, usize);
 
@@ -145,11 +148,14 @@ impl Network {
         agenda.after(wait, Event::Connect { pair });
     }
 
-    /// A try to connect ends; `alive` says whether both are up.
+    /// A try to connect ends; `alive` says whether both are up. One that fails is made again while there is a reason to.
     pub(crate) fn on_connect(&mut self, pair: Pair, alive: bool, agenda: &mut Agenda) {
         let reachable = alive && !self.is_cut(pair.0, pair.1) && !self.is_cut(pair.1, pair.0);
         let link = self.links.entry(pair).or_default();
-        link.trying = false;
+        link.trying = alive && !reachable && !link.up;
+        if link.trying {
+            agenda.after(self.chance.about(REDIAL), Event::Connect { pair });
+        }
         if !reachable || link.up {
             return;
         }
