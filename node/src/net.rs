@@ -92,8 +92,9 @@ impl Default for Limits {
             established_incoming: 256,
             established_outgoing: 256,
             established_per_peer: 3,
-            // research/libp2p.md, table: limits: the last resort.
-            memory_bytes: 512 << 20,
+            // Guess: the last resort. Above what a node takes whose own orders and whose queue, as dispatcher, are as large as they
+            // may be: three times their bytes (measured), or that node would be cut off for good.
+            memory_bytes: 1 << 30,
             // DESIGN 3.3: a bundle is at most 320 KiB; room for what surrounds it.
             frame_max: 512 << 10,
             // Guess: a second of letters at 4,096 bundles a second.

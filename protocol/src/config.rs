@@ -217,8 +217,11 @@ pub struct Config {
     pub lost_after: Duration,
     /// Attempts whose process died after which nobody tries again (DESIGN 6; HyperQueue's crash limit).
     pub attempts: u32,
-    /// Units that wait at a worker for each slot of a short service (DESIGN 6).
+    /// Units that wait at a worker for each slot of a short service at least (DESIGN 6) …
     pub prefetch: u32,
+    /// … and at most, where they are so short that no more than [`Config::short`] of work waits (measured: an order that does
+    /// nothing takes microseconds, its way there and back two commits; with 4 a slot a worker of 8 slots had nothing to do most of the time).
+    pub prefetch_most: u32,
     /// How short a service must be for that (DESIGN 6).
     pub short: Duration,
     /// How long a worker that declined is not asked again for the same service (guess: it tells of what changes).
@@ -229,7 +232,7 @@ pub struct Config {
     pub stop_tasks_most: Duration,
     /// Orders of this node that have not ended (guess: as for letters, with more memory each).
     pub open_orders: u64,
-    /// Bytes of them (guess: they are kept in memory).
+    /// Bytes of them, kept in memory (guess: with [`Config::queue_bytes`] well below what a node may take, `net::Limits`).
     pub open_order_bytes: u64,
     /// Orders that a leader holds (guess: about 1 KiB of memory each).
     pub queue_orders: u64,
@@ -308,14 +311,15 @@ impl Default for Config {
             lost_after: Duration::from_secs(30),
             attempts: 5,
             prefetch: 4,
+            prefetch_most: 64,
             short: Duration::from_millis(50),
             declined_for: Duration::from_secs(1),
             report_letter_after: Duration::from_secs(2),
             stop_tasks_most: Duration::from_secs(6),
             open_orders: 100_000,
-            open_order_bytes: 256 * 1024 * 1024,
+            open_order_bytes: 64 * 1024 * 1024,
             queue_orders: 200_000,
-            queue_bytes: 512 * 1024 * 1024,
+            queue_bytes: 128 * 1024 * 1024,
             question_patience: Duration::from_millis(300),
             questions: 256,
             contact_patience: Duration::from_secs(2),

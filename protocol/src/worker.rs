@@ -409,7 +409,8 @@ impl Worker {
 
     fn has_slot(&self, service: &ServiceName, limit: u32) -> Result<(), Lack> {
         let (running, waiting) = self.load.of(service);
-        let most = if self.is_short(service) { limit.saturating_mul(1 + self.config.prefetch) } else { limit };
+        // How many of them fit into a short time is the leader's to judge.
+        let most = if self.is_short(service) { limit.saturating_mul(1 + self.config.prefetch_most) } else { limit };
         if running + waiting < most { Ok(()) } else { Err(Lack::Full) }
     }
 

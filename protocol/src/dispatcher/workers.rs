@@ -306,7 +306,9 @@ impl Workers {
             load.in_flight = used.in_flight;
             let short = u64::try_from(config.short.as_micros()).unwrap_or(u64::MAX);
             if used.runs >= BASIS && used.mean < short {
-                load.most = card.limit.saturating_mul(1 + config.prefetch);
+                // As many as take no longer, one after the other, than one that just counts as short.
+                let fitting = u32::try_from(short / used.mean.max(1)).unwrap_or(u32::MAX);
+                load.most = card.limit.saturating_mul(1 + fitting.clamp(config.prefetch, config.prefetch_most));
             }
         }
         load

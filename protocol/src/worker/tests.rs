@@ -321,26 +321,29 @@ fn short(limit: u32) -> Cafe {
 #[test]
 fn only_a_service_known_to_be_short_has_units_waiting_and_they_start_in_the_order_of_acceptance() {
     let mut cafe = Cafe::open(vec![offering("coffee", 1)]);
-    let orders: Vec<Order> = (1..=7).map(|number| order(number, "coffee")).collect();
+    // As many for the slot as a leader may send at most, and one in it; and the first.
+    let (next, last) = (2, 2 + u64::from(cafe.worker.config.prefetch_most));
+    let orders: Vec<Order> = (1..=last + 1).map(|number| order(number, "coffee")).collect();
     cafe.assign(&orders, &[first(1), first(2)]);
     let answer = Work::Answer { fence: fence(1, LEADER), taken: vec![], declined: vec![(first(2), Lack::Full)] };
     cafe.expect(&[starts(first(1), 1_000), runs(first(1)), taken(&[first(1)]), say(LEADER, answer)]);
     cafe.end(first(1), Exit::Exited(0), 10);
     cafe.done();
-    // Four for the slot, and one in it.
-    let tries: Vec<Try> = (2..=7).map(first).collect();
+    let tries: Vec<Try> = (next..=last + 1).map(first).collect();
     cafe.assign(&[], &tries);
-    cafe.expect(&[starts(first(2), 1_000), runs(first(2)), taken(&tries[..5]), declined(first(7), Lack::Full)]);
-    assert_eq!(cafe.worker.load(), (1, 4));
-    for number in 2..6 {
+    let (fitting, too_many) = tries.split_at(tries.len() - 1);
+    cafe.expect(&[starts(first(2), 1_000), runs(first(2)), taken(fitting), declined(too_many[0], Lack::Full)]);
+    assert_eq!(cafe.worker.load(), (1, cafe.worker.config.prefetch_most));
+    for number in next..last {
         cafe.end(first(number), Exit::Exited(0), 10);
         assert!(cafe.done().contains(&runs(first(number + 1))), "{number}");
     }
     // One long run makes it a long service: nothing waits any more.
-    cafe.end(first(6), Exit::Exited(0), 3_000);
+    cafe.end(first(last), Exit::Exited(0), 3_000);
     cafe.done();
-    cafe.assign(&[order(8, "coffee"), order(9, "coffee")], &[first(8), first(9)]);
-    assert!(cafe.done().contains(&declined(first(9), Lack::Full)));
+    let (one, other) = (last + 2, last + 3);
+    cafe.assign(&[order(one, "coffee"), order(other, "coffee")], &[first(one), first(other)]);
+    assert!(cafe.done().contains(&declined(first(other), Lack::Full)));
 }
 
 #[test]
