@@ -1,7 +1,7 @@
 //! What this machine makes of the promises: figures of real nodes beside the floors of the machine, from one run.
 //! Knows nothing of what is good: targets are printed beside what was measured. Nodes are processes of their own.
 //!
-//! Reading order: [`rows`] (what there is), [`letters`], [`idle`], [`swarms`], [`floors`]; then [`nodes`] (what is
+//! Reading order: [`rows`] (what there is), [`letters`], [`orders`], [`idle`], [`swarms`], [`floors`]; then [`nodes`] (what is
 //! measured), [`child`] (what the floors need), [`machine`], [`table`].
 
 mod child;
@@ -10,6 +10,7 @@ mod idle;
 mod letters;
 mod machine;
 mod nodes;
+mod orders;
 mod rows;
 mod store;
 mod swarms;
@@ -27,7 +28,7 @@ scripts/bench [ROW…] [--json] [--quick] [--dir DIR] [--letters N] [--idle SECO
   --json      one JSON document instead of a table
   --quick     each row once instead of three times
   --dir DIR   where the nodes keep their disks (default: beside the build)
-  --letters N letters of the rows that write many (default 100000)
+  --letters N letters, or orders, of the rows that write many (default 100000)
   --idle S    seconds that an idle node is watched (default 20)";
 
 fn main() -> ExitCode {

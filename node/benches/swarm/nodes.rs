@@ -10,8 +10,9 @@ use bytes::Bytes;
 use futures::stream;
 use http_body_util::StreamBody;
 use hyper::body::Frame;
-use node::control::api::{self, BatchAccepted, What};
+use node::control::api::{self, BatchAccepted, BatchPlaced, What};
 use node::control::client::{Client, Events};
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::machine::nanos;
@@ -20,6 +21,8 @@ use crate::machine::nanos;
 const PIECE: usize = 64 * 1024;
 /// Time between two looks at something that has no event.
 const LOOK: Duration = Duration::from_millis(2);
+/// An election is over within this, most often.
+const TERM: Duration = Duration::from_millis(200);
 /// How long anything may take: beyond it the benchmark ends rather than hang.
 const BOUND: Duration = Duration::from_secs(300);
 
@@ -160,22 +163,103 @@ impl Node {
     /// Writes letters in one batch; when all are accepted.
     pub(crate) async fn write(&self, to: &[String], letters: u64, bytes: usize) -> u64 {
         let to = to.to_vec();
+        self.batch::<BatchAccepted>("/v1/letters/batch", letters, move |number| letter(&to, number, bytes)).await
+    }
+
+    async fn batch<T: DeserializeOwned>(&self, path: &str, lines: u64, line: impl Fn(u64) -> Value + Send + Sync + 'static) -> u64 {
         let pieces = stream::unfold(0, move |mut number| {
             let mut piece = Vec::with_capacity(PIECE + 1024);
-            while number < letters && piece.len() < PIECE {
-                serde_json::to_writer(&mut piece, &letter(&to, number, bytes)).expect("plain");
+            while number < lines && piece.len() < PIECE {
+                serde_json::to_writer(&mut piece, &line(number)).expect("plain");
                 piece.push(b'\n');
                 number += 1;
             }
             let piece = (!piece.is_empty()).then(|| (Ok(Frame::data(Bytes::from(piece))), number));
             async { piece }
         });
-        let mut answers = self.client.batch(StreamBody::new(pieces)).await.expect("the node runs");
-        for number in 0..letters {
+        let mut answers = self.client.batch(path, StreamBody::new(pieces)).await.expect("the node runs");
+        for number in 0..lines {
             let line = answers.next().await.expect("the node runs").expect("as many answers as lines");
-            assert!(serde_json::from_slice::<BatchAccepted>(&line).is_ok(), "letter {number}: {}", String::from_utf8_lossy(&line));
+            assert!(serde_json::from_slice::<T>(&line).is_ok(), "line {number}: {}", String::from_utf8_lossy(&line));
         }
         nanos()
+    }
+
+    /// Offers a service to anyone: a program, or what answers with its arguments.
+    pub(crate) async fn offer(&self, name: &str, slots: u32, command: Option<&str>) {
+        let mut offer = json!({ "name": name, "limit": slots, "allow": ["anyone"] });
+        match command {
+            Some(command) => offer["command"] = json!([command]),
+            None => offer["builtin"] = json!("echo"),
+        }
+        let _: Value = self.client.post("/v1/offers", &offer).await.expect("it can be offered");
+    }
+
+    /// Becomes the dispatcher: whoever of the others is one hands over.
+    pub(crate) async fn lead(&self, others: &[Node]) {
+        let me = self.status().await.peer.name;
+        while self.leader().await.as_deref() != Some(me.as_str()) {
+            for other in others {
+                // Refused by those that do not lead.
+                let _: Result<Value, _> = other.client.post("/v1/dispatcher/transfer", &json!({ "to": me })).await;
+            }
+            tokio::time::sleep(TERM).await;
+        }
+    }
+
+    /// Waits until this peer is its dispatcher.
+    pub(crate) async fn follows(&self, name: &str) {
+        while self.leader().await.as_deref() != Some(name) {
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    async fn leader(&self) -> Option<String> {
+        self.status().await.dispatcher.map(|leader| leader.name)
+    }
+
+    /// Places orders in one batch; when all are accepted.
+    pub(crate) async fn order(&self, service: &str, orders: u64) -> u64 {
+        let service = service.to_owned();
+        self.batch::<BatchPlaced>("/v1/orders/batch", orders, move |_| json!({ "service": service })).await
+    }
+
+    /// Places one order of so many units.
+    pub(crate) async fn order_units(&self, service: &str, units: u64) {
+        let items: Vec<String> = (1..=units).map(|unit| unit.to_string()).collect();
+        let _: Value = self.client.post("/v1/orders", &json!({ "service": service, "items": items })).await.expect("it is accepted");
+    }
+
+    /// When all that it has ordered has ended.
+    pub(crate) async fn ended(&self) -> u64 {
+        while self.status().await.orders.open > 0 {
+            tokio::time::sleep(LOOK).await;
+        }
+        nanos()
+    }
+
+    /// Places orders, each after the last has ended: milliseconds until the worker began it, and until the outcome.
+    pub(crate) async fn orders_one_by_one(&self, worker: &Node, service: &str, orders: u64) -> Vec<(f64, f64)> {
+        let (mut mine, mut theirs) = (self.client.events(None).await.expect("it runs"), worker.client.events(None).await.expect("it runs"));
+        let (order, mut singles) = (json!({ "service": service }), Vec::new());
+        for _ in 0..orders {
+            let begin = nanos();
+            let since = || (nanos() - begin) as f64 / 1e6;
+            let accepted = async {
+                let _: Value = self.client.post("/v1/orders", &order).await.expect("the order is accepted");
+            };
+            let started = async {
+                until(&mut theirs, |what| matches!(what, What::UnitStarted { .. })).await;
+                since()
+            };
+            let ended = async {
+                until(&mut mine, |what| matches!(what, What::OrderEnded { .. })).await;
+                since()
+            };
+            let ((), started, ended) = tokio::join!(accepted, started, ended);
+            singles.push((started, ended));
+        }
+        singles
     }
 
     /// Writes letters, each after the last was receipted.

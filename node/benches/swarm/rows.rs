@@ -5,14 +5,14 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use crate::table::Figure;
-use crate::{floors, idle, letters, store, swarms};
+use crate::{floors, idle, letters, orders, store, swarms};
 
 /// How much of everything.
 #[derive(Clone, Debug)]
 pub(crate) struct Options {
     /// Times that each row is measured.
     pub(crate) runs: usize,
-    /// Letters of the rows that write many.
+    /// Letters, or orders, of the rows that write many.
     pub(crate) letters: u64,
     /// Seconds that an idle node is watched.
     pub(crate) idle: u64,
@@ -30,7 +30,7 @@ pub(crate) struct Row {
 }
 
 /// All rows, in the order in which they are run.
-pub(crate) const ROWS: [Row; 15] = [
+pub(crate) const ROWS: [Row; 18] = [
     Row { name: "disk", what: "floor: flushes of a file", measure: floors::disk },
     Row { name: "redb", what: "floor: commits of the database, in write order, in our mode", measure: floors::redb },
     Row { name: "store", what: "our rows through our store, and opening a long history", measure: store::store },
@@ -41,6 +41,9 @@ pub(crate) const ROWS: [Row; 15] = [
     Row { name: "fanout", what: "one author to 10 and to 50 recipients", measure: letters::fanout },
     Row { name: "drain", what: "letters waiting at their author for one that comes back", measure: letters::drain },
     Row { name: "custody", what: "letters that three others hold for one who is away, their author too", measure: letters::custody },
+    Row { name: "orders", what: "orders that do nothing, orderer-dispatcher and one worker of 8 slots", measure: orders::many },
+    Row { name: "programs", what: "orders that start /bin/true, 8 slots", measure: orders::programs },
+    Row { name: "started", what: "one order at a time, and one when the dispatcher was killed", measure: orders::started },
     Row { name: "start", what: "process start to first answer, new and again", measure: idle::start },
     Row { name: "idle", what: "memory and CPU of a node alone and one of 11", measure: idle::idle },
     Row { name: "second", what: "a second node: start to listed, and to a letter delivered", measure: swarms::second },

@@ -17,7 +17,7 @@ use super::failure::{DONE, Failure, PENDING, REFUSED};
 use super::terminal::{block, line, print, raw};
 use super::watch::{ended, exit, look, pending, until_ended};
 use super::words::{about, cores, priority, size, some_time};
-use super::{Context, wait};
+use super::{Context, batch, wait};
 use crate::control::api::{Encoding, Lack, NewOrder, Order, Task, TaskState};
 use crate::control::problem::Code;
 
@@ -69,12 +69,23 @@ pub(super) struct OrderArgs {
     /// How long to wait: 30s, 5m, 2h, 1d
     #[arg(long, value_name = "D", value_parser = some_time, requires = "wait")]
     timeout: Option<Duration>,
+    /// Many orders from standard input, a JSON object a line: {"service":"coffee","args":["latte"]}; a number comes back for each
+    #[arg(long, conflicts_with_all = ["priority", "cores", "memory", "software", "once", "expires", "stdin", "key", "each_line", "wait", "words"])]
+    batch: bool,
     /// What to order, and what it is told: SERVICE [ARG…] [::: ITEM…]
-    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "SERVICE [ARG…] [::: ITEM…]")]
+    #[arg(
+        required_unless_present = "batch",
+        trailing_var_arg = true,
+        allow_hyphen_values = true,
+        value_name = "SERVICE [ARG…] [::: ITEM…]"
+    )]
     words: Vec<String>,
 }
 
 pub(super) async fn execute(args: OrderArgs, context: &Context) -> Result<u8, Failure> {
+    if args.batch {
+        return batch::orders(context).await;
+    }
     let (watching, patience) = (args.wait, args.timeout);
     let new = wanted(args)?;
     let began = std::time::Instant::now();

@@ -71,7 +71,7 @@ impl Until {
 
 pub(super) async fn execute(args: SendArgs, context: &Context) -> Result<u8, Failure> {
     if args.batch {
-        return batch::execute(context).await;
+        return batch::letters(context).await;
     }
     let text = match args.message {
         Some(text) => text,

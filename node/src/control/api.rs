@@ -352,9 +352,16 @@ pub struct Stopping {
     pub stopping: bool,
 }
 
-/// A line of the answer to a batch: the letter's id.
+/// A line of the answer to a batch of letters: the letter's id.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BatchAccepted {
     /// Names the letter.
     pub id: String,
+}
+
+/// A line of the answer to a batch of orders: the order's number.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BatchPlaced {
+    /// Counted by this node from 1.
+    pub order: u64,
 }

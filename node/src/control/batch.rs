@@ -1,5 +1,5 @@
-//! Many letters in one request: a line in, a line out, in order, for as long as it takes.
-//! Knows nothing of what a letter is for. At most [`IN_FLIGHT`] letters wait for their answer; one bad line harms no other.
+//! Many letters or orders in one request: a line in, a line out, in order, for as long as it takes.
+//! Knows nothing of what they are for. At most [`IN_FLIGHT`] lines wait for their answer; one bad line harms no other.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -13,18 +13,19 @@ use axum::response::Response;
 use bytes::{Bytes, BytesMut};
 use futures::stream;
 use http_body_util::BodyExt;
-use protocol::{Answer, Command};
+use protocol::{Answer, Command, LetterId};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
-use super::api::NewLetter;
+use super::api::{NewLetter, NewOrder};
 use super::desk::{Ask, Desk};
 use super::extract::{self, BODY_MAX, Params};
 use super::json;
+use super::orders;
 use super::problem::{Code, Problem};
 use super::read::Nothing;
 use super::server::BATCHES;
 
-/// Letters that wait for their answer at once (measured: four times 1,024 gained a fifth; two of the driver's batches).
+/// Lines that wait for their answer at once (measured: four times 1,024 gained a fifth; two of the driver's batches).
 pub(super) const IN_FLIGHT: usize = 4096;
 /// Bytes of a piece of the answer.
 const PIECE: usize = 64 * 1024;
@@ -36,22 +37,60 @@ const LINE_WITHIN: Duration = extract::BODY_WITHIN;
 /// … and between two lines (guess: whoever writes less often can say so again; a stopped program holds no place for ever).
 const LINES_WITHIN: Duration = Duration::from_secs(600);
 
-pub(super) async fn letters(
-    State((desk, share)): State<(Arc<Desk>, Arc<Semaphore>)>,
-    _: Params<Nothing>,
-    request: Request,
-) -> Result<Response, Problem> {
+/// The desk, and the places of all batches.
+type Shared = State<(Arc<Desk>, Arc<Semaphore>)>;
+
+pub(super) async fn letters(state: Shared, _: Params<Nothing>, request: Request) -> Result<Response, Problem> {
+    begin(Kind::Letters, state, request)
+}
+
+pub(super) async fn orders(state: Shared, _: Params<Nothing>, request: Request) -> Result<Response, Problem> {
+    begin(Kind::Orders, state, request)
+}
+
+fn begin(kind: Kind, State((desk, share)): Shared, request: Request) -> Result<Response, Problem> {
     extract::demand_type(request.headers(), &["application/x-ndjson", "application/jsonl"])?;
     let place = share.try_acquire_owned().map_err(|_| Problem::busy(&format!("{BATCHES} batches are under way")))?;
     let (out, pieces) = mpsc::channel::<Bytes>(PIECES);
-    tokio::spawn(Batch { desk, _place: place, out, waiting: VecDeque::new(), answer: BytesMut::new(), line: 0 }.run(request.into_body()));
+    let batch = Batch { kind, desk, _place: place, out, waiting: VecDeque::new(), answer: BytesMut::new(), line: 0 };
+    tokio::spawn(batch.run(request.into_body()));
     let pieces = stream::unfold(pieces, |mut pieces| async move { pieces.recv().await.map(|piece| (Ok::<_, Infallible>(piece), pieces)) });
     let mut response = Response::new(axum::body::Body::from_stream(pieces));
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson"));
     Ok(response)
 }
 
+/// What a line is.
+#[derive(Clone, Copy)]
+enum Kind {
+    Letters,
+    Orders,
+}
+
+impl Kind {
+    fn command(self, line: &[u8]) -> Result<Command, Problem> {
+        let plainly = |error| Problem::malformed(json::plainly(&error));
+        match self {
+            Kind::Letters => {
+                let letter = serde_json::from_slice::<NewLetter<'_>>(line).map_err(plainly)?;
+                letter.command(None).map(Command::Send).map_err(|error| Problem::new(Code::BadName, error.to_string()))
+            }
+            Kind::Orders => {
+                let order = serde_json::from_slice::<NewOrder<'_>>(line).map_err(plainly)?;
+                Ok(Command::Order(Box::new(orders::new(order)?)))
+            }
+        }
+    }
+}
+
+/// What a line has become.
+enum Accepted {
+    Letter(LetterId),
+    Order(u64),
+}
+
 struct Batch {
+    kind: Kind,
     desk: Arc<Desk>,
     _place: OwnedSemaphorePermit,
     out: mpsc::Sender<Bytes>,
@@ -149,13 +188,10 @@ impl Batch {
             self.note(answer);
             self.settle().await?;
         }
-        let command = serde_json::from_slice::<NewLetter<'_>>(text)
-            .map_err(|error| Problem::malformed(json::plainly(&error)))
-            .and_then(|letter| letter.command(None).map_err(|error| Problem::new(Code::BadName, error.to_string())));
-        match command {
-            Ok(letter) => {
+        match self.kind.command(text) {
+            Ok(command) => {
                 let (reply, answer) = oneshot::channel();
-                let sent = self.desk.asks.send(Ask::Command { command: Command::Send(letter), reply }).await;
+                let sent = self.desk.asks.send(Ask::Command { command, reply }).await;
                 self.waiting.push_back(match sent {
                     Ok(()) => Waiting::Asked(self.line, answer),
                     Err(_) => Waiting::Known(Box::new(Problem::stopping().line(self.line))),
@@ -191,12 +227,13 @@ impl Batch {
         self.flush().await
     }
 
-    fn note(&mut self, answer: Result<protocol::LetterId, Box<Problem>>) {
+    fn note(&mut self, answer: Result<Accepted, Box<Problem>>) {
         use bytes::BufMut as _;
         let mut out = (&mut self.answer).writer();
         // Writing into memory does not fail.
         let _ = match answer {
-            Ok(letter) => writeln!(out, "{{\"id\":\"{letter}\"}}"),
+            Ok(Accepted::Letter(letter)) => writeln!(out, "{{\"id\":\"{letter}\"}}"),
+            Ok(Accepted::Order(number)) => writeln!(out, "{{\"order\":{number}}}"),
             Err(problem) => serde_json::to_writer(&mut out, &problem).map_err(Into::into).and_then(|()| writeln!(out)),
         };
     }
@@ -210,7 +247,7 @@ impl Batch {
 }
 
 /// The outcome of the oldest line. Cancel-safe: it is taken off only when it is known.
-async fn next(waiting: &mut VecDeque<Waiting>) -> Result<protocol::LetterId, Box<Problem>> {
+async fn next(waiting: &mut VecDeque<Waiting>) -> Result<Accepted, Box<Problem>> {
     let outcome = match waiting.front_mut() {
         Some(Waiting::Asked(line, answer)) => outcome(*line, answer.await.map_err(|_| ())),
         Some(Waiting::Known(problem)) => Err(problem.clone()),
@@ -220,11 +257,12 @@ async fn next(waiting: &mut VecDeque<Waiting>) -> Result<protocol::LetterId, Box
     outcome
 }
 
-fn outcome(line: u64, answer: Result<Answer, ()>) -> Result<protocol::LetterId, Box<Problem>> {
+fn outcome(line: u64, answer: Result<Answer, ()>) -> Result<Accepted, Box<Problem>> {
     match answer {
-        Ok(Answer::Accepted { letter, .. }) => Ok(letter),
+        Ok(Answer::Accepted { letter, .. }) => Ok(Accepted::Letter(letter)),
+        Ok(Answer::Placed { number, .. }) => Ok(Accepted::Order(number)),
         Ok(Answer::Refused(refusal)) => Err(Box::new(Problem::from(refusal).line(line))),
-        Ok(_) => Err(Box::new(Problem::new(Code::Internal, "the letter was not answered as one").line(line))),
+        Ok(_) => Err(Box::new(Problem::new(Code::Internal, "the line was answered as something else").line(line))),
         Err(()) => Err(Box::new(Problem::stopping().line(line))),
     }
 }

@@ -186,15 +186,15 @@ impl Client {
         Ok(Pieces { body: self.call(Self::request(Method::GET, path, None, empty())?).await?.into_body() })
     }
 
-    /// Sends lines and gets lines, both as long as they last.
+    /// Sends lines and gets lines, both as long as they last: `/v1/letters/batch`, `/v1/orders/batch`.
     ///
     /// # Errors
     /// See [`Error`].
-    pub async fn batch<B>(&self, lines: B) -> Result<Lines, Error>
+    pub async fn batch<B>(&self, path: &str, lines: B) -> Result<Lines, Error>
     where
         B: hyper::body::Body<Data = Bytes, Error = std::io::Error> + Send + Sync + 'static,
     {
-        let request = Self::request(Method::POST, "/v1/letters/batch", Some("application/x-ndjson"), lines.boxed())?;
+        let request = Self::request(Method::POST, path, Some("application/x-ndjson"), lines.boxed())?;
         Ok(Lines::new(self.call(request).await?.into_body()))
     }
 

@@ -201,6 +201,7 @@ async fn turned_away(request: Request) -> Problem {
 fn router(desk: Desk) -> Router {
     let desk = Arc::new(desk);
     let share = |of: usize| (Arc::clone(&desk), Arc::new(Semaphore::new(of)));
+    let batches = share(BATCHES);
     Router::new()
         .route("/v1/status", get(read::status))
         .route("/v1/peers", get(read::peers))
@@ -211,7 +212,8 @@ fn router(desk: Desk) -> Router {
         .route("/v1/events", get(events::events).with_state(share(READERS)))
         .route("/v1/letters", post(write::letters))
         .route("/v1/letters/{id}", delete(write::discard))
-        .route("/v1/letters/batch", post(batch::letters).with_state(share(BATCHES)))
+        .route("/v1/letters/batch", post(batch::letters).with_state(batches.clone()))
+        .route("/v1/orders/batch", post(batch::orders).with_state(batches))
         .route("/v1/services", get(services::services))
         .route("/v1/workers", get(services::workers))
         .route("/v1/who/{service}", get(services::who))

@@ -821,7 +821,7 @@ async fn a_batch_is_answered_line_by_line_in_order() {
     // In odd pieces, so that lines are cut everywhere.
     let pieces: Vec<_> = text.into_bytes().chunks(1_013).map(Bytes::copy_from_slice).collect();
     let body = StreamBody::new(stream::iter(pieces.into_iter().map(|piece| Ok(Frame::data(piece)))));
-    let mut lines = soon(node.client.batch(body)).await.expect("it begins");
+    let mut lines = soon(node.client.batch("/v1/letters/batch", body)).await.expect("it begins");
     let mut answers = Vec::new();
     while let Some(line) = soon(lines.next()).await.expect("it goes on") {
         answers.push(line);
@@ -836,6 +836,36 @@ async fn a_batch_is_answered_line_by_line_in_order() {
     let expected: Vec<String> = (1..=4_997).map(|k| letter_id(k).to_string()).collect();
     assert_eq!(accepted.map(|accepted| accepted.id).collect::<Vec<_>>(), expected);
     assert_eq!(node.world().sent.len(), 4_997);
+}
+
+#[tokio::test]
+async fn orders_by_the_line_are_numbered_in_order_and_one_that_is_refused_harms_no_other() {
+    let node = Node::start().await;
+    let lines = [
+        r#"{"service":"coffee","args":["latte"]}"#,
+        r#"{"service":"-","args":[]}"#,
+        r#"{"service":"coffee","priority":4}"#,
+        r#"{"to":["ada"],"payload":"a letter"}"#,
+        r#"{"service":"coffee","key":"monday"}"#,
+        r#"{"service":"coffee","key":"monday"}"#,
+        r#"{"service":"resize","items":["a","b"]}"#,
+    ];
+    let body = StreamBody::new(stream::iter(lines.map(|line| Ok(Frame::data(Bytes::from(format!("{line}\n")))))));
+    let mut answers = soon(node.client.batch("/v1/orders/batch", body)).await.expect("it begins");
+    let mut told = Vec::new();
+    while let Some(line) = soon(answers.next()).await.expect("it goes on") {
+        told.push(match serde_json::from_slice::<api::BatchPlaced>(&line) {
+            Ok(placed) => Ok(placed.order),
+            Err(_) => serde_json::from_slice::<Problem>(&line).map(|problem| Err((problem.line, problem.code))).expect("a problem"),
+        });
+    }
+    let bad = |line, code| Err((Some(line), code));
+    assert_eq!(
+        told,
+        [Ok(1), bad(2, Code::BadName), bad(3, Code::Malformed), bad(4, Code::Malformed), Ok(2), Ok(2), Ok(3)],
+        "the same key is the same order"
+    );
+    assert_eq!(node.world().orders.len(), 3);
 }
 
 #[tokio::test]
@@ -854,7 +884,7 @@ async fn a_client_that_writes_all_before_it_reads_is_served() {
 async fn a_line_without_end_is_cut_off() {
     let node = Node::start().await;
     let pieces = stream::iter((0..40).map(|_| Ok(Frame::data(Bytes::from(vec![b'x'; 64 * 1024])))));
-    let mut lines = soon(node.client.batch(StreamBody::new(pieces))).await.expect("it begins");
+    let mut lines = soon(node.client.batch("/v1/letters/batch", StreamBody::new(pieces))).await.expect("it begins");
     let line = soon(lines.next()).await.expect("it answers").expect("with a line");
     assert_eq!(serde_json::from_slice::<Problem>(&line).expect("a problem").code, Code::TooLarge);
 }
@@ -983,9 +1013,9 @@ async fn whoever_follows_or_sends_for_long_leaves_room_for_a_question() {
     let endless = || StreamBody::new(stream::pending::<Result<Frame<Bytes>, std::io::Error>>());
     let mut batches = Vec::new();
     for _ in 0..BATCHES {
-        batches.push(soon(node.client.batch(endless())).await.expect("there is room"));
+        batches.push(soon(node.client.batch("/v1/letters/batch", endless())).await.expect("there is room"));
     }
-    let refused = soon(node.client.batch(endless())).await;
+    let refused = soon(node.client.batch("/v1/letters/batch", endless())).await;
     assert!(matches!(&refused, Err(Error::Refused(problem)) if problem.code == Code::Busy), "{:?}", refused.map(drop));
     let _: api::Status = soon(node.client.get("/v1/status")).await.expect("it still answers");
     drop(open);
@@ -1016,7 +1046,7 @@ async fn a_batch_that_falls_silent_is_ended_and_says_where() {
     let node = Node::start().await;
     for (said, line) in [("{\"to\":[\"ada\"],\"payload\":\"x\"}\n", 1), ("\n\n{\"to\":", 3)] {
         let pieces = stream::iter([Ok(Frame::data(Bytes::from_static(said.as_bytes())))]).chain(stream::pending());
-        let mut lines = node.client.batch(StreamBody::new(pieces)).await.expect("it begins");
+        let mut lines = node.client.batch("/v1/letters/batch", StreamBody::new(pieces)).await.expect("it begins");
         let mut last = Bytes::new();
         while let Some(line) = lines.next().await.expect("it goes on") {
             last = line;

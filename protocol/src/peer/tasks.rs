@@ -431,7 +431,7 @@ impl Peer {
                 }
                 done.map(|()| Some(Answer::Done))
             }
-            Command::Transfer(to) if self.presence.is_reachable(&to) => {
+            Command::Transfer(to) if to == self.myself.identity().id || self.presence.is_reachable(&to) => {
                 self.tasks.election.transfer(to, now, out).map(|()| Some(Answer::Done))
             }
             Command::Transfer(to) => Err(Refusal::NotReachable(self.name_of(&to))),
