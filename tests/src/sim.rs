@@ -180,8 +180,9 @@ impl Sim {
                     let (node, other) = (network::end(pair, side), network::end(pair, 1 - side));
                     let peer = self.nodes[other].identity.id;
                     self.tell_now(node, Input::PeerLost { peer });
-                    self.reconnect(pair);
                 }
+                // Even if neither end has seen it yet.
+                self.reconnect(pair);
             }
             Event::Starved { pair, generation } => {
                 if self.network.is_starved(pair, generation) {
