@@ -95,10 +95,12 @@ impl Sim {
         let service = *work.pick(&SERVICES);
         let mut order = an_order(service, &["{}"]);
         order.args.push(number.to_string());
-        if work.yes(0.02) {
+        let long = work.yes(0.02);
+        if long {
             order.args.push(format!("for:{}", work.below(8_000)));
         }
-        if work.yes(0.3) {
+        // What is ordered must get done, by one worker that does one thing at a time, in the time that a run has for it.
+        if work.yes(0.3) && !long {
             order.items = (0..1 + work.below(12)).map(|item| format!("item {item}")).collect();
         }
         if work.yes(0.1) {

@@ -20,6 +20,8 @@ use super::node::MACHINE;
 struct Placed {
     node: usize,
     order: Order,
+    /// Others of that name: its orderer was put back to before it gave it.
+    earlier: Vec<Order>,
     /// Its orderer's user was told.
     accepted: bool,
     /// It was on a disk that was then put back to before it.
@@ -49,6 +51,8 @@ pub(crate) struct Tasks {
     offered: BTreeMap<(usize, ServiceName), Offering>,
     /// Every report that a worker's disk ever held.
     reports: BTreeMap<Try, Vec<Report>>,
+    /// What each run takes: by the offer under which it began.
+    takes: BTreeMap<(usize, Try), (u32, u64)>,
     /// How every process ended that was not killed with its node.
     exits: BTreeMap<(usize, Try), Exit>,
     /// All that ever ran, in the order of starting.
@@ -94,9 +98,11 @@ impl Tasks {
         demand!(order.number > *last || self.restored, "number {} is given after {last}", order.number);
         *last = order.number.max(*last);
         let (order, counted) = (order.clone(), BTreeSet::new());
-        let fresh = Placed { node, order: order.clone(), accepted: false, forgotten: false, outcome: None, counted };
-        let before = self.placed.insert(order.key(), fresh);
-        demand!(before.is_none_or(|before| before.forgotten), "{:?} is the name of two orders", order.key());
+        let before = self.placed.remove(&order.key());
+        demand!(before.as_ref().is_none_or(|before| before.forgotten), "{:?} is the name of two orders", order.key());
+        let earlier = before.map(|before| before.earlier.into_iter().chain([before.order]).collect()).unwrap_or_default();
+        let fresh = Placed { node, order: order.clone(), earlier, accepted: false, forgotten: false, outcome: None, counted };
+        self.placed.insert(order.key(), fresh);
         Ok(())
     }
 
@@ -187,6 +193,9 @@ impl Tasks {
             let ends = disk.tasks.ends.range((number, 0)..=(number, u32::MAX));
             placed.counted = ends.map(|((_, unit), _)| *unit).collect();
         }
+        // What it offered after that it does not know either.
+        let offered = disk.tasks.offers.iter().map(|(name, offering)| ((node, name.clone()), offering.clone()));
+        self.offered.extend(offered);
         self.keys.retain(|(owner, key), _| *owner != node || disk.tasks.keys.contains_key(key));
     }
 
@@ -213,7 +222,8 @@ impl Sim {
         let state = &self.nodes[node];
         demand!(state.disk.tasks.started.contains_key(&task), "{task} is run by node {node} and not on its disk");
         let Some(placed) = self.tasks.placed.get(&task.order) else { return Err(format!("{task} is run and was never ordered")) };
-        let order = &placed.order;
+        let is_this = |order: &&Order| run.args == order.args_of(task.unit) && run.stdin == order.stdin;
+        let order = placed.earlier.iter().find(is_this).unwrap_or(&placed.order);
         let Some(offering) = self.tasks.offered.get(&(node, order.service.clone())) else {
             return Err(format!("{task} is run by node {node}, which never offered {}", order.service));
         };
@@ -229,15 +239,16 @@ impl Sim {
             demand!(!twice, "{task} is run by node {node} beside {other}");
             let of = &self.tasks.placed[&other.order].order;
             beside += u32::from(of.service == order.service && *other != task);
-            if let Some(offering) = self.tasks.offered.get(&(node, of.service.clone())) {
-                let (of_cores, of_memory) = needs(of, offering);
-                (cores, memory) = (cores + of_cores, memory + of_memory);
-            }
+            let began = self.tasks.takes.get(&(node, *other)).copied();
+            let (of_cores, of_memory) = began.unwrap_or_else(|| needs(order, offering));
+            (cores, memory) = (cores + of_cores, memory + of_memory);
         }
         demand!(beside <= offering.card.limit, "node {node} runs {beside} of {}, at most {} may", order.service, offering.card.limit);
         let fits = cores <= MACHINE.cores && memory <= MACHINE.memory_bytes;
         demand!(fits, "node {node} runs what takes {cores} cores and {memory} bytes: more than it has");
         demand!(!state.runner.running().any(|other| *other == task), "{task} is run by node {node} and runs there already");
+        let takes = needs(order, offering);
+        self.tasks.takes.insert((node, task), takes);
         self.tasks.ran.push(Ran { task, node });
         Ok(())
     }
