@@ -6,6 +6,7 @@ use std::time::Duration;
 use libp2p_identity::PeerId;
 
 use super::{Identity, OrderView, Peer};
+use crate::beacon::Statistics;
 use crate::catalog::Catalog;
 use crate::config::{Config, limits};
 use crate::dispatcher::{Dispatcher, WorkerView};
@@ -50,6 +51,8 @@ pub(super) struct Tasks {
     stopping: Option<Duration>,
     started: Duration,
     advertised: bool,
+    /// What the queue was told last of this node as a worker: that it takes work, that its user may be away, its cores and memory.
+    told: Option<(bool, bool, u32, u64)>,
 }
 
 impl Tasks {
@@ -78,6 +81,7 @@ impl Tasks {
             stopping: None,
             started: now.mono,
             advertised: false,
+            told: None,
         }
     }
 
@@ -387,12 +391,16 @@ impl Peer {
         out.work(from, Work::QueryResults { id, results: Box::new(results) });
     }
 
+    /// Whether this node takes work, as far as it can tell before it is asked.
+    fn welcomes_work(&self) -> bool {
+        self.myself.facts().available && !self.myself.is_cloned() && !self.leaving
+    }
+
     /// What every worker in reach offers, this node included, for the queue to choose from.
     fn with_workers<T>(&mut self, act: impl FnOnce(&mut Dispatcher, &[WorkerView<'_>]) -> T) -> T {
         let me = self.myself.identity().id;
-        let facts = self.myself.facts();
-        let welcomes = facts.available && !self.myself.is_cloned() && !self.leaving;
-        let (inactive, statistics) = (facts.inactive, self.myself.statistics());
+        let welcomes = self.welcomes_work();
+        let (inactive, statistics) = (self.myself.facts().inactive, self.myself.statistics());
         let tasks = &mut self.tasks;
         let mine: &Services = tasks.worker.services();
         let others = self.presence.neighbours().into_iter().filter_map(|neighbour| {
@@ -512,6 +520,12 @@ impl Peer {
             let roster = self.presence.neighbours();
             let facts = self.tasks.election.tick(&roster, now, out);
             self.on_election(facts, now, out);
+        }
+        // What others signal comes by their beacons.
+        let Statistics { cores, memory_bytes, .. } = self.myself.statistics();
+        let mine = Some((self.welcomes_work(), self.myself.facts().inactive, cores, memory_bytes));
+        if std::mem::replace(&mut self.tasks.told, mine) != mine {
+            self.tasks.dispatcher.on_workers_changed();
         }
         let presence = &self.presence;
         for peer in self.tasks.catalog.due(|peer| presence.is_reachable(peer), now) {
