@@ -7,6 +7,7 @@ mod closing;
 mod handing;
 mod judging;
 mod lines;
+mod over;
 mod placing;
 mod queue;
 mod standing;
@@ -70,6 +71,8 @@ pub(crate) struct Dispatcher {
     awaited: BTreeSet<PeerId>,
     rows: BTreeMap<OrderKey, Row>,
     bytes: u64,
+    /// Of reports kept for orderers.
+    report_bytes: usize,
     queue: Queue,
     lines: Lines,
     workers: Workers,
@@ -85,6 +88,10 @@ pub(crate) struct Dispatcher {
     given_up: BTreeSet<OrderKey>,
     /// Assignments without an answer: when they are sent again.
     unanswered: BTreeSet<(Duration, OrderKey, u32)>,
+    /// Orders that may have come to where nothing is left to do …
+    over: BTreeSet<OrderKey>,
+    /// … and those of which a closing is waited for: when it is asked for.
+    over_at: BTreeSet<(Duration, OrderKey)>,
     /// Who may have missed something, and when it is told again.
     retell: BTreeMap<PeerId, Duration>,
     /// Per service: the order at the head that needs a worker emptier than it is, and that worker.
@@ -119,6 +126,7 @@ impl Dispatcher {
             awaited: BTreeSet::new(),
             rows: BTreeMap::new(),
             bytes: 0,
+            report_bytes: 0,
             queue: Queue::new(),
             lines: Lines::default(),
             workers: Workers::new(),
@@ -129,6 +137,8 @@ impl Dispatcher {
             cancel_at: None,
             given_up: BTreeSet::new(),
             unanswered: BTreeSet::new(),
+            over: BTreeSet::new(),
+            over_at: BTreeSet::new(),
             retell: BTreeMap::new(),
             reserved: BTreeMap::new(),
             look: Look::default(),
@@ -165,6 +175,7 @@ impl Dispatcher {
             let again_at = now.mono + self.config.gate;
             self.unanswered.extend(row.expect_answers(again_at).map(|unit| (again_at, *key, unit)));
         }
+        self.restart_over();
     }
 
     /// Another leads: what is here is kept, and nobody is told anything.
@@ -212,6 +223,7 @@ impl Dispatcher {
                 continue;
             }
             if self.is_closed(&key) {
+                self.tell_closed(&order.value);
                 continue;
             }
             if let Some(row) = self.rows.get(&key) {
@@ -327,6 +339,7 @@ impl Dispatcher {
         if wants {
             self.look.at(&order.service);
         }
+        self.note_over(key);
     }
 
     // -- time
@@ -346,6 +359,7 @@ impl Dispatcher {
         let due: Vec<PeerId> = self.retell.iter().filter(|(_, at)| **at <= now.mono).map(|(peer, _)| *peer).collect();
         due.iter().for_each(|peer| self.tell_again(*peer, now));
         self.ask_again(now);
+        self.ask_for_closings(now);
         self.repeat_cancels(now);
         if self.gate.is_none() {
             self.place_all(workers, fence, now, out);
@@ -379,6 +393,7 @@ impl Dispatcher {
         self.fence?;
         let unanswered = self.unanswered.first().map(|(at, _, _)| *at);
         let retell = self.retell.values().min().copied();
-        [self.gate, self.workers.deadline(), unanswered, retell, self.cancel_at].into_iter().flatten().min()
+        let over = self.over_at.first().map(|(at, _)| *at);
+        [self.gate, self.workers.deadline(), unanswered, retell, over, self.cancel_at].into_iter().flatten().min()
     }
 }

@@ -319,6 +319,8 @@ pub enum Broken {
     Crashed,
     /// Its worker was silent for too long.
     Lost,
+    /// Its order has ended, as its orderer told the worker: it is not run.
+    Closed,
 }
 
 impl Broken {

@@ -16,11 +16,12 @@ mod story;
 #[cfg(test)]
 mod tests;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use libp2p_identity::PeerId;
 
-use crate::config::Config;
+use crate::config::{Config, limits};
 use crate::effect::{Answer, Change, Notice, OrderState, Out, Outcome, Refusal};
 use crate::id::{Epoch, RequestId};
 use crate::input::NewOrder;
@@ -39,6 +40,9 @@ use self::keys::Keys;
 use self::leader::Leader;
 use self::running::Runs;
 
+/// Orders that a memory can have missed; who speaks of a greater number is not believed (guess: more than any backup misses).
+const FORGOTTEN_MOST: u64 = 1 << 32;
+
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Orders {
@@ -49,6 +53,8 @@ pub(crate) struct Orders {
     leader: Leader,
     closings: Closings,
     runs: Runs,
+    /// Reports that came in this batch, by the worker who told them.
+    reported: BTreeMap<PeerId, BTreeSet<Try>>,
     /// First and last that were placed in this batch.
     placed: Option<(u64, u64)>,
 }
@@ -72,6 +78,7 @@ impl Orders {
             leader: Leader::new(me, config),
             closings,
             runs: Runs::default(),
+            reported: BTreeMap::new(),
             placed: None,
         };
         for (order, state) in open {
@@ -273,8 +280,8 @@ impl Orders {
     /// Units have ended, as their workers say, whoever brings the word.
     pub(crate) fn on_reports(&mut self, from: PeerId, reports: Vec<Proven<Report>>, now: Now, out: &mut Out) {
         for report in reports {
-            let Report { of: Try { order: key, unit, .. }, worker, ended, .. } = &report.value;
-            let (key, unit, worker) = (*key, *unit, *worker);
+            let Report { of, worker, ended, .. } = &report.value;
+            let (of, Try { order: key, unit, .. }, worker) = (*of, *of, *worker);
             let Some(entry) = self.book.find(&key) else {
                 self.close_again(from, &key);
                 self.close_again(worker, &key);
@@ -285,6 +292,9 @@ impl Orders {
                 continue;
             };
             entry.note_worker(worker);
+            if from == worker && from != self.me {
+                self.reported.entry(from).or_default().insert(of);
+            }
             // The first one counts.
             if entry.is_open(unit) {
                 entry.end_unit(unit, ended);
@@ -324,6 +334,7 @@ impl Orders {
         if let Some((first, last)) = self.placed.take() {
             out.note(What::OrdersPlaced { first, last });
         }
+        self.take_reports(out);
         let leader = &self.leader;
         for (peer, closing) in self.closings.take(|peer| leader.reaches(peer)) {
             out.work(peer, Work::Closing(Box::new(Proven::own(closing))));
@@ -338,13 +349,31 @@ impl Orders {
 
     /// When [`Orders::tick`] or [`Orders::close`] has something to do; at once if a batch is open.
     pub(crate) fn deadline(&self) -> Option<Duration> {
-        if self.placed.is_some() || self.book.is_dirty() || self.closings.is_due(|peer| self.leader.reaches(peer)) {
+        if self.placed.is_some()
+            || !self.reported.is_empty()
+            || self.book.is_dirty()
+            || self.closings.is_due(|peer| self.leader.reaches(peer))
+        {
             return Some(Duration::ZERO);
         }
         self.book.deadline().into_iter().chain(self.leader.deadline(|number| self.book.size(number))).min()
     }
 
     // -- private
+
+    /// Workers learn that their reports have come, unless they learn with this batch that the order has ended.
+    fn take_reports(&mut self, out: &mut Out) {
+        for (worker, tries) in std::mem::take(&mut self.reported) {
+            // Who cannot be reached tells them again when it can be.
+            if !self.leader.reaches(&worker) {
+                continue;
+            }
+            let open: Vec<Try> = tries.into_iter().filter(|of| self.book.find(&of.order).is_some()).collect();
+            for page in open.chunks(limits::WORDS) {
+                out.work(worker, Work::ReportsTaken(page.to_vec()));
+            }
+        }
+    }
 
     /// An order is not wanted any more: by its user, or because its time is up.
     fn revoke(&mut self, number: u64, expired: bool, now: Now, out: &mut Out) {
@@ -371,9 +400,27 @@ impl Orders {
 
     /// Somebody has something of an order that may have ended: then it is told so.
     pub(crate) fn close_again(&mut self, peer: PeerId, order: &OrderKey) {
-        if self.closings.contains(order) {
-            self.closings.owe(peer, order.epoch, order.number);
+        if order.orderer != self.me || self.book.find(order).is_some() {
+            return;
         }
+        if !self.closings.contains(order) {
+            self.on_forgotten(order);
+        }
+        self.closings.owe(peer, order.epoch, order.number);
+    }
+
+    /// Others know an order of this node that it does not know itself: its memory was put back to before it. It gets no outcome, and
+    /// its number is not given again.
+    fn on_forgotten(&mut self, order: &OrderKey) {
+        if order.number < self.next.saturating_add(FORGOTTEN_MOST) {
+            self.next = self.next.max(order.number + 1);
+        }
+        self.closings.forget(order.epoch, order.number);
+    }
+
+    /// Whether this order of this node has ended, or is forgotten for good.
+    pub(crate) fn is_closed(&self, order: &OrderKey) -> bool {
+        self.closings.contains(order)
     }
 
     /// A unit has ended, which may be the last one.

@@ -79,6 +79,8 @@ pub enum Work {
     Progress(Vec<Progress>),
     /// How these ended: from a worker to leader and orderer, and again until the orderer closes the order.
     Reports(Vec<Proven<Report>>),
+    /// The reports of these tries are on my disk, and their orders go on: from the orderer to the worker, who need not tell them again.
+    ReportsTaken(Vec<Try>),
     /// These attempts came to nothing.
     Broken(Vec<(Try, Broken)>),
     /// Nobody could run these units to their end: from the leader to the orderer.
@@ -331,6 +333,7 @@ impl Work {
             Work::Started(tries) => tries.len(),
             Work::Progress(progress) => progress.len(),
             Work::Reports(reports) => reports.len(),
+            Work::ReportsTaken(tries) => tries.len(),
             Work::Broken(tries) => tries.len(),
             Work::GivenUp(units) => units.len(),
             Work::Cancels(cancels) => cancels.len(),
@@ -380,6 +383,7 @@ impl Work {
             Work::Started(_) => "Started",
             Work::Progress(_) => "Progress",
             Work::Reports(_) => "Reports",
+            Work::ReportsTaken(_) => "ReportsTaken",
             Work::Broken(_) => "Broken",
             Work::GivenUp(_) => "GivenUp",
             Work::Closing(_) => "Closing",

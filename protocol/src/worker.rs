@@ -6,6 +6,7 @@ mod bodies;
 mod load;
 mod offers;
 mod reports;
+mod unheard;
 mod words;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -18,6 +19,7 @@ use self::bodies::Bodies;
 use self::load::{Load, Room};
 use self::offers::Offers;
 use self::reports::Reports;
+use self::unheard::Unheard;
 use self::words::Words;
 use crate::beacon::Statistics;
 use crate::config::{Config, limits};
@@ -67,6 +69,7 @@ pub(crate) struct Worker {
     tasks: BTreeMap<Unit, Task>,
     load: Load,
     reports: Reports,
+    unheard: Unheard,
     /// What runs and is not told to, by when it shall be.
     started: VecDeque<(Duration, Try)>,
     /// Whose progress is to be told, and when.
@@ -171,6 +174,7 @@ impl Worker {
             tasks: BTreeMap::new(),
             load: Load::default(),
             reports,
+            unheard: Unheard::new(config),
             started: VecDeque::new(),
             progressed: BTreeSet::new(),
             debts: BTreeMap::from([(me, Debt::new(Duration::ZERO, config))]),
@@ -184,7 +188,7 @@ impl Worker {
         self.offers.services()
     }
 
-    /// Offers a service, or offers it otherwise. What runs goes on as it began.
+    /// Offers a service, or offers it otherwise. What runs goes on as it began; what waits will take what is offered now.
     ///
     /// # Errors
     /// It breaks a rule, which is named; nothing was changed.
@@ -200,7 +204,9 @@ impl Worker {
         }
         self.load.stirred = true;
         for unit in self.load.waiting(&service) {
-            if !offering.card.allowed.allows(&unit.0.orderer, &self.me) {
+            if offering.card.allowed.allows(&unit.0.orderer, &self.me) {
+                self.refit(unit, &offering);
+            } else {
                 self.give_back(unit, Broken::Stopping, out);
             }
         }
@@ -208,6 +214,15 @@ impl Worker {
         out.note(What::Offered { service });
         self.advertise(out);
         Ok(())
+    }
+
+    fn refit(&mut self, unit: Unit, offering: &Offering) {
+        let Some(order) = self.bodies.get(&unit.0) else { return };
+        let needs = Room::of(Offers::needs(offering, &order.needs));
+        if let Some(Task { needs: before, stage: Stage::Waiting(place), .. }) = self.tasks.get_mut(&unit) {
+            *before = needs;
+            self.load.refit(&offering.card.name, *place, needs);
+        }
     }
 
     /// Offers a service no more. What runs goes on; what waits is given back.
@@ -279,6 +294,7 @@ impl Worker {
         if peer != self.me && self.here.remove(&peer) {
             self.debts.remove(&peer);
             self.reports.on_untold(peer);
+            self.unheard.on_unreachable(peer);
         }
     }
 
@@ -289,6 +305,7 @@ impl Worker {
             return;
         }
         self.reports.on_untold(peer);
+        self.unheard.on_unreachable(peer);
         let debt = self.debts.entry(peer).or_insert_with(|| Debt::new(now.mono, &self.config));
         if debt.failed_at.is_some_and(|failed| now.mono > failed + self.config.resend_most * 2) {
             debt.patience = self.config.refused_wait;
@@ -475,6 +492,7 @@ impl Worker {
                 }
             }
             self.reports.close(first, last, out);
+            self.unheard.close(first, last);
         }
         self.bodies.on_closing(closing);
     }
@@ -530,8 +548,22 @@ impl Worker {
             self.words.report(peer, proven.clone());
         }
         if self.here.contains(&of.order.orderer) {
-            self.reports.on_told(unit(&of));
+            self.on_told(unit(&of), now);
         }
+    }
+
+    /// The orderer of a unit was told how it ended. What this node tells itself cannot be lost.
+    fn on_told(&mut self, unit: Unit, now: Now) {
+        self.reports.on_told(unit);
+        if unit.0.orderer != self.me {
+            self.unheard.on_told(unit, now.mono);
+        }
+    }
+
+    /// An orderer has these reports on its disk, though the orders go on.
+    pub(crate) fn on_reports_taken(&mut self, from: PeerId, tries: &[Try], now: Now) {
+        let kept = |of: &&Try| of.order.orderer == from && self.reports.get(&unit(of)).is_some();
+        tries.iter().filter(kept).for_each(|of| self.unheard.on_taken(&unit(of), now.mono));
     }
 
     /// An attempt came to nothing; of a closed order nobody needs to remember it.
@@ -683,6 +715,13 @@ impl Worker {
         for peer in due.map(|(peer, _)| *peer).collect::<Vec<_>>() {
             self.pay(peer, now, out);
         }
+        let reports = &self.reports;
+        let size = |unit: &Unit| reports.get(unit).map_or(0, reports::size);
+        for unit in self.unheard.take_due(now.mono, self.config.window_bytes, size) {
+            if let Some(report) = self.reports.get(&unit) {
+                self.words.report(unit.0.orderer, Proven::own(report.clone()));
+            }
+        }
     }
 
     /// The batch ends: what can start does, and words leave.
@@ -696,7 +735,7 @@ impl Worker {
         let progressed = self.progressed.first().map(|(at, _)| *at);
         let debts = self.debts.values().filter_map(|debt| debt.at).min();
         let letters = self.reports.letters_deadline(self.config.report_letter_after);
-        [started, progressed, debts, letters].into_iter().flatten().min()
+        [started, progressed, debts, letters, self.unheard.deadline()].into_iter().flatten().min()
     }
 
     fn start(&mut self, name_of: impl Fn(&PeerId) -> Option<PeerName>, now: Now, out: &mut Out) {
@@ -779,18 +818,17 @@ impl Worker {
         let leads = self.leads(&peer);
         let Some(debt) = self.debts.get_mut(&peer) else { return };
         let (reports, more) = self.reports.after(debt.cursor, (!leads).then_some(peer), self.config.window_bytes);
-        debt.cursor = reports.last().map(|report| unit(&report.of)).or(debt.cursor);
+        debt.cursor = reports.last().map(|report| unit(&report.of)).or(debt.cursor).filter(|_| more);
         debt.at = more.then_some(now.mono + self.config.refused_wait);
         for report in reports {
             if report.of.order.orderer == peer {
-                self.reports.on_told(unit(&report.of));
+                self.on_told(unit(&report.of), now);
             }
             self.words.report(peer, Proven::own(report));
         }
         if more {
             return;
         }
-        debt.cursor = None;
         if let Some(fence) = self.leader.filter(|_| leads) {
             for came in self.reports.all_broken().collect::<Vec<_>>() {
                 self.words.broken(peer, came.of, came.why);

@@ -820,3 +820,56 @@ fn signatures_and_frames_of_orders_are_real_where_they_are() {
     sim.expect_done();
     assert!(peers.iter().filter(|who| sim.is_up(**who)).all(|who| sim.status(*who).refused.is_empty()), "nothing was refused at an edge");
 }
+
+#[test]
+fn a_leader_that_takes_work_again_runs_what_waits_for_it() {
+    let mut sim = Sim::new(320);
+    let [ann, bea] = settled(&mut sim);
+    let leader = sim.elected();
+    let other = if leader == ann { bea } else { ann };
+    brewers(&mut sim, &[leader], 1);
+    sim.available(leader, false);
+    sim.run_for(seconds(5));
+    let number = sim.place(other, coffee(&[]));
+    sim.run_for(seconds(5));
+    assert_eq!(sim.outcome(other, number), None, "it takes no work");
+    sim.available(leader, true);
+    sim.within(seconds(2), |sim| sim.end(other, number) == Some(End::Done));
+    sim.expect_done();
+}
+
+#[test]
+fn orders_end_and_are_forgotten_though_frames_vanish_from_connections_that_go_on() {
+    for seed in 321..325 {
+        let mut sim = Sim::new(seed);
+        let peers: [Who; 4] = settled(&mut sim);
+        brewers(&mut sim, &peers, 2);
+        sim.lose(0.3);
+        let numbers: Vec<u64> = (0..10).map(|n| sim.place(peers[0], batch(&[], 1 + n % 4))).collect();
+        sim.run_for(seconds(20));
+        sim.lose(0.0);
+        sim.within(seconds(60), |sim| all_ended(sim, peers[0], &numbers));
+        sim.within(seconds(60), |sim| peers.iter().all(|who| sim.reports_kept(*who) == 0));
+        sim.expect_done();
+    }
+}
+
+#[test]
+fn an_order_that_had_ended_before_its_orderer_was_put_back_ends_and_says_so() {
+    let mut sim = Sim::new(326);
+    let peers: [Who; 3] = settled(&mut sim);
+    let leader = sim.elected();
+    let others = other_than(&peers, &[leader]);
+    let (ann, bea) = (others[0], others[1]);
+    let number = sim.place(ann, coffee(&[]));
+    sim.run_for(seconds(1));
+    let backup = sim.back_up(ann);
+    brewers(&mut sim, &[bea], 1);
+    assert_eq!(sim.end(ann, number), Some(End::Done));
+    sim.crash(ann);
+    sim.restore(ann, backup);
+    sim.start(ann);
+    sim.within(seconds(15), |sim| sim.end(ann, number) == Some(End::Failed));
+    let why = sim.outcome(ann, number).and_then(|outcome| outcome.why.clone()).unwrap_or_default();
+    assert!(why.starts_with("ended before"), "{why}");
+}

@@ -259,7 +259,8 @@ fn shown(names: &Names<'_>, entry: &Entry, letters: Vec<String>) -> api::What {
         }
         What::TryBroken { of, why } => {
             let (word, signal) = match why {
-                Broken::Superseded => (api::Broken::Superseded, None),
+                // Nobody writes of an order that has ended; and it is not wanted where it was, either way.
+                Broken::Superseded | Broken::Closed => (api::Broken::Superseded, None),
                 Broken::Stopping => (api::Broken::Stopping, None),
                 Broken::Killed(signal) => (api::Broken::Killed, Some(*signal)),
                 Broken::Crashed => (api::Broken::Crashed, None),

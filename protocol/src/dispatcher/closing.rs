@@ -5,10 +5,13 @@ use super::Dispatcher;
 use crate::config::limits;
 use crate::effect::{Change, Out};
 use crate::now::Now;
-use crate::order::{Closing, OrderKey};
+use crate::order::{Closing, Order, OrderKey};
 
 /// Memories of orderers of which it is known what has ended; of more, it is not remembered (guess: peers mint few).
 const MEMORIES: usize = 65_536;
+
+/// What orderers are told of units that had ended before their memory was put back to an earlier state.
+pub(super) const FORGOTTEN: &str = "ended before this node was put back to an earlier state";
 
 impl Dispatcher {
     /// An orderer tells which of its orders have ended.
@@ -44,12 +47,20 @@ impl Dispatcher {
         self.closed.get(&(key.orderer, key.epoch)).is_some_and(|closed| closed.contains(key.number))
     }
 
+    /// Its orderer offers an order that it has itself said to have ended: its memory was put back to before that. What became of the
+    /// units that have not ended for it nobody knows any more.
+    pub(super) fn tell_closed(&mut self, order: &Order) {
+        let units = (1..=order.units()).map(|unit| (order.key(), unit, FORGOTTEN.to_owned()));
+        self.words.to(order.orderer).given_up.extend(units);
+    }
+
     /// An order has ended: nothing of it is left here, and what still runs of it is stopped.
     fn remove(&mut self, key: &OrderKey, out: &mut Out) {
         let units: Vec<u32> = self.rows.get(key).into_iter().flat_map(|row| row.tries().keys().copied()).collect();
         for unit in units {
             self.supersede(key, unit);
         }
+        self.forget_over(key);
         let Some(row) = self.rows.get_mut(key) else { return };
         for (unit, (_, worker)) in std::mem::take(&mut row.lost) {
             self.workers.unlose(&worker, key, unit);
@@ -61,6 +72,7 @@ impl Dispatcher {
         }
         if let Some(row) = self.rows.remove(key) {
             self.bytes -= row.order.body.len() as u64;
+            self.report_bytes -= row.reports.values().map(|report| report.body.len()).sum::<usize>();
         }
         if self.rows.is_empty() {
             self.queue.clear();
@@ -69,6 +81,7 @@ impl Dispatcher {
         self.given_up.remove(key);
         self.dirty.remove(key);
         self.cancels_due.remove(key);
+        self.over.remove(key);
         out.store(Change::Unqueue(*key));
     }
 }

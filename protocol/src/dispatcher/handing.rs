@@ -44,7 +44,7 @@ impl Dispatcher {
         self.take_back(key, unit);
     }
 
-    /// When a unit's assignment is sent again; never, once it is answered.
+    /// When a unit's assignment is sent again, if ever.
     pub(super) fn expect_answer(&mut self, key: &OrderKey, unit: u32, again_at: Option<Duration>) {
         let Some(placement) = self.rows.get_mut(key).and_then(|row| row.placement(unit)) else { return };
         if let Some(at) = placement.again_at {
@@ -56,13 +56,15 @@ impl Dispatcher {
         }
     }
 
-    /// Assignments that nobody has answered go again: workers know a try that they have.
+    /// Assignments that nobody has answered go again, and those of whose end nothing was heard: workers know a try that they have, and
+    /// how it ended.
     pub(super) fn ask_again(&mut self, now: Now) {
         while let Some(first) = self.unanswered.first().copied().filter(|(at, _, _)| *at <= now.mono) {
             self.unanswered.remove(&first);
             let (_, key, unit) = first;
             let Some(placement) = self.rows.get_mut(&key).and_then(|row| row.placement(unit)) else { continue };
             placement.again_at = None;
+            placement.asked += u32::from(placement.stage > Stage::Assigned);
             // Who cannot be reached is asked when it is back, or is lost.
             if self.workers.is_reachable(&placement.worker) {
                 self.expect_answer(&key, unit, Some(now.mono + self.config.work_patience));

@@ -191,7 +191,7 @@ impl Dispatcher {
             let worker = candidate.view.peer;
             let attempt = Attempt { term: fence.term, leader: fence.leader, number };
             let again_at = Some(now.mono + self.config.work_patience);
-            let placement = Placement { attempt, worker, stage: Stage::Assigned, since: now.mono, again_at };
+            let placement = Placement { attempt, worker, stage: Stage::Assigned, since: now.mono, again_at, asked: 0 };
             out.note(What::UnitAssigned { of: row.try_of(unit, attempt), worker });
             self.put(&key, unit, placement, Some(needs(candidate.card, shape)), now);
             self.say_assign(&key, unit, now);

@@ -8,11 +8,15 @@ use libp2p_identity::PeerId;
 
 use super::lines::Shape;
 use super::queue::Place;
+use crate::config::Config;
 use crate::effect::{QueueState, Queued};
 use crate::now::Timestamp;
-use crate::order::{Attempt, Cancel, Order, OrderKey, Try};
+use crate::order::{Attempt, Cancel, Order, OrderKey, Report, Try};
 use crate::proven::Proven;
 use crate::ranges::Ranges;
+
+/// After so many questions the time between them does not double any more (guess: it is days by then, and has another limit).
+const ASKED_MOST: u32 = 16;
 
 /// See the module.
 #[derive(Debug)]
@@ -28,6 +32,10 @@ pub(super) struct Row {
     pub(super) queued: bool,
     pub(super) given_up: Ranges,
     ended: Ranges,
+    /// Reports that were told here, until the orderer has closed the order: it may not have been told, and its worker may be gone.
+    pub(super) reports: BTreeMap<u32, Proven<Report>>,
+    /// Units had ended before the memory of the orderer was put back to an earlier state.
+    pub(super) forgotten: bool,
     /// How many are in these two.
     over: u32,
     tries: BTreeMap<u32, Placement>,
@@ -39,8 +47,12 @@ pub(super) struct Row {
     fresh: u32,
     /// Attempts of units that came to nothing.
     tried: BTreeMap<u32, Tried>,
+    /// Attempts of units that their workers said were gone, the last of each: words about them may come late.
+    dead: BTreeMap<u32, BTreeMap<PeerId, Attempt>>,
     /// The last try of units whose worker is lost.
     pub(super) lost: BTreeMap<u32, (Attempt, PeerId)>,
+    /// When its orderer is asked for its closing, and how long it was waited for.
+    pub(super) told_over: Option<(Duration, Duration)>,
     /// Workers that have the order itself, by connection.
     told: BTreeMap<PeerId, (u64, Duration)>,
 }
@@ -64,8 +76,10 @@ pub(super) struct Placement {
     pub(super) stage: Stage,
     /// Since when.
     pub(super) since: Duration,
-    /// When the assignment is sent again.
+    /// When the assignment is sent again: until it is answered, and then now and then, lest the end of the unit was lost on its way.
     pub(super) again_at: Option<Duration>,
+    /// How often its worker was asked again after it had answered.
+    pub(super) asked: u32,
 }
 
 /// How far a unit with a worker is.
@@ -85,6 +99,11 @@ impl Placement {
     /// Since when it runs.
     pub(super) fn runs_since(&self) -> Option<Duration> {
         (self.stage == Stage::Running).then_some(self.since)
+    }
+
+    /// How long its worker, which has answered, may be silent about it before it is asked again.
+    pub(super) fn patience(&self, config: &Config) -> Duration {
+        config.work_patience.saturating_mul(1 << self.asked.min(ASKED_MOST)).min(config.resend_most)
     }
 
     /// Its worker says that it has it, and since when it runs.
@@ -110,13 +129,17 @@ impl Row {
             queued: false,
             given_up: Ranges::default(),
             ended: Ranges::default(),
+            reports: BTreeMap::new(),
+            forgotten: false,
             over: 0,
             tries: BTreeMap::new(),
             at_workers: BTreeMap::new(),
             again: BTreeSet::new(),
             fresh: 1,
             tried: BTreeMap::new(),
+            dead: BTreeMap::new(),
             lost: BTreeMap::new(),
+            told_over: None,
             told: BTreeMap::new(),
         }
     }
@@ -133,7 +156,7 @@ impl Row {
         row.tried = state.tried.into_iter().map(|(unit, attempts, crashed)| (unit, Tried { attempts, crashed, last: None })).collect();
         for (unit, attempt, worker) in state.tries {
             if row.is_unit(unit) && !row.is_over(unit) {
-                row.put(unit, Placement { attempt, worker, stage: Stage::Unsure, since: now, again_at: None });
+                row.put(unit, Placement { attempt, worker, stage: Stage::Unsure, since: now, again_at: None, asked: 0 });
             }
         }
         row
@@ -187,6 +210,11 @@ impl Row {
     /// Whether it belongs into the queue.
     pub(super) fn wants_workers(&self) -> bool {
         self.cancel.is_none() && self.waiting() > 0
+    }
+
+    /// Nothing of it is with a worker, and nothing more is to be given to one.
+    pub(super) fn is_done_with(&self) -> bool {
+        self.tries.is_empty() && !self.wants_workers()
     }
 
     pub(super) fn tries(&self) -> &BTreeMap<u32, Placement> {
@@ -275,6 +303,7 @@ impl Row {
     fn forget(&mut self, unit: u32) {
         self.again.remove(&unit);
         self.tried.remove(&unit);
+        self.dead.remove(&unit);
     }
 
     /// An attempt came to nothing; returns how many have died.
@@ -284,6 +313,19 @@ impl Row {
         tried.crashed += u32::from(blames_the_process);
         tried.last = Some(worker);
         tried.crashed
+    }
+
+    /// A worker says that an attempt of its is gone.
+    pub(super) fn bury(&mut self, unit: u32, attempt: Attempt, worker: PeerId) {
+        if self.is_unit(unit) && !self.is_over(unit) {
+            let last = self.dead.entry(unit).or_default().entry(worker).or_insert(attempt);
+            *last = attempt.max(*last);
+        }
+    }
+
+    /// Whether this attempt is gone, as its worker said: a worker has a unit once, so that what it had before is gone, too.
+    pub(super) fn is_dead(&self, unit: u32, attempt: Attempt, worker: &PeerId) -> bool {
+        self.dead.get(&unit).and_then(|dead| dead.get(worker)).is_some_and(|last| attempt <= *last)
     }
 
     /// The order itself goes to a worker; false if that has it already.

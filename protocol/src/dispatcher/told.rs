@@ -7,7 +7,8 @@ use std::time::Duration;
 use libp2p_identity::PeerId;
 
 use super::Dispatcher;
-use super::table::{Placement, Stage};
+use super::closing::FORGOTTEN;
+use super::table::{Placement, Row, Stage};
 use crate::effect::Out;
 use crate::now::Now;
 use crate::order::{Broken, Fence, OrderKey, Report, Try};
@@ -18,6 +19,9 @@ use crate::work::Working;
 
 /// How soon a worker that does not have a large order yet is asked again: it comes by a slower stream (guess).
 const BODY_PATIENCE: Duration = Duration::from_millis(100);
+/// Bytes of reports of orders that are not closed, kept for their orderers; of more, their workers alone have them (guess: what a small
+/// machine can spare).
+const REPORT_BYTES: usize = 64 * 1024 * 1024;
 /// What orderers are told of a unit whose process died too often.
 const CRASHED: &str = "crashed its workers";
 
@@ -59,10 +63,10 @@ impl Dispatcher {
         self.retell.remove(&peer);
         let tries: Vec<(OrderKey, u32)> = self.workers.get(&peer).into_iter().flat_map(|known| known.tries.keys().copied()).collect();
         for (key, unit) in tries {
-            let assigned = |placement: &&mut Placement| placement.stage == Stage::Assigned;
-            if self.rows.get_mut(&key).and_then(|row| row.placement(unit)).filter(assigned).is_some() {
-                self.expect_answer(&key, unit, Some(now.mono));
-            }
+            let Some(placement) = self.rows.get_mut(&key).and_then(|row| row.placement(unit)) else { continue };
+            // Who has taken it tells by itself what became of it, unless that is lost.
+            let wait = if placement.stage == Stage::Assigned { Duration::ZERO } else { placement.patience(&self.config) };
+            self.expect_answer(&key, unit, Some(now.mono + wait));
         }
         let first = OrderKey { orderer: peer, epoch: crate::id::Epoch(0), number: 0 };
         let of_peer = |set: &BTreeSet<OrderKey>| set.range(first..).take_while(|key| key.orderer == peer).copied().collect::<Vec<_>>();
@@ -226,14 +230,18 @@ impl Dispatcher {
         if !row.is_unit(of.unit) {
             return;
         }
+        // Said before the end of it was, and heard after.
+        if row.is_dead(of.unit, of.attempt, &from) {
+            return;
+        }
         let over = row.is_over(of.unit);
         match row.placement(of.unit).copied() {
             _ if over => return self.words.to(from).superseded.push(of),
             Some(placement) if placement.worker == from && placement.attempt == of.attempt => {
-                if let Some(placement) = row.placement(of.unit) {
-                    placement.hears(since, now.mono);
-                }
-                return self.expect_answer(&of.order, of.unit, None);
+                let Some(placement) = row.placement(of.unit) else { return };
+                placement.hears(since, now.mono);
+                let again_at = now.mono + placement.patience(&self.config);
+                return self.expect_answer(&of.order, of.unit, Some(again_at));
             }
             Some(placement) => {
                 let longer = match (since, placement.runs_since()) {
@@ -250,7 +258,8 @@ impl Dispatcher {
             None => {}
         }
         let stage = if since.is_some() { Stage::Running } else { Stage::Taken };
-        let placement = Placement { attempt: of.attempt, worker: from, stage, since: since.unwrap_or(now.mono), again_at: None };
+        let (since, again_at) = (since.unwrap_or(now.mono), Some(now.mono + self.config.work_patience));
+        let placement = Placement { attempt: of.attempt, worker: from, stage, since, again_at, asked: 0 };
         self.put(&of.order, of.unit, placement, None, now);
         self.settle(&of.order);
         if let Some(cancel) = self.rows.get(&of.order).and_then(|row| row.cancel.clone()) {
@@ -286,6 +295,10 @@ impl Dispatcher {
             self.workers.measured(worker, &service, *ran_ms);
             if let Some(row) = self.rows.get_mut(&of.order) {
                 row.end(of.unit);
+                if self.report_bytes + report.body.len() <= REPORT_BYTES {
+                    self.report_bytes += report.body.len();
+                    row.reports.insert(of.unit, report.clone());
+                }
                 if let Some((_, worker)) = row.lost.remove(&of.unit) {
                     self.workers.unlose(&worker, &of.order, of.unit);
                 }
@@ -306,6 +319,7 @@ impl Dispatcher {
         for (of, why) in broken {
             self.strays.on_broken(from, *of);
             let Some(row) = self.rows.get_mut(&of.order) else { continue };
+            row.bury(of.unit, of.attempt, from);
             let this = |placement: &&mut Placement| placement.worker == from && placement.attempt == of.attempt;
             if row.placement(of.unit).filter(this).is_none() {
                 // A copy that was lost, and is gone now.
@@ -314,6 +328,13 @@ impl Dispatcher {
                     self.workers.unlose(&from, &of.order, of.unit);
                     self.cancels_due.insert(of.order);
                 }
+                continue;
+            }
+            if *why == Broken::Closed {
+                row.forgotten = true;
+                self.take_back(&of.order, of.unit);
+                self.give_up(&of.order, of.unit);
+                self.settle(&of.order);
                 continue;
             }
             if !why.blames_the_process() {
@@ -331,24 +352,34 @@ impl Dispatcher {
         let Some(placement) = row.placement(unit).copied() else { return };
         let crashed = row.broke(unit, placement.attempt.number, placement.worker, why.blames_the_process());
         self.take_back(key, unit);
-        if crashed >= self.config.attempts
-            && let Some(row) = self.rows.get_mut(key)
-        {
-            row.give_up(unit);
-            if let Some((_, worker)) = row.lost.remove(&unit) {
-                self.workers.unlose(&worker, key, unit);
-            }
-            self.given_up.insert(*key);
-            self.dirty.insert(*key);
-            self.words.to(key.orderer).given_up.push((*key, unit, CRASHED.to_owned()));
+        if crashed >= self.config.attempts {
+            self.give_up(key, unit);
         }
         self.settle(key);
+    }
+
+    /// A unit that is with nobody is tried no more.
+    fn give_up(&mut self, key: &OrderKey, unit: u32) {
+        let Some(row) = self.rows.get_mut(key) else { return };
+        row.give_up(unit);
+        if let Some((_, worker)) = row.lost.remove(&unit) {
+            self.workers.unlose(&worker, key, unit);
+        }
+        let why = why_given_up(row);
+        self.given_up.insert(*key);
+        self.dirty.insert(*key);
+        self.words.to(key.orderer).given_up.push((*key, unit, why.to_owned()));
     }
 
     /// Units of an order that nobody could run, to its orderer.
     pub(super) fn tell_given_up(&mut self, key: &OrderKey) {
         let Some(row) = self.rows.get(key) else { return };
         let units = row.given_up.iter().flat_map(|(first, last)| first..=last).filter_map(|unit| u32::try_from(unit).ok());
-        self.words.to(key.orderer).given_up.extend(units.map(|unit| (*key, unit, CRASHED.to_owned())));
+        let why = why_given_up(row);
+        self.words.to(key.orderer).given_up.extend(units.map(|unit| (*key, unit, why.to_owned())));
     }
+}
+
+fn why_given_up(row: &Row) -> &'static str {
+    if row.forgotten { FORGOTTEN } else { CRASHED }
 }

@@ -7,11 +7,11 @@ use libp2p_identity::PeerId;
 
 use crate::config::limits;
 use crate::effect::Out;
-use crate::order::{Broken, Cancel, Fence, Order, OrderKey, Try};
+use crate::order::{Broken, Cancel, Fence, Order, OrderKey, Report, Try};
 use crate::proven::Proven;
 use crate::work::{Full, Work};
 
-/// Bytes of orders in one frame, about: so much still goes by the urgent stream, ahead of the units.
+/// Bytes of orders or reports in one frame, about: so much still goes by the urgent stream, ahead of the units.
 const FRAME_TARGET: usize = limits::URGENT_BYTES;
 
 /// See the module.
@@ -23,6 +23,7 @@ pub(super) struct Words(BTreeMap<PeerId, Word>);
 pub(super) struct Word {
     pub(super) queued: Vec<OrderKey>,
     pub(super) not_queued: Vec<(OrderKey, Full)>,
+    pub(super) reports: Vec<Proven<Report>>,
     pub(super) given_up: Vec<(OrderKey, u32, String)>,
     pub(super) cancel_taken: Vec<(OrderKey, Vec<u32>, Vec<u32>)>,
     pub(super) superseded: Vec<Try>,
@@ -56,26 +57,32 @@ impl Word {
     fn leave(self, peer: PeerId, fence: Fence, out: &mut Out) {
         paged(self.queued, |orders| out.work(peer, Work::Queued { fence, orders }));
         paged(self.not_queued, |orders| out.work(peer, Work::NotQueued { fence, orders }));
+        framed(self.reports, |reports| out.work(peer, Work::Reports(reports)));
         paged(self.given_up, |units| out.work(peer, Work::GivenUp(units)));
         for (order, running, lost) in self.cancel_taken {
             out.work(peer, Work::CancelTaken { order, running, lost });
         }
         let superseded = self.superseded.into_iter().map(|of| (of, Broken::Superseded)).collect();
         paged(superseded, |tries| out.work(peer, Work::Broken(tries)));
-        let (mut frame, mut size) = (Vec::new(), 0);
-        for order in self.orders {
-            if !frame.is_empty() && (size + order.body.len() > FRAME_TARGET || frame.len() == limits::WORDS) {
-                out.work(peer, Work::Orders(std::mem::take(&mut frame)));
-                size = 0;
-            }
-            size += order.body.len();
-            frame.push(order);
-        }
-        if !frame.is_empty() {
-            out.work(peer, Work::Orders(frame));
-        }
+        framed(self.orders, |orders| out.work(peer, Work::Orders(orders)));
         paged(self.assign, |units| out.work(peer, Work::Assign { fence, units }));
         paged(self.cancels.into_values().collect(), |cancels| out.work(peer, Work::Cancels(cancels)));
+    }
+}
+
+/// What has bytes of its own: as much as fits a frame.
+fn framed<T>(items: Vec<Proven<T>>, mut say: impl FnMut(Vec<Proven<T>>)) {
+    let (mut frame, mut size) = (Vec::new(), 0);
+    for item in items {
+        if !frame.is_empty() && (size + item.body.len() > FRAME_TARGET || frame.len() == limits::WORDS) {
+            say(std::mem::take(&mut frame));
+            size = 0;
+        }
+        size += item.body.len();
+        frame.push(item);
+    }
+    if !frame.is_empty() {
+        say(frame);
     }
 }
 

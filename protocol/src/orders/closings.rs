@@ -18,6 +18,8 @@ const PEERS: usize = 10_000;
 pub(super) struct Closings {
     me: PeerId,
     by_epoch: BTreeMap<Epoch, Closed>,
+    /// Orders that others know and this node does not: its memory was put back to before them. They never get an outcome.
+    forgotten: BTreeMap<Epoch, Ranges>,
     /// Numbers of orders that ended otherwise than done.
     otherwise: BTreeMap<End, Ranges>,
     /// Who is to be told what.
@@ -44,8 +46,14 @@ enum Owed {
 impl Closings {
     /// Goes on where the disk ends.
     pub(super) fn new(me: PeerId, closed: Vec<(Epoch, End, Ranges)>) -> Self {
-        let mut closings =
-            Closings { me, by_epoch: BTreeMap::new(), otherwise: BTreeMap::new(), owed: BTreeMap::new(), told: BTreeSet::new() };
+        let mut closings = Closings {
+            me,
+            by_epoch: BTreeMap::new(),
+            forgotten: BTreeMap::new(),
+            otherwise: BTreeMap::new(),
+            owed: BTreeMap::new(),
+            told: BTreeSet::new(),
+        };
         for (epoch, end, numbers) in closed {
             for (first, last) in numbers.iter() {
                 closings.by_epoch.entry(epoch).or_default().numbers.insert_range(first, last);
@@ -75,9 +83,19 @@ impl Closings {
         }
     }
 
-    /// Whether this order has ended.
+    /// An order of this node that nobody here remembers: whoever knows of it may forget it, too.
+    pub(super) fn forget(&mut self, epoch: Epoch, number: u64) {
+        let forgotten = self.forgotten.entry(epoch).or_default();
+        forgotten.insert(number);
+        // Who still knows of another one speaks of it again.
+        forgotten.keep_highest(limits::PIECES);
+    }
+
+    /// Whether this order has ended, or is forgotten for good.
     pub(super) fn contains(&self, order: &OrderKey) -> bool {
-        order.orderer == self.me && self.by_epoch.get(&order.epoch).is_some_and(|closed| closed.numbers.contains(order.number))
+        let forgotten = || self.forgotten.get(&order.epoch).is_some_and(|numbers| numbers.contains(order.number));
+        let closed = || self.by_epoch.get(&order.epoch).is_some_and(|closed| closed.numbers.contains(order.number));
+        order.orderer == self.me && (closed() || forgotten())
     }
 
     /// How the order of that number ended, in whatever memory; none if it has not.
@@ -103,7 +121,7 @@ impl Closings {
 
     /// This peer is to be told all that has ended.
     pub(super) fn owe_all(&mut self, peer: PeerId) {
-        if self.by_epoch.is_empty() || (self.owed.len() >= PEERS && !self.owed.contains_key(&peer)) {
+        if (self.by_epoch.is_empty() && self.forgotten.is_empty()) || (self.owed.len() >= PEERS && !self.owed.contains_key(&peer)) {
             return;
         }
         self.owed.insert(peer, Owed::All);
@@ -140,6 +158,11 @@ impl Closings {
                         let ends = closed.recent.iter().copied().filter(|(number, _)| part.contains(*number)).collect();
                         said.push((peer, Closing { orderer: self.me, epoch: *epoch, closed: part, ends }));
                     }
+                }
+            }
+            for (epoch, closed) in &self.forgotten {
+                if matches!(&owed, Owed::All) || matches!(&owed, Owed::These(numbers) if numbers.contains_key(epoch)) {
+                    said.push((peer, Closing { orderer: self.me, epoch: *epoch, closed: closed.clone(), ends: Vec::new() }));
                 }
             }
         }

@@ -18,7 +18,7 @@ use crate::id::RequestId;
 use crate::input::{Command, Disk, Input, NewLetter, NewOrder, Recalled};
 use crate::name::Addressee;
 use crate::now::Now;
-use crate::order::Fence;
+use crate::order::{Broken, Fence};
 use crate::orders::Orders;
 use crate::outbox::Recipient;
 use crate::questions::{Asker, Questions};
@@ -278,10 +278,11 @@ impl Peer {
                 // A leader that has missed a closing is told again, and nothing of a closed order runs once more.
                 let tasks = &mut self.tasks;
                 let (closed, units): (Vec<_>, Vec<_>) = units.into_iter().partition(|of| tasks.dispatcher.is_closed(&of.order));
-                if !closed.is_empty() {
-                    closed.iter().for_each(|of| tasks.orders.close_again(from, &of.order));
-                    let declined = closed.into_iter().map(|of| (of, Lack::NotAvailable)).collect();
-                    out.work(from, Work::Answer { fence, taken: Vec::new(), declined });
+                closed.iter().for_each(|of| tasks.orders.close_again(from, &of.order));
+                // No decline: this attempt may have run here, and its number must not be given to another.
+                let broken: Vec<_> = closed.into_iter().filter(|of| !tasks.orders.is_closed(&of.order)).collect();
+                if !broken.is_empty() {
+                    out.work(from, Work::Broken(broken.into_iter().map(|of| (of, Broken::Closed)).collect()));
                 }
                 tasks.worker.on_assign(from, fence, units, now, out);
             }
@@ -301,6 +302,7 @@ impl Peer {
                 }
                 tasks.orders.on_reports(from, reports, now, out);
             }
+            Work::ReportsTaken(tries) => tasks.worker.on_reports_taken(from, &tries, now),
             Work::Broken(broken) => {
                 if tasks.election.leader().is_some_and(|fence| fence.leader == from) {
                     let tries: Vec<_> = broken.iter().map(|(of, _)| *of).collect();

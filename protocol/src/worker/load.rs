@@ -79,6 +79,16 @@ impl Load {
         }
     }
 
+    /// What a waiting unit will take is otherwise now.
+    pub(super) fn refit(&mut self, service: &ServiceName, place: u64, needs: Room) {
+        if let Some(slots) = self.services.get_mut(service)
+            && let Some((_, before)) = slots.waiting.get_mut(&place)
+        {
+            slots.waits.take(std::mem::replace(before, needs));
+            slots.waits.add(needs);
+        }
+    }
+
     /// A unit that waited runs.
     pub(super) fn start(&mut self, service: &ServiceName, place: u64) {
         if let Some(slots) = self.services.get_mut(service)

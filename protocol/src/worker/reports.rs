@@ -117,7 +117,7 @@ impl Reports {
             if size >= bytes {
                 return (page, true);
             }
-            size += excerpts(&kept.report) + 512;
+            size += self::size(&kept.report);
             page.push(kept.report.clone());
         }
         (page, false)
@@ -220,6 +220,11 @@ impl Reports {
             out.store(Change::DropTry(came.of));
         }
     }
+}
+
+/// What a report takes of a window, about.
+pub(super) fn size(report: &Report) -> usize {
+    excerpts(report) + 512
 }
 
 fn excerpts(report: &Report) -> usize {

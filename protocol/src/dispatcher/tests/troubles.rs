@@ -23,14 +23,18 @@ fn a_decline_goes_on_to_the_next_and_when_all_decline_it_waits_for_a_change() {
 }
 
 #[test]
-fn an_unanswered_assignment_goes_again_and_an_answered_one_does_not() {
+fn an_unanswered_assignment_goes_again_and_an_answered_one_less_and_less_often() {
     let mut desk = Desk::new(vec![worker(3, 2)]);
     let first = desk.order(order(1)).assigned();
     let second = desk.order(order(2)).assigned();
     desk.take(peer(3), &[second[0].1]);
     let done = desk.wait(desk.config.work_patience);
-    assert_eq!(done.assigned(), first);
+    let both: BTreeSet<_> = first.iter().chain(&second).copied().collect();
+    assert_eq!(BTreeSet::from_iter(done.assigned()), both, "its end may have been lost");
     assert_eq!(done.said("Orders"), 0, "it has the order");
+    desk.take(peer(3), &[second[0].1]);
+    assert_eq!(desk.wait(desk.config.work_patience).assigned(), first);
+    assert_eq!(BTreeSet::from_iter(desk.wait(desk.config.work_patience).assigned()), both);
     desk.batch(|dispatcher, now, _| dispatcher.on_send_failed(peer(3), now));
     let done = desk.wait(desk.config.refused_wait);
     assert_eq!((done.assigned(), done.said("Orders")), (first, 1), "nobody knows what has arrived");
@@ -160,7 +164,7 @@ fn a_cancel_is_repeated_to_the_worker_until_it_reports() {
     assert_eq!(desk.cancel(1).said("CancelTaken"), 1, "its orderer asks again, and is told again");
     let done = desk.end(at, of);
     assert_eq!((done.cancel_taken(), done.assigned()), (Some((vec![], vec![])), vec![]));
-    assert!(desk.wait(SECOND * 2).said.is_empty());
+    assert_eq!(desk.wait(SECOND).said("Cancels"), 0);
 }
 
 #[test]
@@ -237,10 +241,11 @@ fn a_closed_order_is_forgotten_stopped_and_never_queued_again() {
     let done = desk.close(1);
     assert_eq!(done.superseded(), [(at, of)]);
     assert!(desk.queue.is_empty());
-    assert!(desk.order(order(1)).said.is_empty());
+    let ended_before = [(peer(ORDERER), Work::GivenUp(vec![(key(1), 1, super::super::closing::FORGOTTEN.to_owned())]))];
+    assert_eq!(desk.order(order(1)).said, ended_before, "its orderer was put back to before its end");
     desk.restart();
     desk.all_told();
-    assert!(desk.order(order(1)).said.is_empty(), "and the disk remembers");
+    assert_eq!(desk.order(order(1)).said, ended_before, "and the disk remembers");
     assert_eq!(desk.start(at, of).superseded(), [(at, of)]);
     assert_eq!(desk.order(order(2)).assigned().len(), 1);
 }
@@ -252,7 +257,7 @@ fn closed_orders_in_many_pieces_keep_a_bounded_row() {
         desk.close(number * 2);
     }
     assert_eq!(desk.closed[&(peer(ORDERER), Epoch(1))].pieces(), limits::PIECES);
-    assert!(desk.order(order(4_000)).said.is_empty());
+    assert_eq!(desk.order(order(4_000)).said("Queued"), 0);
 }
 
 #[test]
@@ -265,10 +270,44 @@ fn a_closing_forgets_all_that_it_names_and_nothing_else() {
     desk.batch(|dispatcher, now, out| dispatcher.on_closing(&closing, now, out));
     assert_eq!(desk.queue.keys().map(|key| key.number).collect::<Vec<_>>(), [4, 6]);
     assert_eq!(desk.closed[&(peer(ORDERER), Epoch(1))], closed);
-    assert_eq!(
-        desk.orders((1..=6).map(order).collect()).said,
-        [(peer(ORDERER), Work::Queued { fence: fence(1), orders: vec![key(4), key(6)] })]
-    );
+    let said = desk.orders((1..=6).map(order).collect()).said;
+    assert_eq!(said[0], (peer(ORDERER), Work::Queued { fence: fence(1), orders: vec![key(4), key(6)] }));
+    assert!(matches!(&said[1..], [(_, Work::GivenUp(units))] if units.iter().map(|(key, ..)| key.number).eq([1, 2, 3, 5])));
     let done = desk.batch(|dispatcher, now, out| dispatcher.on_closing(&closing, now, out));
     assert!(done.stored.is_empty(), "hearing it again changes nothing");
+}
+
+#[test]
+fn a_closing_that_does_not_come_is_asked_for_less_and_less_often_with_all_that_may_be_lost() {
+    let mut desk = Desk::new(vec![worker(3, 1)]);
+    let (at, of) = desk.order(order(1)).assigned()[0];
+    desk.end(at, of);
+    let reports = Work::Reports(vec![report(of, at)]);
+    for wait in [2, 4, 8, 16, 30, 30] {
+        assert!(desk.wait(SECOND * wait - SECOND / 2).said.is_empty());
+        let queued = Work::Queued { fence: fence(1), orders: vec![key(1)] };
+        assert_eq!(desk.wait(SECOND / 2).said, [(peer(ORDERER), queued), (peer(ORDERER), reports.clone())]);
+    }
+    desk.close(1);
+    assert!(desk.wait(SECOND * 60).said.is_empty());
+}
+
+#[test]
+fn what_is_said_of_an_attempt_and_comes_after_its_end_is_not_heeded() {
+    let mut desk = Desk::new(vec![worker(3, 1)]);
+    let (at, of) = desk.order(order(1)).assigned()[0];
+    let (_, next) = desk.broken(at, of, Broken::Killed(9)).assigned()[0];
+    assert!(next.attempt > of.attempt);
+    assert!(desk.start(at, of).said.is_empty() && desk.take(at, &[of]).said.is_empty());
+    let standing = desk.standing(1);
+    assert_eq!(standing.tries[0].attempt, next.attempt);
+}
+
+#[test]
+fn an_order_that_its_worker_knows_to_have_ended_is_given_up() {
+    let mut desk = Desk::new(vec![worker(3, 1)]);
+    let (at, of) = desk.order(order(1)).assigned()[0];
+    let done = desk.broken(at, of, Broken::Closed);
+    let given_up = Work::GivenUp(vec![(key(1), 1, super::super::closing::FORGOTTEN.to_owned())]);
+    assert_eq!(done.said, [(peer(ORDERER), given_up)], "its orderer knows it again, or has closed it meanwhile");
 }

@@ -98,15 +98,39 @@ fn an_order_of_many_units_ends_with_the_last_and_its_state_is_written_once_a_bat
 fn what_others_say_of_orders_that_are_not_ours_is_nothing() {
     let mut desk = Desk::led();
     let mine = desk.placed(0);
-    for key in [OrderKey { orderer: peer(3), ..mine }, OrderKey { epoch: Epoch(8), ..mine }, key(2)] {
-        desk.report(attempt(key, 1, 1), Ended::Exited(0));
-        desk.orders.on_started(peer(3), &[attempt(key, 1, 1)], desk.now);
-        desk.orders.on_given_up(peer(2), vec![(key, 1, "no".to_owned())], desk.now, &mut desk.out);
-        desk.cancel_taken(key, &[], &[]);
-    }
+    let key = OrderKey { orderer: peer(3), ..mine };
+    desk.report(attempt(key, 1, 1), Ended::Exited(0));
+    desk.orders.on_started(peer(3), &[attempt(key, 1, 1)], desk.now);
+    desk.orders.on_given_up(peer(2), vec![(key, 1, "no".to_owned())], desk.now, &mut desk.out);
+    desk.cancel_taken(key, &[], &[]);
     desk.cancel_taken(mine, &[], &[]);
     desk.expect([]);
     assert_eq!(desk.orders.view(1, desk.now).map(|view| view.running), Some(Vec::new()));
+}
+
+#[test]
+fn a_worker_learns_that_its_report_has_come_while_the_order_goes_on() {
+    let mut desk = Desk::led();
+    desk.orders.on_reachable(peer(3), desk.now);
+    let key = desk.placed(2);
+    let of = |unit| Try { unit, ..attempt(key, 1, 1) };
+    for _ in 0..2 {
+        desk.report(of(1), Ended::Exited(0));
+        let (effects, _) = desk.close();
+        assert!(effects.contains(&said(3, Work::ReportsTaken(vec![of(1)]))), "also when it is told again");
+    }
+    desk.report(of(2), Ended::Exited(0));
+    let mut told: Vec<_> = desk.words().into_iter().map(|(to, what, _)| (to == peer(3), what)).collect();
+    told.sort_unstable();
+    assert_eq!(told, [(false, "Closing"), (true, "Closing")], "the end of the order says it, too");
+}
+
+#[test]
+fn an_order_that_is_forgotten_here_is_closed_and_its_number_is_not_given_again() {
+    let mut desk = Desk::led();
+    desk.queued(&[key(7)]);
+    assert_eq!(desk.words(), [(peer(2), "Closing", vec![7])], "its memory was put back to before it");
+    assert_eq!(desk.place(coffee(0)).number, 8);
 }
 
 // -- closings
