@@ -1,7 +1,7 @@
 //! Whole swarms from seeds: a hundred fixed ones, and proof that a seed is a run.
 
+use swarm_tests::sim::run;
 use swarm_tests::sim::trace::Detail;
-use swarm_tests::sim::{Options, run};
 
 /// Runs seeds; the first that breaks a promise is told with the command that replays it.
 fn check(seeds: std::ops::Range<u64>) {
@@ -39,8 +39,6 @@ fn the_seeds_are_worth_running() {
     assert!(sum(|counts| counts.taken) > 1_000, "hardly a letter arrives");
     assert!(sum(|counts| counts.crashes) > 50, "hardly a node dies");
     assert!(sum(|counts| counts.restored) > 0, "no disk is put back");
-    let from = Options::WITH_ORDERS;
-    let counts: Vec<_> = (from..from + 40).filter_map(|seed| run(seed, Detail::None).ok()).map(|run| run.counts).collect();
-    let (placed, runs) = counts.iter().fold((0, 0), |(placed, runs), counts| (placed + counts.placed, runs + counts.runs));
-    assert!(placed > 100 && runs > 200, "hardly anything is ordered ({placed}), or run ({runs})");
+    assert!(sum(|counts| counts.placed) > 100, "hardly anything is ordered");
+    assert!(sum(|counts| counts.runs) > 200, "hardly anything is run");
 }

@@ -18,16 +18,12 @@ struct Wish {
 
 fn wish() -> Result<Wish, String> {
     let mut wish = Wish { from: 0, seeds: 500, threads: 2, keep_going: false };
-    let (mut words, mut orders) = (std::env::args().skip(1), 0);
+    let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
         let place = match word.as_str() {
             "--seeds" => &mut wish.seeds,
             "--from" => &mut wish.from,
             "--threads" => &mut wish.threads,
-            "--orders" => {
-                orders = Options::WITH_ORDERS;
-                continue;
-            }
             "--keep-going" => {
                 wish.keep_going = true;
                 continue;
@@ -37,7 +33,6 @@ fn wish() -> Result<Wish, String> {
         let number = words.next().and_then(|number| number.parse().ok());
         *place = number.ok_or_else(|| format!("{word} needs a number"))?;
     }
-    wish.from |= orders;
     Ok(wish)
 }
 
@@ -48,7 +43,7 @@ fn main() -> ExitCode {
     let wish = match wish() {
         Ok(wish) => wish,
         Err(why) => {
-            eprintln!("{why}\nusage: sim [--seeds N] [--from S] [--threads T] [--keep-going] [--orders], or SEED=S sim");
+            eprintln!("{why}\nusage: sim [--seeds N] [--from S] [--threads T] [--keep-going], or SEED=S sim");
             return ExitCode::from(2);
         }
     };
@@ -127,4 +122,7 @@ fn add((seeds, total): &mut (u64, Counts), counts: &Counts) {
     total.frames += counts.frames;
     total.batches += counts.batches;
     total.commits += counts.commits;
+    total.placed += counts.placed;
+    total.runs += counts.runs;
+    total.claims += counts.claims;
 }

@@ -139,10 +139,6 @@ impl Options {
         }
     }
 
-    /// Seeds from here on also offer services and place orders. Of those, a few in a hundred do not hold yet: see "Known limits" in
-    /// ARCHITECTURE.md.
-    pub const WITH_ORDERS: u64 = 1 << 50;
-
     /// The world of this seed.
     #[must_use]
     pub fn of_seed(seed: u64) -> Options {
@@ -158,9 +154,6 @@ impl Options {
         options.multicast = chance.yes(0.8);
         options.cryptography = seed.is_multiple_of(100);
         options.work = Work::drawn(&mut chance);
-        if seed < Options::WITH_ORDERS {
-            options.work.tasks = 0.0;
-        }
         options.programs = Programs::drawn(&mut chance);
         if chance.yes(0.1) {
             options.config.outbox_letters = 1 + chance.below(100);
