@@ -315,6 +315,12 @@ impl Row {
         tried.crashed
     }
 
+    /// Attempts up to this number were given away.
+    pub(super) fn used(&mut self, unit: u32, number: u32) {
+        let tried = self.tried.entry(unit).or_default();
+        tried.attempts = tried.attempts.max(number);
+    }
+
     /// A worker says that an attempt of its is gone.
     pub(super) fn bury(&mut self, unit: u32, attempt: Attempt, worker: PeerId) {
         if self.is_unit(unit) && !self.is_over(unit) {

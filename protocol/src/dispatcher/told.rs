@@ -152,6 +152,8 @@ impl Dispatcher {
             return;
         }
         self.workers.on_declined(&from, &row.order.value.service, &row.shape, lack, now.mono + self.config.declined_for);
+        // A copy of the assignment may still be on its way to that worker: nobody else gets this number.
+        row.used(of.unit, of.attempt.number);
         self.take_back(&of.order, of.unit);
         self.settle(&of.order);
     }

@@ -154,7 +154,7 @@ impl Network {
         let link = self.links.entry(pair).or_default();
         link.trying = alive && !reachable && !link.up;
         if link.trying {
-            agenda.after(self.chance.about(REDIAL), Event::Connect { pair });
+            agenda.after(self.chance.between(Duration::ZERO, REDIAL * 2), Event::Connect { pair });
         }
         if !reachable || link.up {
             return;

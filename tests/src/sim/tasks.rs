@@ -133,8 +133,8 @@ impl Tasks {
             (Ended::Exited(code), Some(Exit::Exited(exit))) => code == exit,
             (Ended::TimedOut, Some(Exit::TimedOut)) => true,
             (Ended::NotStarted(why), Some(Exit::NotStarted(reason))) => why == reason,
-            // One that waits is cancelled without a process.
-            (Ended::Cancelled, None | Some(Exit::Stopped)) => true,
+            // One that waits is cancelled without a process. Of one that is killed while it is being cancelled nobody knows by whom.
+            (Ended::Cancelled, None | Some(Exit::Stopped | Exit::Killed(_))) => true,
             _ => false,
         };
         demand!(true_to, "{} is reported as {:?}, and its process ended by {exit:?}", report.of, report.ended);
