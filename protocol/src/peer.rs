@@ -808,6 +808,8 @@ impl Peer {
         if !self.myself.signal(available, inactive, out) {
             return;
         }
+        // This node may lead: neighbours hear of the signal by its beacon, and its own queue by this.
+        self.tasks.on_own_signal();
         self.tell_neighbours(now, out);
     }
 

@@ -73,6 +73,20 @@ fn extra_starts(sim: &Sim, who: Who, number: u64) -> usize {
     starts.len() - units.len()
 }
 
+#[test]
+fn a_leader_that_works_goes_on_with_its_queue_when_it_is_available_again() {
+    let mut sim = Sim::new(180);
+    let [leader] = settled(&mut sim);
+    brewers(&mut sim, &[leader], 1);
+    sim.available(leader, false);
+    let number = sim.place(leader, coffee(&[]));
+    sim.run_for(seconds(10));
+    assert!(sim.queues(leader, leader, number) && sim.starts(leader, number).is_empty());
+    sim.available(leader, true);
+    sim.within(seconds(1), |sim| !sim.starts(leader, number).is_empty());
+    sim.expect_done();
+}
+
 // -- election
 
 #[test]

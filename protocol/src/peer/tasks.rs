@@ -90,6 +90,11 @@ impl Tasks {
         self.worker.services().digest()
     }
 
+    /// What this node signals has changed, and with it what it may be given to do.
+    pub(super) fn on_own_signal(&mut self) {
+        self.dispatcher.on_workers_changed();
+    }
+
     /// What a neighbour offers, as it told this node last.
     pub(super) fn services_of(&self, peer: &PeerId) -> Services {
         self.catalog.of(peer).cloned().unwrap_or_default()
