@@ -276,7 +276,7 @@ pub enum Say {
     /// About leaders, orders and tasks.
     Work(Work),
     /// I do not take your letters for now.
-    Denied(Denial),
+    Denied(Option<Denial>),
     /// I leave in order.
     Leaving,
     /// I did not understand.

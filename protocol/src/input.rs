@@ -301,7 +301,7 @@ pub enum Said {
     /// About leaders, orders and tasks; what others have signed in it is checked.
     Work(Work),
     /// It does not take my letters for now.
-    Denied(Denial),
+    Denied(Option<Denial>),
     /// It leaves in order.
     Leaving,
     /// It did not understand something I sent.

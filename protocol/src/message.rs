@@ -139,8 +139,8 @@ pub enum Message {
     },
     /// About leaders, orders and tasks.
     Work(Work),
-    /// I do not take your letters for now: keep them.
-    Denied(Denial),
+    /// I do not take your letters for now: keep them. Without a reason: I take them again.
+    Denied(Option<Denial>),
     /// I leave in order; do not wait for my connection to close.
     Leaving,
     /// I do not understand a version or a type that you used.

@@ -472,7 +472,10 @@ impl Outbox {
             return;
         }
         if open {
-            self.denied.remove(&peer);
+            // Whom its user has blocked learns from itself when that ends.
+            if self.denial(&peer) != Some(Denial::Blocked) {
+                self.denied.remove(&peer);
+            }
             self.open.insert(peer);
             // What was deposited stays where it is; what was not goes by itself.
             self.deposits.remove(&peer);
@@ -655,14 +658,29 @@ impl Outbox {
         }
     }
 
-    /// A recipient takes no letters of this node for now: they stay here, and it is asked again from time to time.
-    pub(crate) fn on_denied(&mut self, peer: PeerId, why: Denial, now: Now, out: &mut Out) {
-        if !self.open.contains(&peer) || self.streams.range(of(peer)).all(|(_, stream)| stream.letters() == 0) {
+    /// A peer is met: whether it takes letters of this node it says anew.
+    pub(crate) fn on_met(&mut self, peer: PeerId) {
+        self.denied.remove(&peer);
+    }
+
+    /// A recipient takes no letters of this node for now: they stay here, and it is asked again from time to time. Or it takes
+    /// them again. That its user has blocked this node it says to who has not written too.
+    pub(crate) fn on_denied(&mut self, peer: PeerId, why: Option<Denial>, now: Now, out: &mut Out) {
+        let Some(why) = why else {
+            if self.denied.remove(&peer).is_some() {
+                self.streams.range_mut(of(peer)).for_each(|(_, stream)| stream.rewind(&self.config));
+                self.flow(peer, now, out);
+                out.notify(Notice::Receipted { by: peer });
+            }
+            return;
+        };
+        let waits = self.streams.range(of(peer)).any(|(_, stream)| stream.letters() > 0);
+        if why != Denial::Blocked && (!self.open.contains(&peer) || !waits) {
             return;
         }
         let before = self.denied.insert(peer, (why, now.mono + self.config.denied_for));
         self.streams_of(peer).for_each(Stream::stop);
-        if before.is_none_or(|(before, _)| before != why) {
+        if waits && before.is_none_or(|(before, _)| before != why) {
             out.note(What::LettersDenied { by: peer, why: why.as_str().to_owned() });
             out.notify(Notice::Receipted { by: peer });
         }
@@ -779,8 +797,13 @@ impl Outbox {
 
     /// Sends as much as the window allows, oldest epoch first.
     fn flow(&mut self, peer: PeerId, now: Now, out: &mut Out) {
-        if !self.open.contains(&peer) || self.denied.contains_key(&peer) {
+        if !self.open.contains(&peer) {
             return;
+        }
+        match self.denial(&peer) {
+            None => {}
+            Some(Denial::Blocked) => return self.flow_voids(peer, now, out),
+            Some(_) => return,
         }
         let mut streams: Vec<&mut Stream> = self.streams.range_mut(of(peer)).map(|(_, s)| s).collect();
         streams.sort_by_key(|stream| stream.row.no);
@@ -807,6 +830,19 @@ impl Outbox {
         }
     }
 
+    /// Who has blocked this node takes no letters of it, but signs for voids.
+    fn flow_voids(&mut self, peer: PeerId, now: Now, out: &mut Out) {
+        let voids = self.streams.range_mut(of(peer)).flat_map(|(_, stream)| {
+            let leaving = stream.depart_voids(now.mono);
+            // What is lost of them goes when the recipient is asked again.
+            stream.stop();
+            leaving.into_iter().map(|first| (stream.row.no, first))
+        });
+        for part in voids.collect::<Vec<_>>().chunks(limits::PAGE) {
+            out.effects.push(Effect::SendKept { to: peer, bundles: part.to_vec() });
+        }
+    }
+
     /// The first bundle that waits goes to a recipient that took none.
     fn ask_again(&mut self, peer: PeerId, now: Now, out: &mut Out) {
         if !self.open.contains(&peer) {
@@ -821,6 +857,9 @@ impl Outbox {
         });
         if let Some(key) = first {
             out.effects.push(Effect::SendKept { to: peer, bundles: vec![key] });
+        }
+        if self.denial(&peer) == Some(Denial::Blocked) {
+            self.flow_voids(peer, now, out);
         }
     }
 
@@ -837,11 +876,12 @@ impl Outbox {
             out.store(Change::Delivered { stream: stream.row.no, first, last, at: now.wall });
             out.note(What::LettersDelivered { to: place.0, epoch: place.1, first, last });
         }
-        self.settle(place, new, now, out);
+        // Voids are signed for by who takes no letters, too.
+        self.settle(place, new, *new != voids, now, out);
     }
 
-    /// Nothing waits for these numbers any more: drops the bundles that are wholly so.
-    fn settle(&mut self, place: (PeerId, Epoch), new: &Ranges, now: Now, out: &mut Out) {
+    /// Nothing waits for these numbers any more: drops the bundles that are wholly so. `taken`: the recipient took letters.
+    fn settle(&mut self, place: (PeerId, Epoch), new: &Ranges, taken: bool, now: Now, out: &mut Out) {
         let stream = self.streams.get_mut(&place).expect("the caller has found it");
         let no = stream.row.no;
         let delivered = stream.take_delivered(new, now.mono, &self.config);
@@ -858,7 +898,8 @@ impl Outbox {
         }
         // It answers again: what is left goes by itself.
         if progress && self.open.contains(&place.0) {
-            if self.denied.remove(&place.0).is_some() {
+            let lifted = taken || self.denial(&place.0) != Some(Denial::Blocked);
+            if lifted && self.denied.remove(&place.0).is_some() {
                 self.streams.range_mut(of(place.0)).for_each(|(_, stream)| stream.rewind(&self.config));
             }
             self.deposits.remove(&place.0);

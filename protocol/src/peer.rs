@@ -15,6 +15,7 @@ use crate::contact::Contact;
 use crate::custody::Custody;
 use crate::edge::Cause;
 use crate::effect::{Answer, Change, Effect, Kept, Notice, OrderState, Out, Refusal, Say};
+use crate::envelope::Kind;
 use crate::id::{BundleId, Epoch, KeyId, MachineId, RequestId};
 use crate::inbox::{Entered, Inbox, Shown};
 use crate::input::{Command, Disk, Heard, Input, NewLetter, Recall, Recalled, Said};
@@ -476,7 +477,9 @@ impl Peer {
                     self.record.on_refused(cause);
                 }
             }
-            Said::Denied(why) => self.outbox.on_denied(from, why, now, out),
+            // A peer that is not known says it in vain: nothing is remembered of it.
+            Said::Denied(why) if self.presence.is_reachable(&from) => self.outbox.on_denied(from, why, now, out),
+            Said::Denied(_) => {}
             Said::Leaving => {
                 let facts = self.presence.on_leaving(from, now, out);
                 self.spread(facts, now, out);
@@ -596,7 +599,9 @@ impl Peer {
 
     fn on_letters(&mut self, bundle: BundleId, contents: Contents, contact: Heard<Contact>, now: Now, out: &mut Out) {
         let author = contents.author;
-        if self.blocked.contains(&author) {
+        // Its voids say of letters that they will not come: they are signed for, so that their author need not wait.
+        let letters = |contents: &Contents| contents.envelopes.iter().any(|envelope| envelope.kind != Kind::Void.as_str());
+        if self.blocked.contains(&author) && letters(&contents) {
             self.denied.insert(author, Denial::Blocked);
             return self.record.on_refused(Cause::Blocked);
         }
@@ -684,6 +689,10 @@ impl Peer {
                 if new {
                     out.store(Change::Blocked { peer, on });
                     out.note(What::Blocked { peer, on });
+                    self.tasks.worker.block(peer, on, out);
+                    if self.presence.is_reachable(&peer) {
+                        out.send(peer, Say::Denied(on.then_some(Denial::Blocked)));
+                    }
                 }
             }
             Command::Rename(name) => {
@@ -808,8 +817,6 @@ impl Peer {
         if !self.myself.signal(available, inactive, out) {
             return;
         }
-        // This node may lead: neighbours hear of the signal by its beacon, and its own queue by this.
-        self.tasks.on_own_signal();
         self.tell_neighbours(now, out);
     }
 
@@ -841,6 +848,7 @@ impl Peer {
                     let welcomes = self.presence.takes_letters(&peer);
                     self.returns.on_reachable(peer);
                     self.returns.on_membership(now);
+                    self.outbox.on_met(peer);
                     self.open(peer, now, out);
                     self.outbox.on_membership(peer, true, now);
                     self.custody.on_membership(now);
@@ -848,6 +856,10 @@ impl Peer {
                     self.on_memory(peer, out);
                     self.on_worker_here(peer, true, now, out);
                     self.outbox.call_back_from(peer, out);
+                    if self.blocked.contains(&peer) {
+                        // It need not write to learn that, and asks nobody else to hold what it writes.
+                        out.send(peer, Say::Denied(Some(Denial::Blocked)));
+                    }
                 }
                 Fact::Unreachable(peer) => {
                     self.open(peer, now, out);
@@ -981,7 +993,7 @@ impl Peer {
         }
         for (author, why) in std::mem::take(&mut self.denied) {
             if self.presence.is_linked(&author) {
-                out.send(author, Say::Denied(why));
+                out.send(author, Say::Denied(Some(why)));
             }
         }
         self.leave(now, out);

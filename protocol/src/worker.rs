@@ -250,6 +250,16 @@ impl Worker {
         }
     }
 
+    /// Takes no orders of this peer any more, or takes them again. What runs goes on; what waits is given back.
+    pub(crate) fn block(&mut self, peer: PeerId, on: bool, out: &mut Out) {
+        self.offers.block(peer, on);
+        let waiting: Vec<Unit> =
+            self.tasks.range(all_of(peer)).filter(|(_, task)| matches!(task.stage, Stage::Waiting(_))).map(|(unit, _)| *unit).collect();
+        for unit in waiting.into_iter().filter(|_| on) {
+            self.give_back(unit, Broken::Stopping, out);
+        }
+    }
+
     /// Tells the network what can be found here.
     pub(crate) fn advertise(&self, out: &mut Out) {
         out.effects.push(Effect::Advertise(self.services().services.iter().map(|card| card.name.clone()).collect()));

@@ -191,7 +191,8 @@ fn messages() -> Vec<(&'static str, Message)> {
         ("receipt_kept", three.utter(Say::ReceiptKept { slot: Slot::of(&receipt()), number: 40 })),
         ("receipt_taken", one.utter(Say::ReceiptTaken { slot: Slot::of(&receipt()), number: 40 })),
         ("leaving", one.utter(Say::Leaving)),
-        ("denied", one.utter(Say::Denied(protocol::mail::Denial::Blocked))),
+        ("denied", one.utter(Say::Denied(Some(protocol::mail::Denial::Blocked)))),
+        ("denied_no_more", one.utter(Say::Denied(None))),
         ("unsupported", one.utter(Say::Unsupported { what: "version".to_owned() })),
     ]
 }

@@ -680,7 +680,8 @@ fn of_one_author_no_more_is_taken_than_its_share_until_it_is_read() {
     let taken = nikki.taken.len() as u64;
     assert!((20..60).contains(&taken), "{taken} letters of some 270 bytes");
     assert_eq!(nikki.refused(Cause::Full), 100 - taken);
-    let told = |nikki: &Victim| nikki.sent.iter().filter(|(to, say)| *to == markus && matches!(say, Say::Denied(Denial::Full))).count();
+    let told =
+        |nikki: &Victim| nikki.sent.iter().filter(|(to, say)| *to == markus && matches!(say, Say::Denied(Some(Denial::Full)))).count();
     assert!(told(&nikki) > 0, "its author is told, and keeps the rest");
     // Others are not the worse for it.
     write(&mut nikki, 3, 1);

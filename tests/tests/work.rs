@@ -87,6 +87,30 @@ fn a_leader_that_works_goes_on_with_its_queue_when_it_is_available_again() {
     sim.expect_done();
 }
 
+#[test]
+fn a_worker_does_nothing_for_whom_it_blocks_until_it_does_not() {
+    let mut sim = Sim::new(181);
+    let [ann, bea, carl] = settled(&mut sim);
+    brewers(&mut sim, &[bea], 1);
+    sim.block(bea, ann, true);
+    let number = sim.place(ann, coffee(&[]));
+    let other = sim.place(carl, coffee(&[]));
+    sim.within(seconds(20), |sim| sim.outcome(carl, other).is_some());
+    // It outlives a restart.
+    sim.stop(bea);
+    sim.start(bea);
+    sim.run_for(seconds(10));
+    assert!(sim.starts(ann, number).is_empty() && sim.outcome(ann, number).is_none());
+    let asked = Question::Availability { service: "coffee".parse().expect("a name"), needs: Needs::default() };
+    assert!(matches!(sim.question(ann, bea, asked), Some(Results::Availability(said)) if said.why == Some(Lack::NotAllowed)));
+    let waits = standing(&mut sim, ann, number);
+    assert!(waits.lacks.iter().any(|(_, lack)| *lack == Lack::NotAllowed), "{waits:?}");
+    sim.block(bea, ann, false);
+    sim.within(seconds(20), |sim| sim.outcome(ann, number).is_some());
+    assert_eq!(sim.starts(ann, number).len(), 1);
+    sim.expect_done();
+}
+
 // -- election
 
 #[test]

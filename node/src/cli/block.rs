@@ -11,7 +11,8 @@ use crate::control::client::quoted;
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Letters of a blocked peer stay with it, and it is told why; nothing is held for it either. You can still write to it."
+    after_help = "Letters of a blocked peer stay with it, and it is told why; nothing is held for it either, and nothing that it orders is\n\
+                  begun here. You can still write to it, and order of it."
 )]
 pub(super) struct BlockArgs {
     /// Whom; without it those who are blocked are listed
@@ -32,7 +33,7 @@ pub(super) async fn execute(args: BlockArgs, context: &Context) -> Result<u8, Fa
     } else {
         match &args.peer {
             Some(peer) if args.off => print(&format!("{} may write to you again\n", line(peer)))?,
-            Some(peer) => print(&format!("{} is blocked: its letters stay with it\n", line(peer)))?,
+            Some(peer) => print(&format!("{} is blocked: its letters stay with it, and its orders are not begun here\n", line(peer)))?,
             None if blocked.is_empty() && context.terminal.is => print("nobody is blocked\n")?,
             None => print(&blocked.iter().map(|peer| format!("{}  {}\n", line(&peer.name), peer.id)).collect::<String>())?,
         }

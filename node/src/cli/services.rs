@@ -54,7 +54,10 @@ fn of_one(service: &Service) -> [String; 5] {
     }
     takes.extend(service.software.iter().map(|word| line(word)));
     let takes = if takes.is_empty() { "-".to_owned() } else { takes.join(", ") };
-    [line(&service.service), service.limit.to_string(), takes, line(&service.allow.join(", ")), line(&service.about)]
+    // It blocks this node, and lists that nowhere.
+    let not_you = !service.allowed && service.allow == ["anyone"];
+    let allow = if not_you { "anyone but you".to_owned() } else { line(&service.allow.join(", ")) };
+    [line(&service.service), service.limit.to_string(), takes, allow, line(&service.about)]
 }
 
 fn of_all(services: &[Service]) -> Vec<[String; 5]> {

@@ -11,6 +11,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use futures::StreamExt;
 use protocol::config::limits;
+use protocol::mail::Denial;
 use protocol::service::{Allowed, Needs, Offering, Program, ServiceCard, ServiceName, Services};
 use protocol::work::{Question, Results};
 use protocol::{Command, PeerId, Status};
@@ -214,6 +215,8 @@ fn known(status: &Status) -> Vec<Known> {
 }
 
 fn cards(names: &Names<'_>, me: PeerId, known: &Known) -> Vec<api::Service> {
+    // It said so when it was met, or when it was asked to take a letter.
+    let blocked = names.peer(&known.id).is_some_and(|peer| peer.denial == Some(Denial::Blocked));
     let card = |card: &ServiceCard| api::Service {
         service: card.name.to_string(),
         about: card.about.clone(),
@@ -226,7 +229,7 @@ fn cards(names: &Names<'_>, me: PeerId, known: &Known) -> Vec<api::Service> {
         memory_bytes: card.needs.memory_bytes,
         software: card.needs.software.iter().cloned().collect(),
         allow: allow(names, &card.allowed),
-        allowed: card.allowed.allows(&me, &known.id),
+        allowed: card.allowed.allows(&me, &known.id) && !blocked,
     };
     known.services.services.iter().map(card).collect()
 }

@@ -202,7 +202,7 @@ impl Outbox {
         self.be_sure(place, voids, now, out);
         let stream = self.streams.get_mut(&place).expect("the caller has found it");
         voids.iter().for_each(|(first, last)| stream.row.delivered.insert_range(first, last));
-        self.settle(place, voids, now, out);
+        self.settle(place, voids, false, now, out);
     }
 
     /// These letters will not arrive, whether or not their voids have.

@@ -303,6 +303,16 @@ impl Stream {
         leaving
     }
 
+    /// The voids that did not go on this road yet, by their first number.
+    pub(super) fn depart_voids(&mut self, now: Duration) -> Vec<u64> {
+        let voids: Vec<u64> = self.bundles.range(VOID..).filter(|(_, bundle)| bundle.sent.is_none()).map(|(first, _)| *first).collect();
+        for first in &voids {
+            let bundle = self.bundles.get_mut(first).expect("just seen");
+            bundle.sent = Some(self.flight.on_sent(*first, bundle.size, now));
+        }
+        voids
+    }
+
     /// A bundle leaves this machine, for its recipient or somebody else.
     pub(super) fn leaves(&mut self, first: u64) {
         let end = first.saturating_add(self.bundles.get(&first).map_or(0, |bundle| bundle.ids.len() as u64));

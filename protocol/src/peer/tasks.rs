@@ -60,7 +60,7 @@ impl Tasks {
     pub(super) fn new(identity: &Identity, boot: u64, config: &Config, kept: &mut Kept, now: Now) -> Tasks {
         let me = identity.id;
         let take = std::mem::take::<Vec<_>>;
-        Tasks {
+        let mut tasks = Tasks {
             election: Election::new(me, identity.machine, boot, config, kept.fence, now),
             dispatcher: Dispatcher::new(me, config, std::mem::take(&mut kept.queue), std::mem::take(&mut kept.closed), now),
             worker: Worker::new(
@@ -82,17 +82,14 @@ impl Tasks {
             started: now.mono,
             advertised: false,
             told: None,
-        }
+        };
+        kept.blocked.iter().for_each(|peer| tasks.worker.block(*peer, true, &mut Out::default()));
+        tasks
     }
 
     /// The hash of what this node offers, for its beacon.
     pub(super) fn services(&self) -> u64 {
         self.worker.services().digest()
-    }
-
-    /// What this node signals has changed, and with it what it may be given to do.
-    pub(super) fn on_own_signal(&mut self) {
-        self.dispatcher.on_workers_changed();
     }
 
     /// What a neighbour offers, as it told this node last.

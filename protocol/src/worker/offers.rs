@@ -18,6 +18,8 @@ pub(super) struct Offers {
     offerings: BTreeMap<ServiceName, Offering>,
     /// What others are told of them.
     services: Services,
+    /// Who may order nothing, whatever an offering says: this node's user has blocked them. Others are not told.
+    blocked: BTreeSet<PeerId>,
     pub(super) statistics: Statistics,
 }
 
@@ -25,7 +27,7 @@ impl Offers {
     pub(super) fn new(me: PeerId, offerings: Vec<Offering>, draining: bool) -> Self {
         let offerings = offerings.into_iter().map(|offering| (offering.card.name.clone(), offering)).collect();
         let services = Services { draining, ..Services::default() };
-        let mut offers = Offers { me, offerings, services, statistics: Statistics::default() };
+        let mut offers = Offers { me, offerings, services, blocked: BTreeSet::new(), statistics: Statistics::default() };
         offers.tell();
         offers
     }
@@ -65,6 +67,15 @@ impl Offers {
         std::mem::replace(&mut self.services.draining, draining) != draining
     }
 
+    /// This peer may order nothing any more, or may again.
+    pub(super) fn block(&mut self, peer: PeerId, on: bool) {
+        if on {
+            self.blocked.insert(peer);
+        } else {
+            self.blocked.remove(&peer);
+        }
+    }
+
     fn tell(&mut self) {
         self.services.services = self.offerings.values().map(|offering| offering.card.clone()).collect();
         self.services.software = self.offerings.values().flat_map(|offering| &offering.software).cloned().collect();
@@ -79,7 +90,7 @@ impl Offers {
     /// The offering, or what is lacking whatever runs here now. Before the first measurement nothing is known to be too much.
     pub(super) fn suits(&self, name: &ServiceName, needs: &Needs, orderer: &PeerId) -> Result<&Offering, Lack> {
         let offering = self.offerings.get(name).ok_or(Lack::NotOffered)?;
-        if !offering.card.allowed.allows(orderer, &self.me) {
+        if self.blocked.contains(orderer) || !offering.card.allowed.allows(orderer, &self.me) {
             return Err(Lack::NotAllowed);
         }
         if self.services.draining {
