@@ -1,10 +1,11 @@
 //! `discard ID…`: letters that should not be sent any more.
-//! Knows nothing of how copies are called back. Says of each recipient whether the letter is sure not to arrive.
+//! Knows nothing of how copies are called back. Says of each recipient whether the letter is sure not to arrive. A letter that
+//! is refused keeps no other from being discarded.
 
 use clap::Args;
 
 use super::Context;
-use super::failure::{DONE, Failure};
+use super::failure::{DONE, Failure, NO_NODE, REFUSED};
 use super::send::short;
 use super::sent;
 use super::terminal::{line, print};
@@ -13,8 +14,11 @@ use crate::control::api::{Delivery, Letter, State, Why};
 use crate::control::client::quoted;
 
 #[derive(Debug, Args)]
-#[command(after_help = "A recipient that has the letter keeps it. Copies held by others are called back; where that is not sure yet,\n\
-                        `node sent ID` shows it later: discarded, or delivered.")]
+#[command(
+    after_help = "A recipient that has the letter keeps it. Copies held by others are called back: whoever holds one lets go of it when it\n\
+                        hears of that, at the latest when the recipient has signed that the letter is not wanted any more. Where that is not\n\
+                        sure yet, `node sent ID` shows it later: discarded, or delivered."
+)]
 pub(super) struct DiscardArgs {
     /// Ids as `sent` shows them
     #[arg(required = true, value_name = "ID", value_parser = letter)]
@@ -22,28 +26,23 @@ pub(super) struct DiscardArgs {
 }
 
 pub(super) async fn execute(args: DiscardArgs, context: &Context) -> Result<u8, Failure> {
-    // One that is wrong must not leave half of them discarded: all are looked up first.
-    let mut ids = Vec::with_capacity(args.ids.len());
+    let (mut letters, mut refused): (Vec<Letter>, Option<u8>) = (Vec::new(), None);
     for id in &args.ids {
-        let letter: Letter = context.client.get(&format!("/v1/sent/{}", quoted(id))).await?;
-        ids.push(letter.envelope.id);
-    }
-    let (mut letters, mut failed): (Vec<Letter>, Option<Failure>) = (Vec::new(), None);
-    for id in ids {
-        match context.client.take_back::<Letter>(&format!("/v1/letters/{}", quoted(&id))).await {
-            Ok(letter) => letters.push(letter),
-            // The others are discarded all the same.
-            Err(error) => failed = Some(failed.unwrap_or_else(|| error.into())),
+        match context.client.take_back::<Letter>(&format!("/v1/letters/{}", quoted(id))).await.map_err(Failure::from) {
+            Ok(letter) if context.json => letters.push(letter),
+            Ok(letter) => print(&told(&letter))?,
+            Err(failure) if args.ids.len() == 1 || matches!(failure.exit(), NO_NODE) => return Err(failure),
+            Err(failure) => {
+                let text = if context.json { failure.for_programs() } else { failure.for_people() };
+                eprintln!("{}", text.unwrap_or_default());
+                refused = Some(REFUSED);
+            }
         }
     }
     if context.json {
-        if failed.is_none() || !letters.is_empty() {
-            context.document(&letters)?;
-        }
-    } else {
-        print(&letters.iter().map(told).collect::<String>())?;
+        context.document(&letters)?;
     }
-    failed.map_or(Ok(DONE), Err)
+    Ok(refused.unwrap_or(DONE))
 }
 
 fn told(letter: &Letter) -> String {

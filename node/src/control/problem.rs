@@ -268,8 +268,8 @@ impl From<Refusal> for Problem {
             Refusal::NotReachable(_) => new(Code::NotReached).hint("who is here: node peers"),
             Refusal::NoAnswer => new(Code::NoAnswer).hint("it may be busy; try again"),
             Refusal::TooManyQuestions => new(Code::Busy).hint("try again in a moment"),
-            Refusal::Delivered { .. } => new(Code::Delivered).hint("nothing was discarded; what has arrived cannot be called back"),
-            Refusal::Sealing { .. } => new(Code::Busy).hint("nothing was discarded; try again"),
+            Refusal::Delivered { .. } => new(Code::Delivered).hint("what has arrived cannot be called back"),
+            Refusal::Sealing { .. } => new(Code::Busy).hint("it was not discarded; try again"),
             Refusal::Leaving => new(Code::Stopping).hint("start it again and repeat the request"),
         }
     }
