@@ -14,6 +14,8 @@ use crate::control::api::{Delivery, Envelope, Letter, Peer, State, Why, WhyNotHe
 use crate::control::client::quoted;
 use crate::control::time::{for_people, now, parse};
 
+/// A copy that its author has discarded, of which it is not sure yet that it does not arrive.
+const NOT_SENT: &str = "not sent any more";
 /// Letters shown to a person who asks for no number.
 const SCREEN: usize = 50;
 
@@ -126,6 +128,9 @@ pub(super) fn held_by_all(copy: &Delivery) -> bool {
 fn why_not_held(reason: WhyNotHeld) -> &'static str {
     match reason {
         WhyNotHeld::NoOtherMachine => "no other machine is here to hold it",
+        WhyNotHeld::SameMachine => {
+            "all others here report the same machine as this one (/etc/machine-id); if they are not, see --machine: node run --help"
+        }
         WhyNotHeld::Full => "a machine that was asked holds as much mail as it may",
         WhyNotHeld::DepositorFull => "a machine that was asked holds as much mail of this node as it may",
         WhyNotHeld::RecipientFull => "a machine that was asked holds as much mail for this recipient as it may",
@@ -154,13 +159,16 @@ fn row(letter: &Letter) -> [String; 5] {
         [first, rest @ ..] => format!("{} and {} more", line(&first.to), rest.len()),
         [] => String::new(),
     };
-    let wanted = letter.deliveries.iter().map(|copy| copy.state).filter(|state| *state != State::Discarded);
-    let lowest = wanted.min().unwrap_or(if letter.deliveries.is_empty() { State::Accepted } else { State::Discarded });
+    let wanted = |copy: &Delivery| copy.state != State::Discarded && copy.why != Some(Why::Discarding);
+    let lowest = letter.deliveries.iter().filter(|copy| copy.state != State::Discarded).map(|copy| copy.state).min();
+    let lowest = lowest.unwrap_or(if letter.deliveries.is_empty() { State::Accepted } else { State::Discarded });
     let there = letter.deliveries.iter().filter(|copy| copy.state >= State::Delivered).count();
     let rung = if lowest < State::Delivered && there > 0 {
         format!("delivered {there}/{}", letter.deliveries.len())
     } else if let [Delivery { state: State::Held, held_by, of, .. }] = letter.deliveries.as_slice() {
         format!("held {held_by}/{of}")
+    } else if letter.deliveries.iter().any(|copy| copy.why == Some(Why::Discarding)) && letter.deliveries.iter().all(|copy| !wanted(copy)) {
+        NOT_SENT.to_owned()
     } else {
         state(lowest).to_owned()
     };
@@ -185,7 +193,7 @@ fn full(letter: &Letter, since: &Away) -> String {
         match copy.why {
             None => out += &format!("  {to}{pad}  {}{at}\n", state(copy.state)),
             Some(reason) => {
-                let place = if reason == Why::Discarding { "not sent any more".to_owned() } else { place(copy) };
+                let place = if reason == Why::Discarding { NOT_SENT.to_owned() } else { place(copy) };
                 out += &format!("  {to}{pad}  {place}\n");
                 let indent = " ".repeat(width + 4);
                 out += &format!("{indent}why not delivered: {}\n", why(&copy.to, copy.to_id.as_deref(), reason, since));
@@ -316,7 +324,7 @@ pub(super) mod tests {
         check(vec![copy("a", State::Read, None), copy("b", State::Accepted, Some(Why::Away))], "delivered 1/2");
         check(vec![copy("b", State::Accepted, Some(Why::Away))], "accepted");
         check(vec![copy("a", State::Discarded, None)], "discarded");
-        check(vec![copy("a", State::Discarded, None), copy("b", State::Accepted, Some(Why::Discarding))], "accepted");
+        check(vec![copy("a", State::Discarded, None), copy("b", State::Accepted, Some(Why::Discarding))], "not sent any more");
         check(vec![copy("a", State::Discarded, None), copy("b", State::Read, None)], "read");
         let held = Delivery { held_by: 1, of: 2, ..copy("b", State::Held, Some(Why::Away)) };
         check(vec![held.clone()], "held 1/2");

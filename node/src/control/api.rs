@@ -256,6 +256,8 @@ pub enum Why {
 pub enum WhyNotHeld {
     /// No other machine is here but the recipient's.
     NoOtherMachine,
+    /// Others are here, and all of them say that they run on this machine.
+    SameMachine,
     /// A machine that was asked holds as much mail as it may.
     Full,
     /// One holds as much mail of this node as it may.

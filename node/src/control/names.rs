@@ -137,7 +137,7 @@ impl<'a> Names<'a> {
             State::Read => (api::State::Read, delivery.at),
             State::Delivered => (api::State::Delivered, delivery.at),
             State::Discarded => (api::State::Discarded, delivery.at),
-            State::Accepted if self.denial(delivery) == Some(Denial::Blocked) => (api::State::Parked, delivery.at),
+            State::Accepted if !delivery.discarding && self.denial(delivery) == Some(Denial::Blocked) => (api::State::Parked, delivery.at),
             State::Accepted => said.first().map_or((api::State::Accepted, delivery.at), |at| (api::State::Held, Some(*at))),
         };
         let why = (!done).then(|| if delivery.discarding { api::Why::Discarding } else { self.why(delivery.peer) });
@@ -183,7 +183,9 @@ impl<'a> Names<'a> {
 
     fn why_not_held(&self, recipient: PeerId, of: usize) -> Vec<api::WhyNotHeld> {
         let reasons = self.peers.get(&recipient).into_iter().flat_map(|peer| &peer.reasons);
-        let alone = (of == 0).then_some(api::WhyNotHeld::NoOtherMachine);
+        let company = self.status.peers.iter().any(|peer| peer.reachable && peer.id != recipient);
+        let alone = if company { api::WhyNotHeld::SameMachine } else { api::WhyNotHeld::NoOtherMachine };
+        let alone = (of == 0).then_some(alone);
         alone
             .into_iter()
             .chain(reasons.map(|reason| match reason {
