@@ -18,6 +18,8 @@ use crate::control::client::quoted;
 
 /// Lines of an output that are shown without being asked for (guess: half a screen).
 const LINES: usize = 12;
+/// Characters of a label: the longest is `cancelling`, which sticks out.
+const LABEL: usize = 9;
 /// Workers whose lack is listed (guess: half a screen).
 const LACKING: usize = 12;
 
@@ -148,7 +150,7 @@ fn full(task: &Task) -> String {
         _ => "end",
     };
     let mut text = format!("order {}   {}   priority {} ({place} of queue)\n", line(&task.id), ordered(task), task.priority);
-    let mut say = |label: &str, what: &str| text += &format!("{label:<10}{what}\n");
+    let mut say = |label: &str, what: &str| text += &format!("{label:<LABEL$} {what}\n");
     say(task.state.word(), &standing(task));
     if task.units.total > 1 {
         say("units", &of_many(task));
@@ -284,6 +286,12 @@ pub(super) mod tests {
              running   on nikki-pi since 1970-01-01, attempt 1, held by 2 other machines\n\
              progress  ######....  3/5 grinding   about 8 s left (4 runs measured)\n"
         );
+    }
+
+    #[test]
+    fn a_long_state_and_what_it_is_about_are_two_words() {
+        let stopping = Task { state: TaskState::Cancelling, progress: None, started_at: None, ..task() };
+        assert!(full(&stopping).contains("\ncancelling on nikki-pi, attempt 1"), "{}", full(&stopping));
     }
 
     #[test]

@@ -134,6 +134,10 @@ impl<'a> Own<'a> {
         let ended = matches!(state, TaskState::Done | TaskState::Cancelled | TaskState::Failed | TaskState::Expired);
         let mut task = self.bare(format!("{}.{unit}", order.number), state, ended);
         (task.unit, task.item) = (Some(unit), item);
+        if !matches!(state, TaskState::Accepted | TaskState::Queued) {
+            // Those are of units that wait.
+            task.lacks.clear();
+        }
         if let Some(item) = &task.item {
             task.args = task.args.iter().map(|arg| arg.replace("{}", item)).collect();
         }
@@ -327,7 +331,7 @@ impl<'a> Own<'a> {
         let Some(standing) = self.standing() else { return String::new() };
         let needs = Some(&self.order.needs);
         if standing.lacks.is_empty() && standing.position.is_some_and(|position| position > 1) {
-            return format!("{} others are before it in the queue", standing.position.unwrap_or(1) - 1);
+            return before(standing.position.unwrap_or(1) - 1);
         }
         why::waits(self.order.service.as_str(), needs, &standing.lacks, self.look.names)
     }
@@ -335,6 +339,10 @@ impl<'a> Own<'a> {
     fn ago(&self, since: Duration) -> String {
         ago(self.look.now, since)
     }
+}
+
+fn before(others: u64) -> String {
+    format!("{others} {} before it in the queue", if others == 1 { "other is" } else { "others are" })
 }
 
 /// An order of another node, as the dispatcher knows it.
@@ -360,7 +368,7 @@ pub(super) fn others(look: Look<'_>, standing: &Standing) -> api::Task {
     let why = if over {
         Some("it has ended at its worker; its orderer has not confirmed it yet".to_owned())
     } else if waits && lacks.is_empty() && standing.position.is_some_and(|position| position > 1) {
-        Some(format!("{} others are before it in the queue", standing.position.unwrap_or(1) - 1))
+        Some(before(standing.position.unwrap_or(1) - 1))
     } else {
         waits.then(|| why::waits(standing.service.as_str(), None, lacks, names))
     };
