@@ -305,7 +305,13 @@ async fn intake(
                 tracing::debug!(?peer, ?addresses, error, "dial failed");
                 if peer.is_none() && unreached.insert(addresses.clone()) {
                     // Only what the user named has no id; it is tried on and on, and said once.
-                    warn(&notices, format!("nobody is reached there yet, trying again now and then: {error}"));
+                    let why = match unresolved(&addresses, &error) {
+                        Some(host) => {
+                            format!("the name {host} cannot be resolved; is it right? its address will do too, like --peer 192.168.1.23")
+                        }
+                        None => error.clone(),
+                    };
+                    warn(&notices, format!("nobody is reached there yet, trying again now and then: {why}"));
                 }
                 drop(met.send(Met::Failed { addresses, error }));
                 continue;
@@ -323,6 +329,17 @@ async fn intake(
             return;
         }
     }
+}
+
+/// The name among these addresses that no address was found for. What the resolver says of it is for those who know resolvers.
+pub(crate) fn unresolved(addresses: &[Multiaddr], error: &str) -> Option<String> {
+    // The last is what it says when it reaches no name server at all.
+    let says = ["no records found", "resolve", "NXDomain", "no record", "no connections available"];
+    let host = addresses.iter().flat_map(Multiaddr::iter).find_map(|part| match part {
+        Protocol::Dns(host) | Protocol::Dns4(host) | Protocol::Dns6(host) => Some(host.into_owned()),
+        _ => None,
+    });
+    host.filter(|_| says.iter().any(|said| error.contains(said)))
 }
 
 /// How much of [`OPENING_BYTES`] a frame of so many bytes takes: never more than there is, so that it is opened some time.

@@ -193,7 +193,11 @@ async fn banner(node: &Node, options: &Options) -> String {
     let Some(status) = status else { return String::new() };
     let mut banner = String::new();
     if options.named && status.name != options.name {
-        banner = format!("warning: this node is called {}; to change that: {} rename {}\n", status.name, options.called, options.name);
+        let (name, called, wanted) = (&status.name, &options.called, &options.name);
+        banner = format!(
+            "warning: the node of this directory is called {name} and stays so; for another node, called {wanted}: {called} run --name {wanted} \
+             --data-dir DIR\n"
+        );
     }
     banner += &Banner {
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -301,18 +305,13 @@ async fn connect(
 
 /// What the network's words for a failed dial mean to whoever asked for it.
 fn unreached(wanted: &Multiaddr, error: String) -> Unreached {
-    let host = wanted.iter().find_map(|part| match part {
-        Protocol::Dns(host) | Protocol::Dns4(host) | Protocol::Dns6(host) => Some(host.into_owned()),
-        _ => None,
-    });
+    let host = node::unresolved(std::slice::from_ref(wanted), &error);
     // libp2p leaves a node's own addresses out of a dial, and then has none left.
     if error.contains("no addresses for peer") || error.contains("local peer id") {
         return Unreached::Itself(wanted.to_string());
     }
     match host {
-        Some(host) if ["no records found", "resolve", "NXDomain", "no record"].iter().any(|said| error.contains(said)) => {
-            Unreached::NoHost(host)
-        }
+        Some(host) => Unreached::NoHost(host),
         _ if ["swarm key", "Handshake", "handshake", "Connection reset", "negotiat"].iter().any(|said| error.contains(said)) => {
             Unreached::NotOurs(wanted.to_string())
         }

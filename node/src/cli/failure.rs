@@ -3,6 +3,7 @@
 
 use std::io;
 
+use super::places;
 use super::terminal::line;
 use crate::control::client;
 use crate::control::problem::{Code, Problem};
@@ -150,8 +151,8 @@ impl From<client::Error> for Failure {
         match error {
             client::Error::Refused(problem) => (*problem).into(),
             client::Error::NoNode(ref dir) => {
-                let start = format!("start one with: node run --data-dir {}", dir.display());
-                Failure::new(NO_NODE, error.to_string()).next(start)
+                let start = places::start(dir, &places::Environment::new());
+                Failure::new(NO_NODE, error.to_string()).next(format!("start one with: {start}"))
             }
             client::Error::NotOurs(_) => Failure::new(NO_NODE, error.to_string()).next("only the user who runs a node may speak to it"),
             client::Error::Broken(_) => Failure::new(NO_NODE, error.to_string()).next("is it still running? see with: node status"),

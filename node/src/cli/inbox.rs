@@ -17,6 +17,10 @@ use crate::control::client::quoted;
 const SCREEN: usize = 50;
 
 #[derive(Debug, Args)]
+#[command(
+    after_help = "On a terminal the newest 50 are shown, and marked read. In a pipe, and with --json, all are shown and none is marked: for\n\
+                        that, `node read ID`."
+)]
 pub(super) struct InboxArgs {
     /// Only letters not read yet
     #[arg(long)]

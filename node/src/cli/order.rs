@@ -48,8 +48,8 @@ pub(super) struct OrderArgs {
     /// Software that the worker must have declared; may be repeated
     #[arg(long, value_name = "X", value_delimiter = ',')]
     software: Vec<String>,
-    /// Never start a unit twice, whatever happens
-    #[arg(long)]
+    /// Never start a unit twice, whatever happens. Not in help: no node of this version can promise it
+    #[arg(long, hide = true)]
     once: bool,
     /// Do not want it any more after this: 30s, 5m, 2h, 1d
     #[arg(long, value_name = "D", value_parser = some_time)]

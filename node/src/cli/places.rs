@@ -102,6 +102,13 @@ pub async fn find(data_dir: Option<&Path>, name: Option<&str>, environment: &Env
 }
 
 /// How to say that this one is meant: by the name its directory has, if that is how it got it.
+/// How to start the node of a directory.
+pub(super) fn start(dir: &Path, environment: &Environment) -> String {
+    let near = environment.base().is_ok_and(|base| dir.parent() == Some(base));
+    let which = if near { choice(dir) } else { format!("--data-dir {}", dir.display()) };
+    format!("node run {which}")
+}
+
 fn choice(dir: &Path) -> String {
     match dir.file_name().and_then(|name| name.to_str()).filter(|name| slug(name) == **name) {
         Some(name) => format!("--name {name}"),

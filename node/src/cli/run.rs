@@ -24,7 +24,9 @@ pub(super) struct RunArgs {
     /// The swarm's name; `lan` if nothing is said [env: SWARM_SWARM]
     #[arg(long, value_name = "NAME")]
     swarm: Option<String>,
-    /// Only those who have this file may join [env: SWARM_SWARM_KEY]
+    /// Only those who have this file may join; of mode 600, three lines, to be made so:
+    /// (umask 077; printf '/key/swarm/psk/1.0.0/\n/base16/\n%s\n' $(od -An -tx1 -N32 /dev/urandom | tr -d ' \n') > FILE)
+    /// [env: SWARM_SWARM_KEY]
     #[arg(long, value_name = "FILE")]
     swarm_key: Option<PathBuf>,
     /// Where to listen; port 6174 of all interfaces if nothing is said [env: SWARM_LISTEN]

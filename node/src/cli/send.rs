@@ -21,6 +21,7 @@ const GLANCE: Duration = Duration::from_secs(1);
 const LOOK: Duration = Duration::from_secs(2);
 
 #[derive(Debug, Args)]
+#[command(override_usage = "send TO... [-m TEXT] [OPTIONS]\n       send --batch [OPTIONS] < FILE")]
 pub(super) struct SendArgs {
     /// To whom: names as `peers` shows them
     #[arg(required_unless_present = "batch", conflicts_with = "batch", value_name = "TO")]
@@ -43,7 +44,8 @@ pub(super) struct SendArgs {
     /// The letter that this one answers
     #[arg(long, value_name = "ID", value_parser = words::letter, conflicts_with = "batch")]
     reply_to: Option<String>,
-    /// Read letters as JSON lines: {"to": ["nikki"], "payload": "Hello"}, and optionally "key", "reply_to", "later"
+    /// Read letters as JSON lines: {"to": ["nikki"], "payload": "Hello"}, and optionally "key", "reply_to", "later". Good lines are
+    /// sent, whatever the others are; the exit code is 1 if any was refused
     #[arg(long)]
     batch: bool,
 }

@@ -74,6 +74,9 @@ fn row(task: &Task) -> [String; 5] {
             (Some(progress), ..) => format!("{} {}/{}", task.state.word(), progress.done, progress.of),
             (None, Some(position), _) if task.state == TaskState::Queued => format!("queued at {position}"),
             (None, _, Some(code)) if task.state == TaskState::Failed => format!("failed: exit {code}"),
+            (None, ..) if task.state == TaskState::Failed => {
+                task.why.as_deref().map_or_else(|| "failed".to_owned(), |why| format!("failed: {}", line(why)))
+            }
             _ => task.state.word().to_owned(),
         }
     };
@@ -103,6 +106,10 @@ mod tests {
         let check = |task: Task, expected: &str| assert_eq!(row(&task)[1], expected);
         check(Task { state: TaskState::Queued, position: Some(4), progress: None, ..task() }, "queued at 4");
         check(Task { state: TaskState::Failed, exit_code: Some(1), progress: None, ..task() }, "failed: exit 1");
+        check(
+            Task { state: TaskState::Failed, why: Some("crashed its workers".to_owned()), progress: None, ..task() },
+            "failed: crashed its workers",
+        );
         check(Task { units: Units { total: 40, done: 32, ..Units::default() }, ..task() }, "running 32/40");
         assert_eq!(
             row(&Task { args: vec!["\u{1b}[2J\n".to_owned()], worker: None, ..task() })[2..],

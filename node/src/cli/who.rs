@@ -41,9 +41,16 @@ pub(super) async fn execute(args: WhoArgs, context: &Context) -> Result<u8, Fail
         let rows: Vec<[String; 4]> = answers.iter().map(row).collect();
         print(&context.terminal.table(["WORKER", "RUNNING", "WAITING", "NOW"], &rows))?;
     } else if context.terminal.is {
-        print(&format!("nobody here offers {}; what is offered: node services\n", line(&args.service)))?;
+        print(&format!("{}\n", nobody(&args.service)))?;
+    } else {
+        // A list of nobody is empty, and whoever looks on is told why.
+        eprintln!("{}", nobody(&args.service));
     }
     Ok(DONE)
+}
+
+fn nobody(service: &str) -> String {
+    format!("nobody here offers {}; what is offered: node services", line(service))
 }
 
 fn row(answer: &Availability) -> [String; 4] {
