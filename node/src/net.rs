@@ -30,6 +30,7 @@ use self::counters::Counters;
 pub use self::counters::Snapshot;
 pub use self::gossip::GossipToken;
 use self::network::{Kept, Network};
+pub(crate) use self::transport::can_listen;
 
 /// Commands not yet taken by the loop. Guess: some batches of the driver; beyond it `try_send` hands them back.
 const COMMANDS_WAITING: usize = 4096;

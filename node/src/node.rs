@@ -22,7 +22,7 @@ use tokio::sync::{Semaphore, broadcast, mpsc, oneshot, watch};
 use crate::driver::{Clock, Driver, FACTS, Fact};
 use crate::net::{self, Net};
 use crate::runner::Runner;
-use crate::store::{CommitError, Directory, DirectoryError, OpenError, Reader, Store};
+use crate::store::{Anew, CommitError, Directory, DirectoryError, OpenError, Reader, Store};
 use crate::workers::{Job, Workers};
 
 /// Events of the network that wait for their turn (guess: some frames of each of 50 peers).
@@ -125,7 +125,7 @@ pub struct Node {
     facts: mpsc::Sender<Fact>,
     ended: oneshot::Receiver<Result<(), CommitError>>,
     /// Locked as long as the node runs.
-    _directory: Directory,
+    directory: Directory,
 }
 
 /// Starts a node; it is ready to be steered when this returns.
@@ -192,7 +192,7 @@ pub async fn start(settings: Settings) -> Result<Node, StartError> {
         // The node may have been dropped without waiting.
         drop(end.send(result));
     })?;
-    Ok(Node { id, swarm, machine, met, reader, entries: watch, notices, net, facts, ended, _directory: directory })
+    Ok(Node { id, swarm, machine, met, reader, entries: watch, notices, net, facts, ended, directory })
 }
 
 impl Node {
@@ -200,6 +200,12 @@ impl Node {
     #[must_use]
     pub fn facts(&self) -> mpsc::Sender<Fact> {
         self.facts.clone()
+    }
+
+    /// What was given up to begin anew, if that was asked for.
+    #[must_use]
+    pub fn anew(&self) -> Option<&Anew> {
+        self.directory.anew()
     }
 
     /// What the peer knows; none if the driver has ended.

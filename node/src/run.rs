@@ -24,7 +24,7 @@ use crate::control::time;
 use crate::driver::Fact;
 use crate::net;
 use crate::node::{self, Met, Node, Settings, StartError};
-use crate::store::{CommitError, DirectoryError, Fault, OpenError};
+use crate::store::{Anew, CommitError, DirectoryError, Fault, OpenError};
 
 /// The port that nodes listen on if nothing is said (DESIGN 8).
 const PORT: u16 = 6174;
@@ -48,7 +48,11 @@ pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
     trace(options.log.as_deref())?;
     let mut interrupts = signal(SignalKind::interrupt())?;
     let mut terminations = signal(SignalKind::terminate())?;
-    let mut node = node::start(settings(&options)?).await.map_err(not_started)?;
+    let settings = settings(&options)?;
+    if !options.listen.is_empty() {
+        can_listen(&settings.listen)?;
+    }
+    let mut node = node::start(settings).await.map_err(not_started)?;
     let mut notices = node.notices.subscribe();
     let door = Door::open(&options.data_dir)?;
     let (asks, asked) = mpsc::channel(ASKS);
@@ -68,6 +72,9 @@ pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
     tokio::spawn(answer(asked, node.facts(), Arc::downgrade(&node.net), node.met.clone(), stop));
 
     let terminal = std::io::stdout().is_terminal();
+    if let Some(anew) = node.anew() {
+        say(&begun_anew(anew));
+    }
     say(&banner(&node, &options).await);
     say(&format!("{}  ready; looking for others\n", time::for_people(time::now(), time::now())));
     let disk_failed = loop {
@@ -127,6 +134,20 @@ fn stopped_by(error: &CommitError) -> Failure {
     Failure::new(DISK, format!("{error}; the node has stopped")).next(next)
 }
 
+/// Another port is found where one is taken; an address that is not this machine's is never listened on. A user who named only
+/// such ones is told before anything is begun.
+fn can_listen(listen: &[Multiaddr]) -> Result<(), Failure> {
+    let failed = listen.iter().map(|address| net::can_listen(address).map_err(|error| format!("{address} ({error})")));
+    match failed.collect::<Vec<_>>() {
+        tried if tried.iter().any(Result::is_ok) => Ok(()),
+        tried => {
+            let why: Vec<String> = tried.into_iter().filter_map(Result::err).collect();
+            Err(Failure::new(REFUSED, format!("this node cannot listen at {}", why.join(", nor at ")))
+                .next("nothing was started; on all addresses of this machine: node run --listen /ip4/0.0.0.0/tcp/6174"))
+        }
+    }
+}
+
 fn trace(filter: Option<&str>) -> anyhow::Result<()> {
     let filter = tracing_subscriber::EnvFilter::try_new(filter.unwrap_or(TRACED))
         .map_err(|error| Failure::usage(format!("--log: {error}")).next("like this: --log node=debug"))?;
@@ -178,6 +199,24 @@ fn read_swarm_key(file: &Path) -> anyhow::Result<[u8; 32]> {
         *byte = u8::from_str_radix(pair, 16).map_err(|_| malformed())?;
     }
     Ok(key)
+}
+
+/// What is lost, said once: whoever begins anew may still have a copy of it somewhere.
+fn begun_anew(anew: &Anew) -> String {
+    let (database, kept) = match &anew.database {
+        Some(old) => ("the old database", format!(" (it is kept as {})", old.display())),
+        None => ("the database that is missing", String::new()),
+    };
+    let mut text = format!(
+        "warning: this node begins anew. Lost with {database}{kept}: the inbox, letters that were not delivered yet, orders and how they ended, \
+         services offered, who was blocked, the names of others, and what was held for them\n"
+    );
+    text += if anew.key {
+        "  there was no key either: for others this is another node, with a new id, and what was sealed for the old one cannot be opened\n"
+    } else {
+        "  the key is kept: for others it is the same node, and letters that wait for it still come\n"
+    };
+    text
 }
 
 async fn banner(node: &Node, options: &Options) -> String {

@@ -29,7 +29,7 @@ use protocol::{Change, Kept};
 use redb::backends::InMemoryBackend;
 use tokio::sync::{mpsc, oneshot};
 
-pub use directory::{Directory, DirectoryError};
+pub use directory::{Anew, Directory, DirectoryError};
 pub use fault::{Fault, ReadError};
 pub use inbox::{HITS, InboxLetter, InboxQuery};
 pub use open::{DatabaseId, OpenError};

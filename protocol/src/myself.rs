@@ -43,6 +43,8 @@ pub(crate) struct Myself {
     cloned: bool,
     /// An epoch was minted in this start: nobody else has it.
     minted: bool,
+    /// The addresses are those of this start; before it listens, they are those of the last.
+    listening: bool,
     /// Neighbours are to be told of `other` then, and when they last were.
     tell_at: Option<Duration>,
     told_at: Option<Duration>,
@@ -82,6 +84,7 @@ impl Myself {
             other: None,
             cloned: false,
             minted: false,
+            listening: false,
             tell_at: None,
             told_at: None,
             tell_least: config.hello_least,
@@ -186,12 +189,18 @@ impl Myself {
         self.statistics = statistics;
     }
 
+    /// Where it can be reached, as far as this start knows.
+    pub(crate) fn listens_at(&self) -> &[String] {
+        if self.listening { &self.me.addresses } else { &[] }
+    }
+
     /// New addresses make a new card; true if they are new.
     pub(crate) fn on_listening(&mut self, mut addresses: Vec<String>) -> bool {
         addresses.retain(|address| address.len() <= ADDRESS_BYTES_MAX && address.is_ascii());
         addresses.sort();
         addresses.dedup();
         addresses.truncate(ADDRESSES_MAX);
+        self.listening = true;
         let new = addresses != self.me.addresses;
         if new {
             self.me.addresses = addresses;

@@ -388,7 +388,7 @@ impl Peer {
             available: me.available,
             inactive: me.inactive,
             cloned: self.myself.is_cloned(),
-            addresses: me.addresses.clone(),
+            addresses: self.myself.listens_at().to_vec(),
             peers,
             outbox_letters: self.outbox.copies(),
             outbox_bytes: self.outbox.bytes(),
@@ -627,6 +627,7 @@ impl Peer {
             self.denied.insert(author, Denial::Full);
             return self.record.on_refused(Cause::Full);
         }
+        self.presence.on_letter(&author, now, out);
         match self.inbox.on_bundle(bundle, contents, now, out) {
             Ok(entered) => self.on_entered(entered, now, out),
             Err(cause) => self.record.on_refused(cause),

@@ -150,6 +150,8 @@ const OVERTAKEN: u64 = 5;
 const NEAREST: usize = 3;
 /// Least likeness (Jaro-Winkler) of a name that is shown (guess, tried with typing errors).
 const LIKENESS: f64 = 0.75;
+/// "Last seen" of an author is written with its letters, if it was not within this time (guess: what nobody calls a difference).
+const LETTER_SEEN: Duration = Duration::from_secs(1);
 
 /// By content: two cards may bear one sequence after a memory jumped back.
 fn weigh(contact: &Contact) -> u64 {
@@ -558,6 +560,14 @@ impl Presence {
             link.owed |= fact.is_none();
         }
         fact
+    }
+
+    /// A letter of a neighbour is being committed: after a crash nobody may be called away since before it was written.
+    pub(crate) fn on_letter(&mut self, author: &PeerId, now: Now, out: &mut Out) {
+        let old = |entry: &Entry| entry.written_at + LETTER_SEEN <= now.mono;
+        if self.links.contains_key(author) && self.peers.get(author).is_some_and(old) {
+            self.write(*author, now, out);
+        }
     }
 
     /// A beacon of another start than the latest's, which stays the latest.

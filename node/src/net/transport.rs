@@ -93,6 +93,17 @@ pub(crate) fn is_free(address: &Multiaddr) -> io::Result<()> {
     }
 }
 
+/// Whether an address is one that this machine can listen on, whatever its port.
+pub(crate) fn can_listen(address: &Multiaddr) -> io::Result<()> {
+    let parts: Vec<Protocol<'_>> = address.iter().collect();
+    let ip = match parts.as_slice() {
+        [Protocol::Ip4(ip), Protocol::Tcp(_)] => IpAddr::V4(*ip),
+        [Protocol::Ip6(ip), Protocol::Tcp(_)] => IpAddr::V6(*ip),
+        _ => return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not like /ip4/0.0.0.0/tcp/6174")),
+    };
+    TcpListener::bind(SocketAddr::new(ip, 0)).map(drop)
+}
+
 /// Dials from a new port, where libp2p would dial from the listening one: two nodes that dial each other at once
 /// from their listening ports make one TCP connection with two dialers, which both then give up.
 struct FreshPort<T>(T);

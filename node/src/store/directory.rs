@@ -105,8 +105,18 @@ pub struct Directory {
     path: PathBuf,
     secrets: Secrets,
     new: bool,
+    anew: Option<Anew>,
     /// Holds the lock.
     _lock: File,
+}
+
+/// What became of a directory whose user wanted to begin anew.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Anew {
+    /// Where its database is now; none if there was none.
+    pub database: Option<PathBuf>,
+    /// There was no key: its node is another peer from now on.
+    pub key: bool,
 }
 
 impl Directory {
@@ -121,13 +131,13 @@ impl Directory {
         let lock = lock(path)?;
         let (key, starting) = (path.join(KEY), path.join(STARTING));
         let exists = |name: &str| path.join(name).try_exists().map_err(at(&path.join(name)));
-        if start_over {
+        let mut anew = start_over.then_some(Anew { database: None, key: false });
+        if let Some(anew) = &mut anew {
             // From here until a database stands, a key alone is no loss. The sentinel goes last: without it a database
             // left over would be refused, with it a missing one is.
             files::write_whole(&starting, b"").map_err(at(&starting))?;
-            for name in [DATABASE, SENTINEL] {
-                files::move_aside(&path.join(name)).map_err(at(&path.join(name)))?;
-            }
+            anew.database = files::move_aside(&path.join(DATABASE)).map_err(at(&path.join(DATABASE)))?;
+            files::move_aside(&path.join(SENTINEL)).map_err(at(&path.join(SENTINEL)))?;
         }
         let (has_key, has_database, begun) = (exists(KEY)?, exists(DATABASE)? || exists(SENTINEL)?, exists(STARTING)?);
         let secrets = match (has_key, has_database) {
@@ -136,10 +146,13 @@ impl Directory {
             (true, _) => read_key(&key)?,
             (false, false) => {
                 files::write_whole(&starting, b"").map_err(at(&starting))?;
+                if let Some(anew) = &mut anew {
+                    anew.key = true;
+                }
                 make_key(&key)?
             }
         };
-        Ok(Directory { path: path.to_owned(), secrets, new: !has_database, _lock: lock })
+        Ok(Directory { path: path.to_owned(), secrets, new: !has_database, anew, _lock: lock })
     }
 
     /// Where it is.
@@ -158,6 +171,12 @@ impl Directory {
     #[must_use]
     pub fn is_new(&self) -> bool {
         self.new
+    }
+
+    /// What was given up, if its user wanted to begin anew.
+    #[must_use]
+    pub fn anew(&self) -> Option<&Anew> {
+        self.anew.as_ref()
     }
 
     /// The swarm that the directory is tied to, if it is.

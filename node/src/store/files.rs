@@ -4,7 +4,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Puts `bytes` in `path`, readable by its owner only: either all of them are there for good, or what was before.
@@ -36,10 +36,11 @@ pub(crate) fn read(path: &Path) -> io::Result<Option<String>> {
     }
 }
 
-/// Renames `path` to `path.old-<unix seconds>`, or with a further number if that is taken. Nothing is ever overwritten.
-pub(crate) fn move_aside(path: &Path) -> io::Result<()> {
+/// Renames `path` to `path.old-<unix seconds>`, or with a further number if that is taken. Nothing is ever overwritten. Returns
+/// its new name; none if there was nothing.
+pub(crate) fn move_aside(path: &Path) -> io::Result<Option<PathBuf>> {
     if !path.try_exists()? {
-        return Ok(());
+        return Ok(None);
     }
     let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     let mut old = path.with_added_extension(format!("old-{seconds}"));
@@ -49,8 +50,9 @@ pub(crate) fn move_aside(path: &Path) -> io::Result<()> {
         }
         old = path.with_added_extension(format!("old-{seconds}-{further}"));
     }
-    fs::rename(path, old)?;
-    sync_parent(path)
+    fs::rename(path, &old)?;
+    sync_parent(path)?;
+    Ok(Some(old))
 }
 
 /// Makes what was created, renamed or removed beside `path` outlive a power cut.
