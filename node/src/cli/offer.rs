@@ -14,6 +14,10 @@ use super::words::{brief, cores, size, some_time};
 use crate::control::api::{Builtin, NewOffer, Offer};
 
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Of what a run writes, 1 MiB of standard output and 1 MiB of standard error are kept: the beginning and the end, with a\n\
+                        line between them that says how much is missing. What is larger belongs into files."
+)]
 pub(super) struct OfferArgs {
     /// By what name it is ordered
     #[arg(value_name = "NAME")]

@@ -63,7 +63,7 @@ pub(super) struct OrderArgs {
     /// One unit for each line of this file, or of standard input (-); empty ones are left out
     #[arg(long, value_name = "FILE|-")]
     each_line: Option<String>,
-    /// Wait until it has ended, and print what the service wrote
+    /// Wait until it has ended, and print what the service wrote: of more than 1 MiB a unit the beginning and the end
     #[arg(long)]
     wait: bool,
     /// How long to wait: 30s, 5m, 2h, 1d
@@ -288,12 +288,39 @@ async fn complaints(task: &Task, context: &Context) -> Result<String, Failure> {
     Ok(text)
 }
 
-/// Puts what a task wrote on stdout, as it is.
+/// Puts what a task wrote on stdout, as it is, and says on stderr what of it nobody has.
 pub(super) async fn copy(id: &str, which: &str, context: &Context) -> Result<(), Failure> {
+    let bytes = copy_kept(id, which, context).await?;
+    if bytes < limits::OUTPUT_BYTES as u64 / 2 {
+        // Less than the beginning of what was too much.
+        return Ok(());
+    }
+    let task = look(context, id).await?;
+    let tasks: Vec<Task> = if task.units.total > 1 {
+        context.client.all(&format!("/v1/tasks/{}/units?limit=1000", crate::control::client::quoted(id))).await?
+    } else {
+        vec![task]
+    };
+    tasks.iter().filter_map(|task| lost(task, which)).for_each(|text| eprint!("{text}"));
+    Ok(())
+}
+
+/// What a worker did not keep of an output.
+fn lost(task: &Task, which: &str) -> Option<String> {
+    let lost = if which == "stdout" { task.stdout_lost_bytes } else { task.stderr_lost_bytes };
+    (lost > 0).then(|| {
+        let (id, most) = (line(&task.id), limits::OUTPUT_BYTES / 1024 / 1024);
+        format!("warning: {lost} bytes in the middle of the {which} of order {id} were not kept: a worker keeps {most} MiB of each output, its beginning and its end\n")
+    })
+}
+
+/// Puts what there is of it on stdout, and says how much that was.
+async fn copy_kept(id: &str, which: &str, context: &Context) -> Result<u64, Failure> {
+    let mut bytes = 0;
     let path = format!("/v1/tasks/{}/{which}", crate::control::client::quoted(id));
     let mut pieces = match context.client.bytes(&path).await {
         Ok(pieces) => pieces,
-        Err(crate::control::client::Error::Refused(problem)) if problem.code == Code::NoOutput => return Ok(()),
+        Err(crate::control::client::Error::Refused(problem)) if problem.code == Code::NoOutput => return Ok(0),
         Err(crate::control::client::Error::Refused(problem)) if problem.code == Code::NotReached => {
             // What is here is better than nothing, if it is said that it is not all.
             let mut pieces = context.client.bytes(&format!("{path}?here=true")).await?;
@@ -305,9 +332,10 @@ pub(super) async fn copy(id: &str, which: &str, context: &Context) -> Result<(),
         Err(error) => return Err(error.into()),
     };
     while let Some(piece) = pieces.next().await? {
+        bytes += piece.len() as u64;
         raw(&piece)?;
     }
-    Ok(())
+    Ok(bytes)
 }
 
 #[cfg(test)]
@@ -323,6 +351,14 @@ mod tests {
             assert!(own.iter().any(|known| known == option), "{option}: {own:?}");
         }
         assert!(!own.iter().any(|known| known == "--help"));
+    }
+
+    #[test]
+    fn what_was_not_kept_of_an_output_is_said() {
+        let cut = Task { stdout_lost_bytes: 7, ..task() };
+        let said = lost(&cut, "stdout").expect("it is said");
+        assert!(said.starts_with("warning: 7 bytes in the middle of the stdout of order 1 were not kept: a worker keeps 1 MiB"), "{said}");
+        assert!(lost(&cut, "stderr").is_none() && lost(&task(), "stdout").is_none());
     }
 
     #[derive(clap::Parser)]

@@ -34,10 +34,10 @@ pub(super) struct TaskArgs {
     /// Its units, one by one
     #[arg(long, group = "what")]
     units: bool,
-    /// What it wrote to standard output, as it is
+    /// What it wrote to standard output, as it is; of more than 1 MiB the beginning and the end
     #[arg(long, group = "what")]
     stdout: bool,
-    /// What it wrote to standard error, as it is
+    /// What it wrote to standard error, as it is; of more than 1 MiB the beginning and the end
     #[arg(long, group = "what")]
     stderr: bool,
 }
@@ -269,6 +269,8 @@ pub(super) mod tests {
             stderr_bytes: None,
             stdout_truncated: false,
             stderr_truncated: false,
+            stdout_lost_bytes: 0,
+            stderr_lost_bytes: 0,
             encoding: Encoding::Utf8,
             exit_code: None,
             placed_at: "1970-01-01T00:00:00.000Z".to_owned(),

@@ -195,6 +195,8 @@ impl<'a> Own<'a> {
             stderr_bytes: None,
             stdout_truncated: false,
             stderr_truncated: false,
+            stdout_lost_bytes: 0,
+            stderr_lost_bytes: 0,
             encoding: Encoding::Utf8,
             exit_code: None,
             placed_at: rfc3339(order.placed),
@@ -216,6 +218,7 @@ impl<'a> Own<'a> {
             (task.stdout_bytes, task.stderr_bytes) = (Some(report.stdout.total), Some(report.stderr.total));
             task.stdout_truncated = report.stdout.total > report.stdout.bytes.len() as u64;
             task.stderr_truncated = report.stderr.total > report.stderr.bytes.len() as u64;
+            (task.stdout_lost_bytes, task.stderr_lost_bytes) = (lost(&report.stdout), lost(&report.stderr));
             task.exit_code = if let Ended::Exited(code) = report.ended { Some(code) } else { None };
             task.started_at = Some(rfc3339(report.started_at));
             task.ended_at = Some(rfc3339(report.ended_at));
@@ -345,6 +348,11 @@ fn before(others: u64) -> String {
     format!("{others} {} before it in the queue", if others == 1 { "other is" } else { "others are" })
 }
 
+/// Bytes that were not kept anywhere.
+fn lost(excerpt: &Excerpt) -> u64 {
+    excerpt.total.saturating_sub(excerpt.kept.max(excerpt.bytes.len() as u64))
+}
+
 /// An order of another node, as the dispatcher knows it.
 pub(super) fn others(look: Look<'_>, standing: &Standing) -> api::Task {
     let Look { names, now } = look;
@@ -402,6 +410,8 @@ pub(super) fn others(look: Look<'_>, standing: &Standing) -> api::Task {
         stderr_bytes: None,
         stdout_truncated: false,
         stderr_truncated: false,
+        stdout_lost_bytes: 0,
+        stderr_lost_bytes: 0,
         encoding: Encoding::Utf8,
         exit_code: None,
         placed_at: ago(now, Duration::from_millis(standing.age_ms)),

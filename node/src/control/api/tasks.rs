@@ -222,6 +222,10 @@ pub struct Task {
     pub stdout_truncated: bool,
     /// `stderr` is not all; what is kept of the rest is at `tasks/{id}/stderr`.
     pub stderr_truncated: bool,
+    /// Bytes of its standard output that its worker did not keep: from the middle, where all of it was too much.
+    pub stdout_lost_bytes: u64,
+    /// And of its standard error.
+    pub stderr_lost_bytes: u64,
     /// How `stdout` and `stderr` are written.
     pub encoding: Encoding,
     /// What the program ended with.
