@@ -17,7 +17,7 @@ use tokio::sync::{broadcast, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::failure::{DISK, Failure, REFUSED};
-use crate::cli::run::{Banner, Options, line};
+use crate::cli::run::{Banner, Bearers, Options, line};
 use crate::control::desk::{About, Ask, Desk, Unreached};
 use crate::control::server::{Door, serve};
 use crate::control::time;
@@ -77,10 +77,15 @@ pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
     }
     say(&banner(&node, &options).await);
     say(&format!("{}  ready; looking for others\n", time::for_people(time::now(), time::now())));
+    let mut bearers = Bearers::default();
+    if let Some(status) = node.status().await {
+        bearers.note(&status.name, status.id);
+        status.peers.iter().for_each(|peer| bearers.note(&peer.name, peer.id));
+    }
     let disk_failed = loop {
         tokio::select! {
             notice = notices.recv() => match notice {
-                Ok(notice) => tell(&notice, terminal),
+                Ok(notice) => tell(&notice, &mut bearers, terminal),
                 Err(broadcast::error::RecvError::Lagged(missed)) => say(&format!("… {missed} more events, see: {} inbox\n", options.called)),
                 Err(broadcast::error::RecvError::Closed) => break None,
             },
@@ -254,9 +259,10 @@ async fn banner(node: &Node, options: &Options) -> String {
     banner
 }
 
-fn tell(notice: &Notice, terminal: bool) {
+fn tell(notice: &Notice, bearers: &mut Bearers, terminal: bool) {
     let now: Timestamp = time::now();
-    if let Some(line) = line(notice, now, terminal) {
+    bearers.hear(notice);
+    if let Some(line) = line(notice, bearers, now, terminal) {
         say(&format!("{line}\n"));
     }
 }

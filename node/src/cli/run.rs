@@ -1,6 +1,7 @@
 //! `run`: where a node is started from, and what it says while it runs.
 //! Knows nothing of how a node runs: that is handed in. Flags are stronger than the environment, and that than defaults.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -199,26 +200,50 @@ impl std::fmt::Display for Banner {
     }
 }
 
+/// Who bears which name, as far as this run has heard: where several bear one, lines tell them apart.
+#[derive(Clone, Debug, Default)]
+pub struct Bearers(BTreeMap<PeerName, BTreeSet<PeerId>>);
+
+impl Bearers {
+    /// This peer is called so.
+    pub fn note(&mut self, name: &PeerName, peer: PeerId) {
+        self.0.entry(name.clone()).or_default().insert(peer);
+    }
+
+    /// Whoever is named there is called so.
+    pub fn hear(&mut self, notice: &Notice) {
+        match notice {
+            Notice::PeerHere { peer, name, .. } | Notice::LetterShown { author: peer, name, .. } => self.note(name, *peer),
+            _ => {}
+        }
+    }
+
+    fn shown(&self, name: &PeerName, peer: &PeerId) -> String {
+        let several = self.0.get(name).is_some_and(|all| all.len() > 1);
+        escaped(&if several { protocol::name::distinct(name, peer) } else { name.to_string() })
+    }
+}
+
 /// One line for what happened, without its end; none if nobody needs to know. What letters say is for terminals only: a
 /// log is kept by others.
 #[must_use]
-pub fn line(notice: &Notice, now: Timestamp, terminal: bool) -> Option<String> {
+pub fn line(notice: &Notice, bearers: &Bearers, now: Timestamp, terminal: bool) -> Option<String> {
     let what = match notice {
-        Notice::PeerHere { name, address, .. } => {
+        Notice::PeerHere { peer, name, address } => {
             let place = host_port(address);
             let host = place.rsplit_once(':').map_or(place.as_str(), |(host, _)| host).trim_matches(['[', ']']);
-            format!("{} is here ({})", escaped(name.as_str()), escaped(host))
+            format!("{} is here ({})", bearers.shown(name, peer), escaped(host))
         }
-        Notice::PeerGone { name, in_order: true, .. } => format!("{} has left", escaped(name.as_str())),
-        Notice::PeerGone { name, in_order: false, .. } => format!("{} is away: nothing is heard of it", escaped(name.as_str())),
-        Notice::LetterShown { n, name, letter, preview, missing_before, .. } => {
+        Notice::PeerGone { peer, name, in_order: true } => format!("{} has left", bearers.shown(name, peer)),
+        Notice::PeerGone { peer, name, in_order: false } => format!("{} is away: nothing is heard of it", bearers.shown(name, peer)),
+        Notice::LetterShown { n, author, name, letter, preview, missing_before, .. } => {
             let missing = if *missing_before > 0 { format!(", {missing_before} before it missing") } else { String::new() };
             let id: String = letter.to_string().chars().take(8).collect();
             let preview = if terminal && !preview.is_empty() { format!(": {}", escaped(preview)) } else { String::new() };
-            format!("letter {n} from {} ({id}{missing}){preview}", escaped(name.as_str()))
+            format!("letter {n} from {} ({id}{missing}){preview}", bearers.shown(name, author))
         }
         Notice::Leader { leader: Some((peer, name, term)) } => {
-            let name = name.as_ref().map_or_else(|| peer.to_string(), |name| escaped(name.as_str()));
+            let name = name.as_ref().map_or_else(|| peer.to_string(), |name| bearers.shown(name, peer));
             format!("{name} is dispatcher (term {term})")
         }
         Notice::Leader { leader: None } => "nobody is dispatcher: orders wait at their nodes until one is elected".to_owned(),
@@ -311,10 +336,22 @@ mod tests {
     }
 
     #[test]
+    fn two_of_one_name_are_told_apart() {
+        let other = protocol::bundle::Secrets::from_seeds(&[1; 32], &[2; 32]).id();
+        let gone = |peer| Notice::PeerGone { peer, name: name("nikki"), in_order: true };
+        let said = |notice: &Notice, bearers: &Bearers| line(notice, bearers, Timestamp(0), false).unwrap_or_default();
+        let mut bearers = Bearers::default();
+        bearers.note(&name("nikki"), id());
+        assert!(said(&gone(id()), &bearers).ends_with("  nikki has left"));
+        bearers.hear(&Notice::PeerHere { peer: other, name: name("nikki"), address: String::new() });
+        assert!(said(&gone(id()), &bearers).ends_with("  nikki@ft9HyQ6X has left"));
+    }
+
+    #[test]
     fn events_are_told_in_a_line_and_letters_are_private_in_a_log() {
         let now = Timestamp(0);
         let check = |notice: Notice, terminal, expected: &str| {
-            let line = line(&notice, now, terminal).unwrap_or_default();
+            let line = line(&notice, &Bearers::default(), now, terminal).unwrap_or_default();
             assert_eq!(line.split_once("  ").map_or("", |(_, what)| what), expected);
         };
         let here = Notice::PeerHere { peer: id(), name: name("nikki-pi"), address: "/ip4/192.168.1.23/tcp/6174".to_owned() };
@@ -338,6 +375,6 @@ mod tests {
         check(Notice::Leader { leader: None }, true, "nobody is dispatcher: orders wait at their nodes until one is elected");
         check(Notice::OrderEnded { number: 3, end: End::Done }, true, "order 3 done");
         check(Notice::OrderEnded { number: 3, end: End::Failed }, false, "order 3 failed: node task 3");
-        assert_eq!(line(&Notice::Receipted { by: id() }, now, true), None);
+        assert_eq!(line(&Notice::Receipted { by: id() }, &Bearers::default(), now, true), None);
     }
 }

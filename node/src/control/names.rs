@@ -6,14 +6,14 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use protocol::envelope::Envelope;
 use protocol::id::MachineId;
 use protocol::mail::{Denial, Holder, Reason};
-use protocol::name::{Addressee, distinct};
+use protocol::name::{Addressee, PeerName, distinct};
 use protocol::{PeerId, PeerStatus, Refusal, Status, Timestamp};
 
 use super::api;
 use super::desk::{Delivery, InboxLetter, SentView, State};
 use super::json;
 use super::problem::{Code, Problem};
-use super::time::rfc3339;
+use super::time::{for_people, now, rfc3339};
 
 /// Machines that a letter is held by, at most (DESIGN 4: R).
 const CUSTODIANS: usize = 3;
@@ -23,19 +23,49 @@ pub(super) struct Names<'a> {
     status: &'a Status,
     machine: MachineId,
     peers: HashMap<PeerId, &'a PeerStatus>,
+    /// Names that more than one peer bears, this node included.
+    shared: BTreeSet<&'a PeerName>,
 }
 
 impl<'a> Names<'a> {
     /// `machine` is the one this node runs on.
     pub(super) fn new(status: &'a Status, machine: MachineId) -> Names<'a> {
-        Names { status, machine, peers: status.peers.iter().map(|peer| (peer.id, peer)).collect() }
+        let mut all: Vec<&PeerName> = status.peers.iter().map(|peer| &peer.name).chain([&status.name]).collect();
+        all.sort_unstable();
+        let shared = all.windows(2).filter(|two| two[0] == two[1]).map(|two| two[0]).collect();
+        Names { status, machine, peers: status.peers.iter().map(|peer| (peer.id, peer)).collect(), shared }
     }
 
+    /// A peer as it can be named: by its name alone, if no other bears it.
     pub(super) fn of(&self, id: &PeerId) -> String {
-        if *id == self.status.id {
-            return self.status.name.to_string();
+        let name = if *id == self.status.id { Some(&self.status.name) } else { self.peers.get(id).map(|peer| &peer.name) };
+        name.map_or_else(|| id.to_string(), |name| self.told_apart(name, id))
+    }
+
+    fn told_apart(&self, name: &PeerName, id: &PeerId) -> String {
+        if self.shared.contains(name) { distinct(name, id) } else { name.to_string() }
+    }
+
+    /// Of an ambiguous name: which of those who bear it are here, and since when the others are not.
+    pub(super) fn tell_apart(&self, problem: Problem) -> Problem {
+        if problem.code != Code::AmbiguousPeer {
+            return problem;
         }
-        self.peers.get(id).map_or_else(|| id.to_string(), |peer| peer.name.to_string())
+        let told = problem
+            .candidates
+            .iter()
+            .filter_map(|candidate| Some(format!("{candidate} {}", self.whereabouts(&self.resolve(candidate).ok()?))));
+        let told: Vec<String> = told.collect();
+        let hint = problem.hint.clone().map(|hint| format!("{hint}; ")).unwrap_or_default() + &told.join("; ");
+        problem.hint(hint)
+    }
+
+    fn whereabouts(&self, id: &PeerId) -> String {
+        match self.peers.get(id) {
+            None => "is this node itself".to_owned(),
+            Some(peer) if peer.reachable => "is here".to_owned(),
+            Some(peer) => format!("is away, last seen {}", for_people(peer.last_seen, now())),
+        }
     }
 
     /// This node itself.
@@ -78,7 +108,7 @@ impl<'a> Names<'a> {
             many => {
                 let candidates = many.iter().map(|id| distinct(name, id)).collect();
                 let refusal = Refusal::Ambiguous { name: text.to_owned(), candidates };
-                Err(Problem { hint: Some("name one of the candidates".to_owned()), ..refusal.into() })
+                Err(self.tell_apart(Problem { hint: Some("name one of the candidates".to_owned()), ..refusal.into() }))
             }
         }
     }
@@ -142,7 +172,7 @@ impl<'a> Names<'a> {
         };
         let why = (!done).then(|| if delivery.discarding { api::Why::Discarding } else { self.why(delivery.peer) });
         api::Delivery {
-            to: delivery.name.to_string(),
+            to: delivery.peer.map_or_else(|| delivery.name.to_string(), |id| self.told_apart(&delivery.name, &id)),
             to_id: delivery.peer.map(|id| id.to_string()),
             state,
             held_by: u32::try_from(held_by).unwrap_or(u32::MAX),

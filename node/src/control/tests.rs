@@ -16,7 +16,7 @@ use protocol::effect::{OrderState, SentLetter};
 use protocol::envelope::{Envelope, Payload};
 use protocol::id::MachineId;
 use protocol::input::{Disk, Place};
-use protocol::mail::{Holder, Reason};
+use protocol::mail::{Denial, Holder, Reason};
 use protocol::name::Addressee;
 use protocol::order::{Fence, Order, Report};
 use protocol::peer::{LeaderStatus, OrderView, WorkerStatus};
@@ -106,6 +106,10 @@ struct World {
     offers: Vec<Offering>,
     /// Peers that do not answer.
     silent: BTreeSet<PeerId>,
+    /// Who takes nothing from this node.
+    blocked_by: BTreeSet<PeerId>,
+    /// All peers report the machine of this node.
+    one_machine: bool,
     /// What the worker keeps of the output of unit 1.
     output: Vec<u8>,
     inbox: Vec<InboxLetter>,
@@ -311,6 +315,11 @@ async fn drive(mut asks: mpsc::Receiver<Ask>, world: Arc<Mutex<World>>) {
         let mut world = world.lock().expect("no test panics while it holds the world");
         match ask {
             Ask::Status(reply) => {
+                let as_told = |peer: PeerStatus| PeerStatus {
+                    denial: world.blocked_by.contains(&peer.id).then_some(Denial::Blocked),
+                    machine: if world.one_machine { MachineId::new([1; 16]) } else { peer.machine },
+                    ..peer
+                };
                 let _ = reply.send(Status {
                     id: peer_id(1),
                     name: "markus".parse().expect("a name"),
@@ -320,12 +329,14 @@ async fn drive(mut asks: mpsc::Receiver<Ask>, world: Arc<Mutex<World>>) {
                     inactive: false,
                     cloned: false,
                     addresses: vec!["/ip4/10.0.0.1/tcp/6174".to_owned()],
-                    peers: vec![
+                    peers: [
                         peer_status(2, "nikki-pi", true),
                         peer_status(3, "ada", false),
                         peer_status(4, "bob", true),
                         peer_status(5, "bob", false),
-                    ],
+                    ]
+                    .map(as_told)
+                    .to_vec(),
                     outbox_letters: 0,
                     outbox_bytes: 0,
                     held_bundles: 12,
@@ -620,6 +631,33 @@ async fn machines_that_hold_a_letter_are_counted_and_not_nodes() {
 }
 
 #[tokio::test]
+async fn machines_that_report_this_one_are_not_called_absent() {
+    let node = Node::start().await;
+    node.world().one_machine = true;
+    let letter: api::Letter = soon(node.client.post("/v1/letters", &hello("ada"))).await.expect("accepted");
+    let why = &letter.deliveries[0].why_not_held;
+    assert!(why.contains(&api::WhyNotHeld::SameMachine) && !why.contains(&api::WhyNotHeld::NoOtherMachine), "{why:?}");
+}
+
+#[tokio::test]
+async fn what_is_blocked_is_parked_until_it_is_discarded_and_services_there_are_not_for_this_node() {
+    let node = Node::start().await;
+    let letter: api::Letter = soon(node.client.post("/v1/letters", &hello("nikki-pi"))).await.expect("accepted");
+    node.world().blocked_by.insert(peer_id(2));
+    let shown = async || -> api::Delivery {
+        let one: api::Letter = soon(node.client.get(&format!("/v1/sent/{}", letter.envelope.id))).await.expect("it is there");
+        let all: Vec<api::Letter> = soon(node.client.get("/v1/sent")).await.expect("a list");
+        assert_eq!(all, std::slice::from_ref(&one), "the same everywhere");
+        one.deliveries[0].clone()
+    };
+    assert_eq!((shown().await.state, shown().await.why), (api::State::Parked, Some(api::Why::Blocked)));
+    node.world().sent[0].deliveries[0].discarding = true;
+    assert_eq!((shown().await.state, shown().await.why), (api::State::Accepted, Some(api::Why::Discarding)));
+    let services: Vec<api::Service> = soon(node.client.get("/v1/services")).await.expect("a list");
+    assert!(services.iter().all(|service| service.worker != "nikki-pi" || !service.allowed), "{services:?}");
+}
+
+#[tokio::test]
 async fn a_key_makes_a_letter_one() {
     let node = Node::start().await;
     let request = |key: &str| {
@@ -722,6 +760,8 @@ async fn names_that_fit_several_or_nobody_come_with_candidates() {
     let ambiguous = node.problem("GET", "/v1/inbox?from=bob", "").await;
     let expected: Vec<String> = [4, 5].map(|n| protocol::name::distinct(&"bob".parse().expect("a name"), &peer_id(n))).to_vec();
     assert_eq!(ambiguous.candidates, expected);
+    let hint = ambiguous.hint.unwrap_or_default();
+    assert!(hint.contains(&format!("{} is here", expected[0])) && hint.contains(&format!("{} is away, last seen", expected[1])), "{hint}");
     let unknown = node.problem("GET", "/v1/inbox?from=nikki-pie", "").await;
     assert_eq!(unknown.candidates, ["nikki-pi"]);
     let _: Vec<api::InboxEntry> = soon(node.client.get(&format!("/v1/inbox?from={}", expected[0]))).await.expect("that is one of them");

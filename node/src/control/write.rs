@@ -39,7 +39,14 @@ pub(super) async fn letters(
         letter.in_reply_to = Some(answered(&desk, &beginning).await?.into());
     }
     let new = letter.command(key).map_err(|error| Problem::new(Code::BadName, error.to_string()))?;
-    let Answer::Accepted { letter, k, repeated } = extract::command(&desk, Command::Send(new)).await? else {
+    let answer = match extract::command(&desk, Command::Send(new)).await {
+        Err(problem) if problem.code == Code::AmbiguousPeer => {
+            let status = extract::status(&desk).await?;
+            return Err(Names::new(&status, desk.about.machine).tell_apart(problem));
+        }
+        answer => answer?,
+    };
+    let Answer::Accepted { letter, k, repeated } = answer else {
         return Err(Problem::new(Code::Internal, "the letter was not answered as one"));
     };
     let view = extract::shelf(&desk, move |shelf| shelf.sent_k(k)).await?;
