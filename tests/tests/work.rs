@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use protocol::Refusal;
+use protocol::edge::Cause;
 use protocol::effect::Change;
 use protocol::input::NewOrder;
 use protocol::order::{End, Ended, Priority};
@@ -109,6 +110,27 @@ fn a_worker_does_nothing_for_whom_it_blocks_until_it_does_not() {
     sim.within(seconds(20), |sim| sim.outcome(ann, number).is_some());
     assert_eq!(sim.starts(ann, number).len(), 1);
     sim.expect_done();
+}
+
+#[test]
+fn a_hand_over_makes_nobody_an_impostor() {
+    for seed in 182..192 {
+        let mut sim = Sim::new(seed);
+        let peers: [Who; 4] = settled(&mut sim);
+        brewers(&mut sim, &peers, 1);
+        let leader = sim.elected();
+        let others = other_than(&peers, &[leader]);
+        let numbers: Vec<u64> = (0..8).map(|_| sim.place(others[0], coffee(&[]))).collect();
+        let cancelled = sim.place(others[2], batch(&[], 20));
+        sim.order(others[0], coffee(&[]));
+        sim.transfer(leader, others[1]);
+        sim.cancel(others[2], cancelled);
+        sim.run_until(|sim| all_ended(sim, others[0], &numbers));
+        for who in peers {
+            assert!(!sim.status(who).refused.contains_key(&Cause::Impostor), "seed {seed}: {:?}", sim.status(who).refused);
+        }
+        sim.expect_done();
+    }
 }
 
 // -- election

@@ -53,6 +53,9 @@ pub(super) struct Tasks {
     advertised: bool,
     /// What the queue was told last of this node as a worker: that it takes work, that its user may be away, its cores and memory.
     told: Option<(bool, bool, u32, u64)>,
+    /// Who led last, and who led before: what that one says until it has heard of the other is late, not false.
+    led: Option<PeerId>,
+    led_before: Option<PeerId>,
 }
 
 impl Tasks {
@@ -82,6 +85,8 @@ impl Tasks {
             started: now.mono,
             advertised: false,
             told: None,
+            led: None,
+            led_before: None,
         };
         kept.blocked.iter().for_each(|peer| tasks.worker.block(*peer, true, &mut Out::default()));
         tasks
@@ -90,6 +95,13 @@ impl Tasks {
     /// The hash of what this node offers, for its beacon.
     pub(super) fn services(&self) -> u64 {
         self.worker.services().digest()
+    }
+
+    /// Another leads, or (none) nobody for a while.
+    fn on_led(&mut self, leader: Option<PeerId>) {
+        if let Some(leader) = leader.filter(|leader| self.led != Some(*leader)) {
+            self.led_before = self.led.replace(leader);
+        }
     }
 
     /// What a neighbour offers, as it told this node last.
@@ -212,6 +224,7 @@ impl Peer {
                     None
                 }
             };
+            self.tasks.on_led(leader.map(|fence| fence.leader));
             let reachable = leader.is_some_and(|fence| fence.leader == me || self.presence.is_reachable(&fence.leader));
             self.tasks.orders.on_leader(leader, now, out);
             self.tasks.worker.on_leader(leader, reachable, now, out);
@@ -262,6 +275,11 @@ impl Peer {
                     tasks.worker.on_orders(from, &orders);
                 }
                 if leads {
+                    // Whoever leads hands orders of others to its workers: this node to its own, and who led until now to what it
+                    // takes for one of its.
+                    let for_workers = from == me || tasks.led_before == Some(from);
+                    let orders =
+                        if for_workers { orders.into_iter().filter(|order| order.value.orderer == from).collect() } else { orders };
                     tasks.dispatcher.on_orders(from, orders, low, now, out)?;
                 } else if leader != Some(from) {
                     tasks.election.correct(from, out);
@@ -317,7 +335,7 @@ impl Peer {
             }
             Work::GivenUp(units) => {
                 if tasks.election.leader().is_none_or(|fence| fence.leader != from) {
-                    return Err(Cause::Impostor);
+                    return self.late(from);
                 }
                 tasks.orders.on_given_up(from, units, now, out);
             }
@@ -332,8 +350,11 @@ impl Peer {
                 }
             }
             Work::CancelTaken { order, running, lost } => {
-                if tasks.election.leader().is_none_or(|fence| fence.leader != from) || order.orderer != me {
+                if order.orderer != me {
                     return Err(Cause::Impostor);
+                }
+                if tasks.election.leader().is_none_or(|fence| fence.leader != from) {
+                    return self.late(from);
                 }
                 tasks.orders.on_cancel_taken(from, order, &running, &lost, now, out);
             }
@@ -347,6 +368,11 @@ impl Peer {
             }
         }
         Ok(())
+    }
+
+    /// Said by who does not lead: too late by who has led, and else by who has no right to.
+    fn late(&self, from: PeerId) -> Result<(), Cause> {
+        if self.tasks.led_before == Some(from) { Ok(()) } else { Err(Cause::Impostor) }
     }
 
     /// Whether `from` leads, and under this fence. Who used a lower one is told of the greatest.
