@@ -1,6 +1,6 @@
 //! The program as its users meet it: the binary, its exit codes and what it says. Over loopback, without multicast.
 
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -112,9 +112,11 @@ impl Node {
     }
 
     fn address(&self) -> String {
-        let (_, status, _) = self.says(&["status", "--json"]);
-        let status: serde_json::Value = serde_json::from_str(&status).expect("JSON");
-        status["addresses"][0].as_str().expect("it listens").to_owned()
+        until("it listens", || {
+            let (_, status, _) = self.says(&["status", "--json"]);
+            let status: serde_json::Value = serde_json::from_str(&status).expect("JSON");
+            status["addresses"][0].as_str().map(str::to_owned)
+        })
     }
 }
 
@@ -154,6 +156,87 @@ fn a_lost_database_or_key_is_the_disks_fault_and_names_the_way_out() {
     aside("swarm.redb");
     std::fs::write(dir.join("swarm.redb"), vec![0xff; 8192]).expect("the directory is ours");
     refused("from a copy");
+}
+
+/// All that a node says on standard output until it is ready.
+fn banner(mut command: Command) -> (Running, String) {
+    command.stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut process = Running::new(command);
+    let mut lines = BufReader::new(process.0.stdout.take().expect("piped")).lines();
+    let mut text = String::new();
+    while !text.contains("  ready; ") {
+        text += &lines.next().expect("it becomes ready").expect("text");
+        text.push('\n');
+    }
+    // What it says later is read by nobody, and is no reason to end.
+    (process, text)
+}
+
+#[test]
+fn whoever_begins_anew_is_told_what_is_lost() {
+    let mut node = Node::start("ann");
+    assert!(node.ask(&["stop"]).status.success());
+    assert!(node.process.ended().success());
+    let anew = || {
+        let mut command = run(&node.dir, "ann");
+        command.arg("--start-over");
+        let (mut process, text) = banner(command);
+        assert!(node.ask(&["stop"]).status.success());
+        assert!(process.ended().success());
+        text
+    };
+    let text = anew();
+    assert!(text.contains("begins anew") && text.contains("swarm.redb.old-") && text.contains("the key is kept"), "{text}");
+    std::fs::remove_file(node.dir.join("key")).expect("it is there");
+    std::fs::remove_file(node.dir.join("swarm.redb")).expect("it is there");
+    let text = anew();
+    assert!(text.contains("the database that is missing") && text.contains("with a new id"), "{text}");
+    let (_, text) = banner(run(&node.dir, "ann"));
+    assert!(!text.contains("anew"), "{text}");
+}
+
+#[test]
+fn a_node_that_can_listen_nowhere_it_was_told_to_is_not_started() {
+    let base = tempfile::tempdir().expect("a directory for the test");
+    let dir = base.path().join("ann");
+    // Nobody has this address (RFC 5737).
+    let mut command = node(&dir, &["run", "--name", "ann", "--no-mdns", "--listen", "/ip4/192.0.2.1/tcp/6174"]);
+    command.stdout(Stdio::null()).stderr(Stdio::piped());
+    let (code, said) = Running::new(command).last_words();
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("cannot listen at /ip4/192.0.2.1/tcp/6174") && said.contains("--listen /ip4/0.0.0.0/tcp/6174"), "{said}");
+    assert!(!dir.exists());
+}
+
+#[test]
+fn no_address_of_a_former_run_is_shown() {
+    let mut node = Node::start("ann");
+    let before = node.address();
+    assert!(node.ask(&["stop"]).status.success());
+    assert!(node.process.ended().success());
+    // Its port is taken by the time that it comes back.
+    let port = before.rsplit('/').next().and_then(|port| port.parse().ok()).expect("a port");
+    let _taken = std::net::TcpListener::bind(("127.0.0.1", port)).expect("it was let go of");
+    let (_process, text) = banner(run(&node.dir, "ann"));
+    assert!(text.contains("127.0.0.1:") && !text.contains(&format!("127.0.0.1:{port}\n")), "{text}");
+}
+
+#[test]
+fn each_letter_that_is_to_be_discarded_is_handled_and_told() {
+    let node = Node::start("ann");
+    let send = |to: &str| {
+        let (code, id, said) = node.says(&["send", to, "--later", "-m", "x"]);
+        assert_eq!(code, Some(0), "{said}");
+        id.trim().to_owned()
+    };
+    let (first, second) = (send("nobody"), send("nobody"));
+    let (code, out, err) = node.says(&["discard", &first, "zzzzzzzz", &second]);
+    assert_eq!(code, Some(1), "{err}");
+    assert_eq!(out.matches("discarded: it will not arrive").count(), 2, "{out}");
+    assert!(err.contains("zzzzzzzz") && !err.contains("nothing was"), "{err}");
+    let (code, out, _) = node.says(&["discard", "--json", &send("nobody"), "zzzzzzzz", &send("nobody")]);
+    let letters: Vec<serde_json::Value> = serde_json::from_str(&out).expect("one document");
+    assert_eq!((code, letters.len()), (Some(1), 2));
 }
 
 #[test]
