@@ -15,6 +15,9 @@ use crate::work::{Question, Results, Work};
 /// How long answers that need a disk or a long queue are waited for (guess: a busy machine reads a page in less).
 const LONG_PATIENCE: Duration = Duration::from_secs(5);
 
+/// How long this node waits for what it asks for itself: until it would ask again (`catalog::PATIENCE`).
+const CATALOG_PATIENCE: Duration = Duration::from_secs(2);
+
 /// Who wants to know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Asker {
@@ -55,8 +58,10 @@ impl Questions {
         if self.waiting.len() >= self.most {
             return Err(Refusal::TooManyQuestions);
         }
-        let patience = match question {
-            Question::Output { .. } | Question::Tasks { .. } => self.patience.max(LONG_PATIENCE),
+        let patience = match (asker, &question) {
+            // Nobody waits for it: a late answer is as good as another question.
+            (Asker::Catalog(_), _) => CATALOG_PATIENCE,
+            (_, Question::Output { .. } | Question::Tasks { .. }) => self.patience.max(LONG_PATIENCE),
             _ => self.patience,
         };
         let (id, until) = (self.next, now.mono + patience);
