@@ -183,11 +183,22 @@ impl Election {
         if fence.leader == self.me {
             // Said before this start, and perhaps not remembered here: the next claim is above it.
             self.tell(fence);
-            return (Verdict::Ignore, Ok(Vec::new()));
+            if self.obeyed() == Some(fence) && claim.value.boot != self.boot && self.claims() {
+                // A memory that is gone led under this very term: what it promised under it this one does not know.
+                self.stand(false, roster, now, out);
+            }
+            return (Verdict::Ignore, Ok(self.changed(before, out)));
         }
         let verdict = match self.obeyed().map_or(Ordering::Greater, |obeyed| fence.cmp(&obeyed)) {
             Ordering::Less => {
                 self.on_lower_claim(from, &claim.value, roster, now, out);
+                Verdict::Ignore
+            }
+            Ordering::Equal if self.claim.as_ref().is_some_and(|known| known.value.boot != claim.value.boot) => {
+                // After a start nobody leads under a term of before: its leader has lost its memory of it, and is told.
+                if from == Some(fence.leader) || roster.iter().any(|neighbour| neighbour.peer == fence.leader) {
+                    self.say_to(fence.leader, out);
+                }
                 Verdict::Ignore
             }
             Ordering::Equal => self.on_repeated_claim(from == Some(fence.leader), claim, now),
@@ -211,9 +222,9 @@ impl Election {
 
     /// A peer can be reached: it is told who leads.
     pub(crate) fn on_reachable(&mut self, peer: PeerId, _now: Now, out: &mut Out) {
-        // A leader's own claims come from itself; of others this node knows no better than it does.
+        // Of its own claims a leader is told as well: its memory may have jumped back.
         let alive = !matches!(self.state, State::Seeking { .. }) && !self.lost && self.probe.is_none();
-        if alive && self.obeyed().is_some_and(|fence| fence.leader != peer) {
+        if self.obeyed().is_some_and(|fence| alive || fence.leader == peer) {
             self.say_to(peer, out);
         }
     }
@@ -439,6 +450,11 @@ impl Election {
             self.told = Some(fence);
         }
         new
+    }
+
+    /// This node leads, or wants to.
+    fn claims(&self) -> bool {
+        matches!(self.state, State::Leading { .. } | State::Claiming { .. })
     }
 
     fn is_absurd(&self, fence: Fence) -> bool {
