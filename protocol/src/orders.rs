@@ -26,7 +26,7 @@ use crate::effect::{Answer, Change, Notice, OrderState, Out, Outcome, Refusal};
 use crate::id::{Epoch, RequestId};
 use crate::input::NewOrder;
 use crate::now::Now;
-use crate::order::{Broken, End, Fence, Order, OrderKey, Report, Try};
+use crate::order::{Broken, Cancel, End, Fence, Order, OrderKey, Report, Try};
 use crate::peer::OrderView;
 use crate::proven::Proven;
 use crate::ranges::Ranges;
@@ -232,6 +232,15 @@ impl Orders {
             }
             // Nobody here wants it cancelled.
             Some(_) => {}
+        }
+    }
+
+    /// Cancels that this node has signed come back to it: a memory of before it was put back wanted these orders no more.
+    pub(crate) fn on_cancels(&mut self, cancels: &[Proven<Cancel>], now: Now, out: &mut Out) {
+        for cancel in cancels.iter().map(|cancel| &cancel.value) {
+            if self.book.find(&cancel.order).is_some_and(|entry| entry.state.cancelled.is_none()) {
+                self.revoke(cancel.order.number, cancel.expired, now, out);
+            }
         }
     }
 

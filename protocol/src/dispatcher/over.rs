@@ -49,11 +49,14 @@ impl Dispatcher {
             let patience = self.rows.get(&key).and_then(|row| row.told_over).map_or(self.config.work_patience, |(_, patience)| patience);
             self.forget_over(&key);
             let Some(row) = self.rows.get_mut(&key) else { continue };
-            if row.cancel.is_some() {
+            let cancel = row.cancel.clone();
+            if cancel.is_some() {
                 row.cancel_told = None;
                 self.cancels_due.insert(key);
             }
             let word = self.words.to(key.orderer);
+            // A memory put back may not know that it wanted it cancelled: its own signature tells it.
+            word.cancels.extend(cancel.map(|cancel| (key, cancel)));
             word.queued.push(key);
             word.reports.extend(row.reports.values().cloned());
             self.tell_given_up(&key);

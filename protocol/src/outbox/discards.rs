@@ -133,7 +133,9 @@ impl Outbox {
         let stream = self.streams.get_mut(&place).expect("streams are never removed");
         let no = stream.row.no;
         let numbers = Ranges::of(first & !VOID, (first & !VOID) + ids.len() as u64 - 1);
-        numbers.iter().flat_map(|(first, last)| first..=last).for_each(|seq| drop(self.discards.sealing.remove(&(no, seq))));
+        for seq in numbers.iter().flat_map(|(first, last)| first..=last) {
+            self.discards.sealing.remove(&(no, seq));
+        }
         // Its receipt may have come while it was sealed.
         let open = numbers.minus(&stream.row.delivered);
         if open.is_empty() {

@@ -345,6 +345,7 @@ impl Peer {
             }
             Work::Cancels(cancels) => {
                 tasks.worker.on_cancels(from, &cancels, now, out);
+                tasks.orders.on_cancels(&cancels, now, out);
                 if leads {
                     tasks.dispatcher.on_cancels(from, cancels, now, out);
                 }

@@ -16,7 +16,7 @@ use protocol::mail::{Holder, Slot};
 use protocol::receipt::Receipt;
 use protocol::segment::{Segment, What};
 use protocol::sign::Signed;
-use protocol::{Kept, LetterId, PeerId, Ranges, Timestamp};
+use protocol::{Epoch, Kept, LetterId, PeerId, Ranges, Timestamp};
 use sha2::{Digest, Sha256};
 
 use self::tasks::Tasks;
@@ -78,7 +78,7 @@ impl Disk {
     /// What a sound node would not have asked for. The disk is spoilt then, and the run is over.
     pub(crate) fn commit(&mut self, author: PeerId, now: Duration, changes: &[Change]) -> Verdict {
         self.now = now;
-        let mut touched = Touched::default();
+        let mut touched = Touched { before: self.me.as_ref().map(|me| me.epoch), ..Touched::default() };
         let mine = |change: &&Change| matches!(change, Change::Me(_));
         for change in changes.iter().filter(mine).chain(changes.iter().filter(|change| !mine(change))) {
             self.apply(author, change, &mut touched)?;
@@ -188,7 +188,8 @@ impl Disk {
             }
             Change::Segment { chain, number, first, body, .. } => self.put_segment(author, (*chain, *number, *first), body, touched),
             other => {
-                let taken = self.tasks.apply(author, self.me.as_ref(), other, &mut touched.tasks)?;
+                let epochs = [touched.before, self.me.as_ref().map(|me| me.epoch)];
+                let taken = self.tasks.apply(author, epochs, other, &mut touched.tasks)?;
                 demand!(taken, "nobody knows what {other:?} does to a disk");
                 Ok(())
             }
@@ -515,6 +516,8 @@ fn recent_of(taken: &Taken, unshown: bool) -> Recent {
 /// What one commit has touched, to be looked at when all of it is in.
 #[derive(Default)]
 struct Touched {
+    /// The memory that the node had before.
+    before: Option<Epoch>,
     out: BTreeSet<u32>,
     inn: BTreeSet<u32>,
     letters: BTreeSet<u64>,

@@ -279,6 +279,22 @@ fn a_cancel_follows_its_order_and_never_overtakes_it() {
 }
 
 #[test]
+fn a_cancel_of_ones_own_that_comes_back_is_heeded_by_a_memory_that_does_not_know_it() {
+    let mut desk = Desk::led();
+    let key = desk.placed(1);
+    desk.close();
+    let cancel = |key| vec![Proven::own(Cancel { order: key, expired: false })];
+    desk.orders.on_cancels(&cancel(OrderKey { epoch: Epoch(99), ..key }), desk.now, &mut desk.out);
+    desk.expect([]);
+    desk.orders.on_cancels(&cancel(key), desk.now, &mut desk.out);
+    desk.orders.on_cancels(&cancel(key), desk.now, &mut desk.out);
+    let cancelled = Some((desk.now.wall, false));
+    desk.expect([stored(OrderState { cancelled, ..state(1) }), said(2, Work::Cancels(cancel(key)))]);
+    desk.cancel_taken(key, &[], &[]);
+    assert_eq!(desk.outcomes(), [(1, End::Cancelled, None)]);
+}
+
+#[test]
 fn one_unknown_number_refuses_a_whole_cancel() {
     let mut desk = Desk::led();
     let key = desk.placed(0);

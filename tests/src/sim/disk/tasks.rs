@@ -6,7 +6,7 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use protocol::effect::{Change, FenceRow, Me, OrderState, QueueState, Queued};
+use protocol::effect::{Change, FenceRow, OrderState, QueueState, Queued};
 use protocol::order::{End, Ended, Order, OrderKey, Report, Try};
 use protocol::proven::Proven;
 use protocol::segment::What;
@@ -57,7 +57,13 @@ macro_rules! demand {
 
 impl Tasks {
     /// Takes a change; false if it is about something else.
-    pub(super) fn apply(&mut self, author: PeerId, me: Option<&Me>, change: &Change, touched: &mut Touched) -> Result<bool, String> {
+    pub(super) fn apply(
+        &mut self,
+        author: PeerId,
+        epochs: [Option<Epoch>; 2],
+        change: &Change,
+        touched: &mut Touched,
+    ) -> Result<bool, String> {
         match change {
             Change::Fence(row) => self.put_fence(author, *row)?,
             Change::Offer(offering) => {
@@ -66,7 +72,7 @@ impl Tasks {
             }
             Change::DropOffer(name) => demand!(self.offers.remove(name).is_some(), "{name} is withdrawn and was not offered"),
             Change::Drain(draining) => self.draining = *draining,
-            Change::Order(order) => self.put_order(author, me, order, touched)?,
+            Change::Order(order) => self.put_order(author, epochs, order, touched)?,
             Change::OrderState(state) => self.put_state(state, touched)?,
             Change::UnitEnd { number, unit, report } => {
                 self.put_end((*number, *unit), report.as_ref().map(|report| &**report))?;
@@ -126,10 +132,11 @@ impl Tasks {
         Ok(())
     }
 
-    fn put_order(&mut self, author: PeerId, me: Option<&Me>, order: &Order, touched: &mut Touched) -> Verdict {
+    fn put_order(&mut self, author: PeerId, epochs: [Option<Epoch>; 2], order: &Order, touched: &mut Touched) -> Verdict {
         let number = order.number;
         demand!(order.orderer == author && order.within_limits(), "order {number} is somebody else's, or beyond all limits");
-        demand!(me.is_some_and(|me| me.epoch == order.epoch), "order {number} is of another memory than its node");
+        // One may be accepted, and a new memory begun, in one commit.
+        demand!(epochs.contains(&Some(order.epoch)), "order {number} is of another memory than its node");
         let last = self.orders.last_key_value().map_or(0, |(number, _)| *number);
         demand!(number > last, "order {number} is placed after {last}");
         self.orders.insert(number, order.clone());

@@ -9,12 +9,6 @@ fn peer(seed: u8) -> PeerId {
     protocol::bundle::Secrets::from_seeds(&[seed; 32], &[seed; 32]).id()
 }
 
-fn me() -> Me {
-    let name = "ann".parse().expect("a name");
-    let (addresses, starts) = (Vec::new(), Vec::new());
-    Me { epoch: Epoch(7), boot: 1, name, contact: 1, addresses, available: true, inactive: false, chain: 1, starts }
-}
-
 fn order(number: u64) -> Order {
     let NewOrder { service, args, priority, needs, once, .. } = an_order("coffee", &["{}"]);
     let items = vec!["a".to_owned(), "b".to_owned()];
@@ -51,7 +45,7 @@ fn set(state: OrderState) -> Change {
 fn commit(disk: &mut Tasks, changes: &[Change], entries: &[What]) -> Verdict {
     let mut touched = Touched::default();
     for change in changes {
-        assert!(disk.apply(peer(1), Some(&me()), change, &mut touched)?, "{change:?}");
+        assert!(disk.apply(peer(1), [Some(Epoch(7)); 2], change, &mut touched)?, "{change:?}");
     }
     disk.check(&touched, entries.iter())
 }
