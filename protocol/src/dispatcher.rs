@@ -193,7 +193,7 @@ impl Dispatcher {
         self.rows.values_mut().for_each(|row| row.begin(now.mono));
     }
 
-    /// Orders held here.
+    /// Orders held here, whether or not this node leads.
     pub(crate) fn orders(&self) -> u64 {
         self.rows.len() as u64
     }

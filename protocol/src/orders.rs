@@ -193,6 +193,7 @@ impl Orders {
                 Some(entry) => {
                     self.leader.on_queued(key.number, now.mono);
                     entry.queued = Some(fence);
+                    entry.concerns(from);
                     entry.not_queued = None;
                     // Not before: a leader that does not know of the order does not know either of what runs of it.
                     if entry.state.cancelled.is_some() {
@@ -300,7 +301,7 @@ impl Orders {
                 }
                 continue;
             };
-            entry.note_worker(worker);
+            entry.concerns(worker);
             if from == worker && from != self.me {
                 self.reported.entry(from).or_default().insert(of);
             }
@@ -403,7 +404,7 @@ impl Orders {
             self.close_again(from, &of.order);
             return false;
         };
-        entry.note_worker(from);
+        entry.concerns(from);
         entry.is_open(of.unit)
     }
 
@@ -451,7 +452,7 @@ impl Orders {
         let epoch = entry.state.epoch;
         self.closings.insert(epoch, number, end);
         let leader = self.leader.last().map(|fence| fence.leader).filter(|_| entry.sent);
-        entry.workers.iter().copied().chain(leader).for_each(|peer| self.closings.owe(peer, epoch, number));
+        entry.concerned.iter().copied().chain(leader).for_each(|peer| self.closings.owe(peer, epoch, number));
         out.store(Change::OrderState(Box::new(entry.state)));
         out.note(What::OrderEnded { number, end });
         out.notify(Notice::OrderEnded { number, end });

@@ -402,7 +402,7 @@ impl Peer {
             worker: self.tasks.worker.status(),
             statistics: self.myself.statistics(),
             open_orders: self.tasks.orders.open(),
-            queued_orders: self.tasks.dispatcher.orders(),
+            queued_orders: if self.tasks.election.leads().is_some() { self.tasks.dispatcher.orders() } else { 0 },
         }
     }
 

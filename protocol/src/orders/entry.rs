@@ -15,8 +15,8 @@ use crate::order::{Cancel, End, Ended, Fence, Order};
 use crate::ranges::Ranges;
 use crate::work::Full;
 
-/// Workers of one order that are told when it has ended (guess: more than a LAN has; others are told when they report again).
-const WORKERS: usize = 256;
+/// Peers that are told when one order has ended (guess: more than a LAN has; others are told when they speak of it again).
+const CONCERNED: usize = 256;
 /// The longest time that an order can be given; longer ones are cut to it, so that no clock runs over.
 const EXPIRES_MOST: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
@@ -35,8 +35,8 @@ pub(super) struct Entry {
     pub(super) not_queued: Option<Full>,
     /// When its time is up.
     pub(super) expires: Option<Duration>,
-    /// Who has begun or ended units of it.
-    pub(super) workers: Vec<PeerId>,
+    /// Who has begun or ended units of it, or had it in its queue: whoever leads no more must not run it when it leads again.
+    pub(super) concerned: Vec<PeerId>,
     /// What the leader says of its cancel.
     taken: Option<Taken>,
     /// Units that have ended.
@@ -112,7 +112,7 @@ impl Entry {
             queued: None,
             not_queued: None,
             expires,
-            workers: Vec::new(),
+            concerned: Vec::new(),
             taken: None,
             ended,
             why: None,
@@ -124,10 +124,10 @@ impl Entry {
         Cancel { order: self.order.key(), expired: self.state.cancelled.is_some_and(|(_, expired)| expired) }
     }
 
-    /// A worker has something to do with it.
-    pub(super) fn note_worker(&mut self, worker: PeerId) {
-        if self.workers.len() < WORKERS && !self.workers.contains(&worker) {
-            self.workers.push(worker);
+    /// A peer has something to do with it.
+    pub(super) fn concerns(&mut self, peer: PeerId) {
+        if self.concerned.len() < CONCERNED && !self.concerned.contains(&peer) {
+            self.concerned.push(peer);
         }
     }
 

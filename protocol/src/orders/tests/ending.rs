@@ -279,6 +279,23 @@ fn a_cancel_follows_its_order_and_never_overtakes_it() {
 }
 
 #[test]
+fn whoever_led_and_had_an_order_in_its_queue_is_told_of_its_end_too() {
+    let mut desk = Desk::led();
+    let key = desk.placed(1);
+    desk.orders.on_reachable(peer(4), desk.now);
+    desk.orders.on_leader(Some(fence(2, 4)), desk.now, &mut desk.out);
+    desk.close();
+    desk.queued(&[key]);
+    desk.orders.on_unreachable(peer(2), desk.now);
+    desk.report(attempt(key, 1, 1), Ended::Exited(0));
+    let told =
+        |desk: &mut Desk| desk.words().into_iter().filter(|(_, word, _)| *word == "Closing").map(|(peer, ..)| peer).collect::<Vec<_>>();
+    assert!(told(&mut desk).contains(&peer(4)));
+    desk.orders.on_reachable(peer(2), desk.now);
+    assert_eq!(told(&mut desk), [peer(2)], "when it is back");
+}
+
+#[test]
 fn a_cancel_of_ones_own_that_comes_back_is_heeded_by_a_memory_that_does_not_know_it() {
     let mut desk = Desk::led();
     let key = desk.placed(1);
