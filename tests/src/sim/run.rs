@@ -19,6 +19,8 @@ use super::{Counts, Options, Sim};
 const DELIVERED_WITHIN: Duration = Duration::from_secs(60);
 /// How long until everybody sees everybody.
 const PRESENT_WITHIN: Duration = Duration::from_secs(15);
+/// How long until it is: custodians compare what they hold once a minute, and one that is gone is replaced after two.
+const QUIET_WITHIN: Duration = Duration::from_secs(150);
 /// How long nothing but beacons must be sent: longer than a gap is waited for.
 const QUIET_FOR: Duration = Duration::from_secs(12);
 /// How long the last frame may be under way: what it makes its receiver commit is no idle commit. Twice the longest delay
@@ -251,8 +253,8 @@ impl Sim {
             if self.now() - since >= LAST_FRAME_ARRIVES + QUIET_FOR {
                 break;
             }
-            if self.now() - begin >= DELIVERED_WITHIN {
-                return Err(format!("the swarm has nothing to do and is not quiet after {DELIVERED_WITHIN:?}"));
+            if self.now() - begin >= QUIET_WITHIN {
+                return Err(format!("the swarm has nothing to do and is not quiet after {QUIET_WITHIN:?}"));
             }
         }
         for (node, before) in commits.into_iter().enumerate() {
