@@ -3,6 +3,7 @@
 //! unit taken ends in one report, or in one word that its attempt came to nothing.
 
 mod bodies;
+mod early;
 mod load;
 mod offers;
 mod reports;
@@ -16,6 +17,7 @@ use libp2p_identity::PeerId;
 use serde_bytes::ByteBuf;
 
 use self::bodies::Bodies;
+use self::early::Early;
 use self::load::{Load, Room};
 use self::offers::Offers;
 use self::reports::Reports;
@@ -65,6 +67,7 @@ pub(crate) struct Worker {
     /// Who can be reached.
     here: BTreeSet<PeerId>,
     bodies: Bodies,
+    early: Early,
     /// What waits for a slot, and what runs.
     tasks: BTreeMap<Unit, Task>,
     load: Load,
@@ -171,6 +174,7 @@ impl Worker {
             leader: None,
             here: BTreeSet::from([me]),
             bodies: Bodies::default(),
+            early: Early::default(),
             tasks: BTreeMap::new(),
             load: Load::default(),
             reports,
@@ -331,10 +335,16 @@ impl Worker {
     // -- what is to be done
 
     /// Orders of which units may be assigned here.
-    pub(crate) fn on_orders(&mut self, from: PeerId, orders: &[Proven<Order>]) {
-        if self.leads(&from) {
-            for order in orders {
-                self.bodies.put(&order.value);
+    pub(crate) fn on_orders(&mut self, from: PeerId, orders: &[Proven<Order>], now: Now, out: &mut Out) {
+        if !self.leads(&from) {
+            return;
+        }
+        for order in orders {
+            self.bodies.put(&order.value);
+            for (fence, task) in self.early.take(&order.value.key()) {
+                if self.leader == Some(fence) {
+                    self.on_assign(from, fence, vec![task], now, out);
+                }
             }
         }
     }
@@ -344,6 +354,7 @@ impl Worker {
         for task in units {
             match self.judge(task, now, out) {
                 Verdict::Taken => self.words.take(from, fence, task),
+                Verdict::Declined(Lack::NoOrder) if self.early.put(fence, task, now.mono) => {}
                 Verdict::Declined(lack) => self.words.decline(from, fence, task, lack),
                 Verdict::Runs(working) => self.words.working(from, fence, vec![working], false),
                 Verdict::Reported(report) => {
@@ -721,6 +732,11 @@ impl Worker {
             self.progressed.pop_first();
             self.tell_progress(unit, now);
         }
+        for (fence, task) in self.early.take_due(now.mono) {
+            if self.leader == Some(fence) {
+                self.words.decline(fence.leader, fence, task, Lack::NoOrder);
+            }
+        }
         let due = self.debts.iter().filter(|(_, debt)| debt.at.is_some_and(|at| at <= now.mono));
         for peer in due.map(|(peer, _)| *peer).collect::<Vec<_>>() {
             self.pay(peer, now, out);
@@ -745,7 +761,7 @@ impl Worker {
         let progressed = self.progressed.first().map(|(at, _)| *at);
         let debts = self.debts.values().filter_map(|debt| debt.at).min();
         let letters = self.reports.letters_deadline(self.config.report_letter_after);
-        [started, progressed, debts, letters, self.unheard.deadline()].into_iter().flatten().min()
+        [started, progressed, debts, letters, self.unheard.deadline(), self.early.deadline()].into_iter().flatten().min()
     }
 
     fn start(&mut self, name_of: impl Fn(&PeerId) -> Option<PeerName>, now: Now, out: &mut Out) {

@@ -272,7 +272,7 @@ impl Peer {
                 let low = matches!(self.disk, Disk::Low { .. });
                 let leader = tasks.election.leader().map(|fence| fence.leader);
                 if leader == Some(from) {
-                    tasks.worker.on_orders(from, &orders);
+                    tasks.worker.on_orders(from, &orders, now, out);
                 }
                 if leads {
                     // Whoever leads hands orders of others to its workers: this node to its own, and who led until now to what it

@@ -109,7 +109,7 @@ impl Cafe {
     fn assign(&mut self, orders: &[Order], tries: &[Try]) {
         let orders: Vec<_> = orders.iter().cloned().map(Proven::own).collect();
         let fence = self.worker.leader.expect("somebody leads");
-        self.worker.on_orders(fence.leader, &orders);
+        self.worker.on_orders(fence.leader, &orders, self.now, &mut self.out);
         self.worker.on_assign(fence.leader, fence, tries.to_vec(), self.now, &mut self.out);
     }
 
@@ -376,6 +376,8 @@ fn what_is_lacking_is_said_exactly() {
     check(needing(7, software("kettle")), Lack::Software("kettle".to_owned()));
     check(Order { once: true, ..order(8, "coffee") }, Lack::NotOffered);
     cafe.assign(&[], &[first(9)]);
+    cafe.expect(&[]);
+    cafe.wait(50);
     cafe.expect(&[declined(first(9), Lack::NoOrder)]);
     cafe.assign(&[order(9, "coffee")], &[Try { unit: 2, ..first(9) }, Try { unit: 0, ..first(9) }]);
     assert_eq!(cafe.worker.load(), (0, 0), "units that the order does not have");
@@ -392,7 +394,7 @@ fn what_is_lacking_is_said_exactly() {
     cafe.expect(&[Effect::Store(Change::Drain(true)), declined(first(9), Lack::Draining)]);
     cafe.worker.drain(false, &mut cafe.out);
     cafe.assign(&[needing(10, software("grinder"))], &[first(10)]);
-    cafe.expect(&[Effect::Store(Change::Drain(false)), starts(first(10), 1_000), runs(first(10)), taken(&[first(10)])]);
+    cafe.expect(&[Effect::Store(Change::Drain(false)), starts(first(10), 1_050), runs(first(10)), taken(&[first(10)])]);
 }
 
 #[test]
@@ -576,7 +578,28 @@ fn a_closed_order_is_stopped_and_nothing_of_it_stays() {
     assert!(cafe.worker.is_idle());
     assert_eq!(cafe.worker.reports.all_broken().count(), 0);
     cafe.assign(&[], &[first(11)]);
+    cafe.wait(50);
     cafe.expect(&[declined(first(11), Lack::NoOrder)]);
+}
+
+#[test]
+fn an_assignment_that_overtakes_its_order_waits_for_it_a_moment() {
+    let mut cafe = Cafe::open(vec![offering("coffee", 2)]);
+    cafe.assign(&[], &[first(1), first(2)]);
+    cafe.assign(&[], &[first(1)]);
+    cafe.expect(&[]);
+    cafe.wait(49);
+    cafe.assign(&[order(1, "coffee")], &[]);
+    cafe.expect(&[starts(first(1), 1_049), runs(first(1)), taken(&[first(1)])]);
+    cafe.wait(1);
+    cafe.expect(&[declined(first(2), Lack::NoOrder)]);
+    // Another leader's are its own to send again.
+    cafe.assign(&[], &[first(3)]);
+    cafe.done();
+    cafe.led_by(fence(2, 9));
+    cafe.assign(&[order(3, "coffee")], &[]);
+    cafe.wait(50);
+    assert_eq!(cafe.worker.load(), (1, 0));
 }
 
 #[test]
@@ -918,8 +941,10 @@ fn a_lower_limit_holds_at_once_for_what_is_not_running_and_a_higher_one_starts_w
 #[test]
 fn orders_of_strangers_are_not_kept_and_those_without_units_here_make_room() {
     let mut cafe = Cafe::open(vec![offering("coffee", 1)]);
-    cafe.worker.on_orders(peer(ORDERER), &[Proven::own(order(1, "coffee"))]);
+    cafe.worker.on_orders(peer(ORDERER), &[Proven::own(order(1, "coffee"))], cafe.now, &mut cafe.out);
     cafe.assign(&[], &[first(1)]);
+    cafe.expect(&[]);
+    cafe.wait(50);
     cafe.expect(&[declined(first(1), Lack::NoOrder)]);
     cafe.running("coffee", 1);
     let heavy = |number| Order { stdin: Some(ByteBuf::from(vec![0; limits::ORDER_STDIN_BYTES])), ..order(number, "coffee") };
