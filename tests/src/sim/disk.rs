@@ -158,6 +158,10 @@ impl Disk {
                 demand!(first <= last && *first >= 1, "delivered {first}..{last}");
                 demand!(Ranges::of(*first, *last).minus(delivered).len() == last - first + 1, "delivered {stream}/{first}..{last} again");
                 delivered.insert_range(*first, *last);
+                // What was called discarded and turns out to have arrived is not discarded any more.
+                if let Some(discarded) = self.discarded.get_mut(stream) {
+                    *discarded = discarded.minus(&Ranges::of(*first, *last));
+                }
                 touched.out.insert(*stream);
                 touched.delivered.push((*stream, *first, *last));
                 Ok(())
