@@ -7,7 +7,7 @@ use std::time::Duration;
 use libp2p_identity::PeerId;
 
 use crate::now::Now;
-use crate::service::{Allowed, ServiceName, Services};
+use crate::service::{Allowed, Services};
 
 /// Peers of which something is kept (as many as are remembered: `Config::peers`).
 const PEERS: usize = 10_000;
@@ -25,7 +25,6 @@ pub(crate) struct Catalog {
     told: BTreeMap<PeerId, Told>,
     /// Whose services are to be asked for.
     unsettled: BTreeSet<PeerId>,
-    by_service: BTreeMap<ServiceName, BTreeSet<PeerId>>,
     items: usize,
 }
 
@@ -51,7 +50,7 @@ impl Told {
 
 impl Catalog {
     pub(crate) fn new(me: PeerId) -> Self {
-        Catalog { me, told: BTreeMap::new(), unsettled: BTreeSet::new(), by_service: BTreeMap::new(), items: 0 }
+        Catalog { me, told: BTreeMap::new(), unsettled: BTreeSet::new(), items: 0 }
     }
 
     /// A beacon of a peer was heard; true if it offers nothing any more, and did before.
@@ -90,9 +89,6 @@ impl Catalog {
         let services = if self.items + items(&services) > ITEMS { Services::default() } else { services };
         if changed {
             self.items += items(&services);
-            for card in &services.services {
-                self.by_service.entry(card.name.clone()).or_default().insert(peer);
-            }
         }
         let told = self.told.entry(peer).or_default();
         *told = Told {
@@ -127,12 +123,6 @@ impl Catalog {
         self.told.get(peer).filter(|told| told.known != 0).map(|told| &told.services)
     }
 
-    /// Who offers a service, reachable or not, by id.
-    #[cfg(test)]
-    pub(crate) fn providers(&self, service: &ServiceName) -> Vec<PeerId> {
-        self.by_service.get(service).map(|peers| peers.iter().copied().collect()).unwrap_or_default()
-    }
-
     /// Whom to ask now. Who is not reachable waits for its next beacon.
     pub(crate) fn due(&mut self, reachable: impl Fn(&PeerId) -> bool, now: Now) -> Vec<PeerId> {
         let mut due = Vec::new();
@@ -156,14 +146,6 @@ impl Catalog {
     fn forget(&mut self, peer: &PeerId) -> Option<Told> {
         let told = self.told.remove(peer)?;
         self.items -= items(&told.services);
-        for card in &told.services.services {
-            if let Some(peers) = self.by_service.get_mut(&card.name) {
-                peers.remove(peer);
-                if peers.is_empty() {
-                    self.by_service.remove(&card.name);
-                }
-            }
-        }
         Some(told)
     }
 }
@@ -181,7 +163,7 @@ fn items(services: &Services) -> usize {
 mod tests {
     use super::*;
     use crate::bundle::Secrets;
-    use crate::service::{Needs, ServiceCard};
+    use crate::service::{Needs, ServiceCard, ServiceName};
 
     fn peer(n: u8) -> PeerId {
         Secrets::from_seeds(&[n; 32], &[n; 32]).id()
@@ -193,6 +175,12 @@ mod tests {
 
     fn name(text: &str) -> ServiceName {
         text.parse().expect("a name")
+    }
+
+    /// Who offers a service, reachable or not, by id.
+    fn providers(catalog: &Catalog, service: &ServiceName) -> Vec<PeerId> {
+        let offers = |told: &Told| told.services.services.iter().any(|card| card.name == *service);
+        catalog.told.iter().filter(|(_, told)| offers(told)).map(|(peer, _)| *peer).collect()
     }
 
     fn offering(names: &[&str]) -> Services {
@@ -218,7 +206,7 @@ mod tests {
         assert!(catalog.on_services(peer(1), services.clone(), at(2_100)));
         assert!(!catalog.on_services(peer(1), services.clone(), at(2_100)), "the same again changes nothing");
         assert_eq!(catalog.of(&peer(1)), Some(&services));
-        assert_eq!(catalog.providers(&name("tea")), [peer(1)]);
+        assert_eq!(providers(&catalog, &name("tea")), [peer(1)]);
         catalog.on_digest(peer(1), services.digest(), at(3_000));
         assert_eq!(catalog.deadline(), None);
         assert!(catalog.due(|_| true, at(90_000)).is_empty());
@@ -231,12 +219,12 @@ mod tests {
         catalog.on_digest(peer(1), before.digest(), at(0));
         catalog.on_services(peer(1), before, at(0));
         catalog.on_digest(peer(1), after.digest(), at(0));
-        assert_eq!(catalog.providers(&name("coffee")), [peer(1)], "known until it tells otherwise");
+        assert_eq!(providers(&catalog, &name("coffee")), [peer(1)], "known until it tells otherwise");
         assert_eq!(catalog.due(|_| true, at(0)), [peer(1)]);
         assert!(catalog.on_services(peer(1), after, at(0)));
-        assert!(catalog.providers(&name("coffee")).is_empty());
+        assert!(providers(&catalog, &name("coffee")).is_empty());
         assert!(catalog.on_digest(peer(1), 0, at(0)));
-        assert!(catalog.providers(&name("tea")).is_empty());
+        assert!(providers(&catalog, &name("tea")).is_empty());
         assert_eq!((catalog.of(&peer(1)), catalog.deadline(), catalog.items), (None, None, 0));
     }
 
@@ -279,7 +267,7 @@ mod tests {
         catalog.items = ITEMS;
         catalog.on_digest(peer(1), 7, at(0));
         catalog.on_services(peer(1), offering(&["coffee"]), at(0));
-        assert!(catalog.providers(&name("coffee")).is_empty());
+        assert!(providers(&catalog, &name("coffee")).is_empty());
         assert_eq!(catalog.items, ITEMS);
     }
 }

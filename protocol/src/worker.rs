@@ -692,13 +692,6 @@ impl Worker {
         WorkerStatus { offers: offers.collect(), draining: self.services().draining }
     }
 
-    /// Whether a try runs or waits here, or is reported and its order not closed.
-    #[cfg(test)]
-    pub(crate) fn knows(&self, task: &Try) -> bool {
-        let here = self.tasks.get(&unit(task)).is_some_and(|known| known.of == *task);
-        here || self.reports.get(&unit(task)).is_some_and(|report| report.of == *task)
-    }
-
     /// Reports that shall go as letters, since their orderers are away; each once, and at most a page.
     pub(crate) fn letters_due(&mut self, reachable: impl Fn(&PeerId) -> bool, now: Now) -> Vec<Report> {
         let me = self.me;

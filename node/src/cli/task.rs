@@ -263,20 +263,9 @@ pub(super) mod tests {
             eta_basis: 4,
             why: None,
             lacks: Vec::new(),
-            stdout: None,
-            stderr: None,
-            stdout_bytes: None,
-            stderr_bytes: None,
-            stdout_truncated: false,
-            stderr_truncated: false,
-            stdout_lost_bytes: 0,
-            stderr_lost_bytes: 0,
-            encoding: Encoding::Utf8,
-            exit_code: None,
             placed_at: "1970-01-01T00:00:00.000Z".to_owned(),
             started_at: Some("1970-01-01T00:00:01.000Z".to_owned()),
-            ended_at: None,
-            expires_at: None,
+            ..Task::default()
         }
     }
 

@@ -169,8 +169,6 @@ impl<'a> Own<'a> {
         api::Task {
             id,
             order: order.number,
-            unit: None,
-            item: None,
             orderer: names.of(&names.me()),
             orderer_id: names.me().to_string(),
             service: order.service.to_string(),
@@ -178,31 +176,16 @@ impl<'a> Own<'a> {
             priority: order.priority.into(),
             state,
             done,
-            worker: None,
-            worker_id: None,
-            attempt: None,
-            progress: None,
-            units: api::Units::default(),
             position: standing.and_then(|standing| standing.position),
             held_by: standing.map_or(u32::from(elsewhere.is_some()), |standing| standing.held_by),
             eta_seconds: standing.filter(|standing| standing.waiting > 0).and_then(|standing| standing.eta_ms).map(seconds),
             eta_basis: standing.map_or(0, |standing| standing.basis),
-            why: None,
             lacks: lacks.unwrap_or_default(),
-            stdout: None,
-            stderr: None,
-            stdout_bytes: None,
-            stderr_bytes: None,
-            stdout_truncated: false,
-            stderr_truncated: false,
-            stdout_lost_bytes: 0,
-            stderr_lost_bytes: 0,
-            encoding: Encoding::Utf8,
-            exit_code: None,
             placed_at: rfc3339(order.placed),
-            started_at: None,
             ended_at: order.state.outcome.as_ref().map(|outcome| rfc3339(outcome.at)),
             expires_at: order.state.expires_at.map(rfc3339),
+            // What is known of one unit alone is filled in by `tell_unit`.
+            ..api::Task::default()
         }
     }
 
@@ -404,22 +387,12 @@ pub(super) fn others(look: Look<'_>, standing: &Standing) -> api::Task {
         eta_basis: standing.basis,
         why,
         lacks: if standing.waiting > 0 { why::lacking(lacks, names) } else { Vec::new() },
-        stdout: None,
-        stderr: None,
-        stdout_bytes: None,
-        stderr_bytes: None,
-        stdout_truncated: false,
-        stderr_truncated: false,
-        stdout_lost_bytes: 0,
-        stderr_lost_bytes: 0,
-        encoding: Encoding::Utf8,
-        exit_code: None,
         placed_at: ago(now, Duration::from_millis(standing.age_ms)),
         started_at: only
             .filter(|placed| placed.state != PlacedState::Assigned)
             .map(|placed| ago(now, Duration::from_millis(placed.since_ms))),
-        ended_at: None,
-        expires_at: None,
+        // What it writes only its orderer is told.
+        ..api::Task::default()
     }
 }
 

@@ -97,12 +97,6 @@ impl Courier {
         self.next(most, &size).is_some()
     }
 
-    /// Whether anything waits to leave.
-    #[cfg(test)]
-    pub(super) fn has_waiting(&self) -> bool {
-        !self.waiting.is_empty()
-    }
-
     /// When something is due again.
     pub(super) fn deadline(&self) -> Option<Duration> {
         self.due.first().map(|(due, _)| *due)
@@ -166,7 +160,7 @@ mod tests {
             assert_eq!(courier.depart(10, |_| 1, now), [7]);
             let due = courier.deadline().expect("it is under way");
             courier.lapse(due - Duration::from_millis(1));
-            assert!(!courier.has_waiting());
+            assert!(courier.waiting.is_empty());
             courier.lapse(due);
             waits.push((due - now).as_secs());
             now = due;

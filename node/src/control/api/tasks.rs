@@ -103,10 +103,11 @@ pub struct Order {
 }
 
 /// How far an order, or one unit of it, is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TaskState {
     /// On its orderer's disk; no dispatcher has it yet.
+    #[default]
     Accepted,
     /// A dispatcher has it, and no worker.
     Queued,
@@ -163,7 +164,7 @@ impl From<End> for TaskState {
 }
 
 /// An order and what becomes of it, or one unit of it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Task {
     /// As commands take it: `17`, `nikki-pi/17`, `17.3`.
     pub id: String,
