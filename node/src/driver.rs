@@ -30,6 +30,8 @@ const BATCH_FACTS: usize = 2048;
 /// Bytes of the frames and letters of one batch, after which no more is taken (research/perf.md: caps above 1,000 letters buy
 /// throughput for latency).
 const BATCH_BYTES: usize = 2 * 1024 * 1024;
+/// How long changes that nobody is told of wait for others, to be flushed with them (guess: a few commits).
+const HOLD: Duration = Duration::from_millis(5);
 /// Facts that may wait; whoever feeds the driver waits beyond it.
 pub const FACTS: usize = 8192;
 /// Bytes of bundles just written that are kept for sending them, so that they are not read back (guess: two windows).
@@ -154,6 +156,9 @@ struct State {
     fresh_bytes: usize,
     /// What performing effects gave rise to: facts of the next batch.
     own: Vec<Input>,
+    /// Changes that nothing waits for, and when they are committed at the latest.
+    held: Vec<Effect>,
+    commit_at: Option<Instant>,
     reader: Reader,
 }
 
@@ -228,12 +233,14 @@ impl Driver {
             fresh: BTreeMap::new(),
             fresh_bytes: 0,
             own: Vec::new(),
+            held: Vec::new(),
+            commit_at: None,
             reader: self.store.reader(),
         };
         let mut running = true;
         while running {
-            let first = if state.own.is_empty() { self.next(&mut facts).await } else { facts.try_recv().ok() };
-            let mut effects = Vec::new();
+            let first = if state.own.is_empty() { self.next(&mut facts, state.commit_at).await } else { facts.try_recv().ok() };
+            let mut effects = std::mem::take(&mut state.held);
             for input in std::mem::take(&mut state.own) {
                 effects.append(&mut self.peer.handle(input, self.clock.now()));
             }
@@ -289,6 +296,15 @@ impl Driver {
                 next = if taken < BATCH_FACTS && bytes < BATCH_BYTES && running { facts.try_recv().ok() } else { None };
             }
             effects.append(&mut self.peer.handle(Input::Tick, self.clock.now()));
+            // What nobody is told of can be committed with what comes next: that spares a flush.
+            if running && !effects.is_empty() && effects.iter().all(|effect| matches!(effect, Effect::Store(_))) {
+                let at = *state.commit_at.get_or_insert_with(|| Instant::now() + HOLD);
+                if Instant::now() < at {
+                    state.held = effects;
+                    continue;
+                }
+            }
+            state.commit_at = None;
             self.commit(&mut effects, &mut state).await?;
             for effect in effects {
                 self.perform(effect, &mut state);
@@ -298,12 +314,13 @@ impl Driver {
         Ok(())
     }
 
-    /// The next fact, or none when the peer wants to be called.
-    async fn next(&self, facts: &mut mpsc::Receiver<Fact>) -> Option<Fact> {
+    /// The next fact, or none when the peer wants to be called or held changes are due.
+    async fn next(&self, facts: &mut mpsc::Receiver<Fact>, commit_at: Option<Instant>) -> Option<Fact> {
         if let Ok(fact) = facts.try_recv() {
             return Some(fact);
         }
         let wait = self.peer.deadline().map_or(Duration::MAX, |deadline| deadline.at.saturating_sub(self.clock.now().mono));
+        let wait = commit_at.map_or(wait, |at| wait.min(at.saturating_duration_since(Instant::now())));
         match tokio::time::timeout(wait, facts.recv()).await {
             Ok(Some(fact)) => Some(fact),
             Ok(None) => Some(Fact::Stop),
@@ -375,6 +392,7 @@ impl Driver {
             }
             Effect::Run(run) => self.runner.run(run),
             Effect::Stop { task, grace } => self.runner.stop(task, grace),
+            Effect::TakeBack { task } => self.runner.take_back(task),
             Effect::ReadOutput { token, task, stderr, from } => self.runner.read_output(token, task, stderr, from),
             Effect::Judge { token, verdict } => {
                 if let Some(token) = state.tokens.remove(&token) {

@@ -26,6 +26,7 @@ mod reaper;
 mod running;
 mod spawn;
 mod strays;
+mod turns;
 mod watch;
 
 use std::io;
@@ -194,7 +195,7 @@ impl Runner {
         Ok(Runner { echoes, line, watch: Some(watch) })
     }
 
-    /// Runs a try; its end is told, whatever happens. A try that runs already is not run again.
+    /// Runs a try, when it is its turn; its end is told, whatever happens. A try that runs already is not run again.
     pub fn run(&self, run: Box<Run>) {
         match run.program {
             // It hangs up only after this handle.
@@ -206,6 +207,11 @@ impl Runner {
     /// Ends a try: SIGTERM to its group, SIGKILL after the grace. One that has ended, or is not known, is left alone.
     pub fn stop(&self, task: Try, grace: Duration) {
         self.line.give(Order::Stop { task, grace });
+    }
+
+    /// Ends a try that has not begun. One that runs, has ended or is not known is left alone.
+    pub fn take_back(&self, task: Try) {
+        self.line.give(Order::TakeBack(task));
     }
 
     /// Reads a page, of at most [`limits::OUTPUT_PAGE`], of what a try wrote. Of one that runs, its beginning. Of one that has ended,

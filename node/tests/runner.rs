@@ -34,6 +34,8 @@ fn task(number: u64) -> Try {
 fn command(number: u64, words: &[&str]) -> Run {
     Run {
         task: task(number),
+        service: "work".parse().expect("a name"),
+        at_once: u32::MAX,
         program: Program::Command(words.iter().map(|word| (*word).to_owned()).collect()),
         args: Vec::new(),
         stdin: None,
@@ -523,4 +525,34 @@ async fn what_outlived_node_and_reaper_ends_when_the_node_starts_again() {
     let run = bench.run_directory();
     let others = std::fs::read_dir(run.parent().expect("tasks")).expect("it is there").count();
     assert_eq!(others, 2, "the outputs and this run");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_more_of_a_service_run_at_once_than_may_and_what_has_not_begun_can_be_taken_back() {
+    let mut bench = Bench::new();
+    let (gate, log) = (bench.directory.path().join("gate"), bench.directory.path().join("log"));
+    let script = |number: u64| {
+        format!(
+            "echo begin {number} >> {log}; while ! test -e {gate}; do sleep 0.01; done; echo end {number} >> {log}",
+            log = log.display(),
+            gate = gate.display()
+        )
+    };
+    for number in 1..=4 {
+        bench.runner.run(Box::new(Run { at_once: 1, ..shell(number, &script(number)) }));
+    }
+    bench.runner.run(Box::new(Run { service: "other".parse().expect("a name"), ..shell(9, "true") }));
+    // Another service does not wait for them.
+    assert_eq!(bench.end(9).await.exit, Exit::Exited(0));
+    bench.runner.take_back(task(3));
+    let taken_back = bench.end(3).await;
+    assert_eq!((taken_back.exit, taken_back.ran), (Exit::Stopped, Duration::ZERO));
+    // One that runs goes on.
+    bench.runner.take_back(task(1));
+    std::fs::write(&gate, "").expect("written");
+    for number in [1, 2, 4] {
+        assert_eq!(bench.end(number).await.exit, Exit::Exited(0), "{number}");
+    }
+    let log = std::fs::read_to_string(&log).expect("written");
+    assert_eq!(log, "begin 1\nend 1\nbegin 2\nend 2\nbegin 4\nend 4\n");
 }

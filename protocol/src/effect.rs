@@ -88,6 +88,11 @@ pub enum Effect {
         /// Between the two signals.
         grace: Duration,
     },
+    /// Do not begin this try if it has not begun; then its end is told as that of a stopped one. One that runs goes on.
+    TakeBack {
+        /// Which try.
+        task: Try,
+    },
     /// Read what a try wrote; answer with [`Input::OutputRead`](crate::Input::OutputRead).
     ReadOutput {
         /// Correlates the answer.
@@ -146,6 +151,11 @@ pub enum Effect {
 pub struct Run {
     /// For which try.
     pub task: Try,
+    /// Of which service.
+    pub service: ServiceName,
+    /// How many tries of the service may run at once, this one included. Where as many run, it begins when one of them has ended,
+    /// after all that came before it. Of several words about a service the last one counts.
+    pub at_once: u32,
     /// What.
     pub program: Program,
     /// Its further arguments.

@@ -100,6 +100,9 @@ enum Stage {
 
 #[derive(Debug)]
 struct Running {
+    /// It does run; else it begins when another of its service has ended.
+    begun: bool,
+    /// When it began, or was started ahead.
     at: Timestamp,
     since: Duration,
     /// Leader and orderer were told.
@@ -207,6 +210,7 @@ impl Worker {
             self.load.forget_measured(&service);
         }
         self.load.stirred = true;
+        self.recall(&service, |_| true, out);
         for unit in self.load.waiting(&service) {
             if offering.card.allowed.allows(&unit.0.orderer, &self.me) {
                 self.refit(unit, &offering);
@@ -237,6 +241,7 @@ impl Worker {
         if !self.offers.remove(name) {
             return Err(Refusal::NotOffered(name.to_string()));
         }
+        self.recall(name, |_| true, out);
         for unit in self.load.waiting(name) {
             self.give_back(unit, Broken::Stopping, out);
         }
@@ -261,6 +266,17 @@ impl Worker {
             self.tasks.range(all_of(peer)).filter(|(_, task)| matches!(task.stage, Stage::Waiting(_))).map(|(unit, _)| *unit).collect();
         for unit in waiting.into_iter().filter(|_| on) {
             self.give_back(unit, Broken::Stopping, out);
+        }
+        let services: Vec<ServiceName> = self.services().services.iter().map(|card| card.name.clone()).collect();
+        for service in services.iter().filter(|_| on) {
+            self.recall(service, |unit| unit.0.orderer == peer, out);
+        }
+    }
+
+    /// What was started ahead and has not begun is given back: its end comes as that of what was stopped.
+    fn recall(&self, service: &ServiceName, which: impl Fn(&Unit) -> bool, out: &mut Out) {
+        for unit in self.load.ahead(service).into_iter().filter(which) {
+            out.effects.push(Effect::TakeBack { task: self.tasks[&unit].of });
         }
     }
 
@@ -472,7 +488,7 @@ impl Worker {
                 match self.tasks[&unit].stage {
                     Stage::Running(_) => self.stop(unit, Stop::Cancelled, out),
                     Stage::Waiting(_) => {
-                        let task = self.remove(unit, None);
+                        let (task, _) = self.remove(unit, None);
                         self.report(
                             task.of,
                             Ended::Cancelled,
@@ -541,7 +557,8 @@ impl Worker {
         }
         let (at, stop) = (running.at, running.stop);
         let measured = matches!(exit, Exit::Exited(_) | Exit::TimedOut).then_some(ran);
-        self.remove(unit(&task), measured);
+        let (_, next) = self.remove(unit(&task), measured);
+        next.into_iter().for_each(|unit| self.begin(unit, now));
         match end(stop, exit) {
             Ok(ended) => self.report(task, ended, (stdout, stderr), at, ran, now, out),
             Err(why) => {
@@ -600,7 +617,7 @@ impl Worker {
 
     /// What waits will not run here.
     fn give_back(&mut self, unit: Unit, why: Broken, out: &mut Out) {
-        let task = self.remove(unit, None);
+        let (task, _) = self.remove(unit, None);
         self.break_off(task.of, why, false, out);
     }
 
@@ -613,8 +630,9 @@ impl Worker {
         }
     }
 
-    /// A unit waits or runs no more. `ran`: how long, if that tells how long runs take.
-    fn remove(&mut self, unit: Unit, ran: Option<Duration>) -> Task {
+    /// A unit waits or runs no more, and another begins in its place. `ran`: how long, if that tells how long runs take.
+    fn remove(&mut self, unit: Unit, ran: Option<Duration>) -> (Task, Option<Unit>) {
+        let mut next = None;
         let task = self.tasks.remove(&unit).expect("who removes a unit has found it");
         match &task.stage {
             Stage::Waiting(place) => self.load.leave(&task.service, *place),
@@ -622,14 +640,26 @@ impl Worker {
                 if let Some(progress) = &running.progress {
                     self.progressed.remove(&(progress.0, unit));
                 }
-                self.load.end(&task.service, task.needs, ran);
+                if running.begun {
+                    next = self.load.end(&task.service, task.needs, ran);
+                } else {
+                    self.load.drop_ahead(&task.service, &unit);
+                }
             }
         }
         if self.offers.get(&task.service).is_none() {
             self.load.drop_unused(&task.service);
         }
         self.bodies.on_ended(&unit.0);
-        task
+        (task, next)
+    }
+
+    /// What was started ahead begins.
+    fn begin(&mut self, unit: Unit, now: Now) {
+        if let Some(Task { of, stage: Stage::Running(running), .. }) = self.tasks.get_mut(&unit) {
+            (running.begun, running.at, running.since) = (true, now.wall, now.mono);
+            self.started.push_back((now.mono + STARTED_AFTER, *of));
+        }
     }
 
     // -- what others ask
@@ -774,15 +804,18 @@ impl Worker {
             if !free.holds(needs) {
                 held_up.insert(self.tasks[&unit].service.clone());
                 free.take(needs);
-            } else if self.run(unit, &name_of, now, out) {
+            } else if self.run(unit, false, &name_of, now, out) {
                 free.take(needs);
             }
+        }
+        while let Some(unit) = self.load.next_ahead(|service| self.offers.limit(service), self.config.short) {
+            self.run(unit, true, &name_of, now, out);
         }
         self.load.stirred = false;
     }
 
-    /// Runs what waited; false if it cannot be run at all.
-    fn run(&mut self, unit: Unit, name_of: impl Fn(&PeerId) -> Option<PeerName>, now: Now, out: &mut Out) -> bool {
+    /// Runs what waited, now or (`ahead`) when one of its service has ended; false if it cannot be run at all.
+    fn run(&mut self, unit: Unit, ahead: bool, name_of: impl Fn(&PeerId) -> Option<PeerName>, now: Now, out: &mut Out) -> bool {
         let task = self.tasks.get_mut(&unit).expect("who waits for a slot is here");
         let order = self.bodies.get(&unit.0).expect("an order stays while a unit of it waits");
         let offering = self.offers.get(&task.service).expect("what is not offered has no slots");
@@ -792,23 +825,27 @@ impl Worker {
             self.report(of, Ended::NotStarted(why), (Excerpt::default(), Excerpt::default()), now.wall, Duration::ZERO, now, out);
             return false;
         }
+        let Stage::Waiting(place) = task.stage else { return false };
+        let at_once = if ahead { self.load.start_ahead(&task.service, place) } else { self.load.start(&task.service, place) };
         let run = Run {
             task: of,
+            service: task.service.clone(),
+            at_once,
             program: offering.program.clone(),
             args: order.args_of(of.unit),
             stdin: order.stdin.as_ref().map(|stdin| ByteBuf::from(stdin.to_vec())),
             time_limit: offers::time_limit(offering),
             orderer: name_of(&order.orderer),
         };
-        if let Stage::Waiting(place) = task.stage {
-            self.load.start(&task.service, place);
-        }
-        let running = Running { at: now.wall, since: now.mono, told: false, stop: None, progress: None, progress_at: Duration::ZERO };
+        let running =
+            Running { begun: !ahead, at: now.wall, since: now.mono, told: false, stop: None, progress: None, progress_at: Duration::ZERO };
         task.stage = Stage::Running(running);
         out.store(Change::TryStarted { task: of, at: now.wall });
         out.effects.push(Effect::Run(Box::new(run)));
         out.note(What::UnitStarted { of });
-        self.started.push_back((now.mono + STARTED_AFTER, of));
+        if !ahead {
+            self.started.push_back((now.mono + STARTED_AFTER, of));
+        }
         true
     }
 
@@ -890,8 +927,8 @@ impl Worker {
 
 impl Task {
     fn working(&self, running: &Running, now: Now) -> Working {
-        let ran = now.mono.saturating_sub(running.since);
-        Working { of: self.of, running_ms: Some(u64::try_from(ran.as_millis()).unwrap_or(u64::MAX)) }
+        let ran = || u64::try_from(now.mono.saturating_sub(running.since).as_millis()).unwrap_or(u64::MAX);
+        Working { of: self.of, running_ms: running.begun.then(ran) }
     }
 }
 

@@ -5,8 +5,10 @@ use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use protocol::Input;
+use protocol::effect::Run;
 use protocol::input::Exit;
 use protocol::order::Try;
+use protocol::service::ServiceName;
 use rustix::event::epoll;
 use rustix::process::{
     Pid, Signal, WaitId, WaitIdOptions, WaitOptions, kill_process_group, test_kill_process_group, waitid, waitpgid, waitpid,
@@ -28,7 +30,8 @@ const LOOK_MOST: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub(super) struct Running {
     pub(super) task: Try,
-    /// Its place in the journal.
+    pub(super) service: ServiceName,
+    /// Its place in the journal, when it has begun.
     pub(super) slot: u32,
     pub(super) phase: Phase,
     /// Standard output and standard error.
@@ -72,7 +75,9 @@ fn forget(epoll: &OwnedFd, source: &OwnedFd) {
 /// How far it is.
 #[derive(Debug)]
 pub(super) enum Phase {
-    /// It waits, or is being started.
+    /// It waits for its turn.
+    Waiting,
+    /// It is being started.
     Starting,
     /// It runs.
     Alive {
@@ -86,14 +91,15 @@ pub(super) enum Phase {
 }
 
 impl Running {
-    pub(super) fn new(task: Try, slot: u32, time_limit: Option<Duration>, outputs: [Keeper; 2]) -> Running {
+    pub(super) fn new(run: &Run, outputs: [Keeper; 2]) -> Running {
         Running {
-            task,
-            slot,
-            phase: Phase::Starting,
+            task: run.task,
+            service: run.service.clone(),
+            slot: 0,
+            phase: Phase::Waiting,
             outputs: outputs.map(|keeper| Output { open: None, keeper }),
             lines: Lines::default(),
-            time_limit,
+            time_limit: run.time_limit,
             limit_at: None,
             ended_by: None,
             kill_at: None,
@@ -134,7 +140,7 @@ impl Running {
                 let _ = kill_process_group(pid, Signal::TERM);
                 let _ = kill_process_group(pid, Signal::CONT);
             }
-            Phase::Starting => {}
+            Phase::Waiting | Phase::Starting => {}
         }
         self.ended_by = Some(cause);
         self.kill_at = Some(kill_at);
@@ -211,7 +217,7 @@ impl Running {
 
     /// When it wants to be called.
     pub(super) fn wants(&self) -> Option<Instant> {
-        let kill = self.kill_at.filter(|_| !self.killed && !matches!(self.phase, Phase::Starting));
+        let kill = self.kill_at.filter(|_| !self.killed && !matches!(self.phase, Phase::Waiting | Phase::Starting));
         let limit = self.limit_at.filter(|_| matches!(self.phase, Phase::Alive { .. }));
         let drained = match self.phase {
             Phase::Dead { at, .. } if self.outputs.iter().any(|output| output.open.is_some()) => Some(at + DRAIN),

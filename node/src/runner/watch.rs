@@ -1,7 +1,7 @@
 //! The loop that owns all tries: what it is told, what they write, their ends and what is due come in at one place.
 //! Knows nothing of why a try runs. Whoever is told that a try runs is told once how it ended, when no process of it is left.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
@@ -22,11 +22,15 @@ use super::reaper::Reaper;
 use super::running::{Phase, Running};
 use super::spawn::{Ground, Started, short};
 use super::strays::{Judge, Strays};
+use super::turns::Turns;
 use super::{Bell, Chore, Start, directory};
 use crate::driver::Fact;
 
 /// Read at once from one program (Linux: what a pipe holds).
 const CHUNK: usize = 64 * 1024;
+/// How long ends of tries are gathered while others wait for their slots (guess: a tenth of what counts as short, and as long as
+/// several commits).
+const GATHER: Duration = Duration::from_millis(5);
 /// Events taken at once (guess).
 const EVENTS: usize = 256;
 /// Directories of tries that are kept for others (guess: what an unusual machine runs at once).
@@ -49,6 +53,7 @@ const SOURCES: u64 = 4;
 pub(super) enum Order {
     Run(Box<Run>),
     Stop { task: Try, grace: Duration },
+    TakeBack(Try),
     Read { token: u64, task: Try, stderr: bool, from: u64 },
     Started { number: u64, started: Result<Started, String> },
     End,
@@ -80,7 +85,7 @@ pub(super) struct State {
     numbers: BTreeMap<Try, u64>,
     next: u64,
     /// Tries that wait for others to end.
-    waiting: VecDeque<(u64, Box<Run>)>,
+    turns: Turns,
     slots: u32,
     free_slots: Vec<u32>,
     /// Directories of tries that have ended, as new.
@@ -89,6 +94,8 @@ pub(super) struct State {
     pids: BTreeMap<i32, u64>,
     said: Vec<Input>,
     said_bytes: usize,
+    /// When the first of what was said is handed over at the latest.
+    tell_at: Option<Instant>,
     reaper: Option<Reaper>,
     reaper_started: Option<Instant>,
     look_at: Option<Instant>,
@@ -128,7 +135,7 @@ impl Watch {
 
     fn wait(&self) -> Option<Timespec> {
         let due = self.state.due.first().map(|(at, _)| *at);
-        let at = [due, self.state.look_at, self.state.ending.map(|since| since + LAST)].into_iter().flatten().min()?;
+        let at = [due, self.state.tell_at, self.state.look_at, self.state.ending.map(|since| since + LAST)].into_iter().flatten().min()?;
         // Rounded up to the millisecond, in which the system counts: woken early, the loop would turn in vain.
         let wait = at.saturating_duration_since(Instant::now()) + Duration::from_micros(999);
         Some(Timespec { tv_sec: wait.as_secs().min(3600) as i64, tv_nsec: (i64::from(wait.subsec_millis()) * 1_000_000) as _ })
@@ -139,15 +146,18 @@ impl Watch {
             Order::Run(run) => self.on_run(run),
             Order::Stop { task, grace } => {
                 let Some(&number) = self.state.numbers.get(&task) else { return };
-                if let Some(place) = self.state.waiting.iter().position(|(waiting, _)| *waiting == number) {
-                    self.state.waiting.remove(place);
-                    self.finish(number, Some(Exit::Stopped));
+                if self.take_back(number) {
                     return;
                 }
                 if let Some(running) = self.state.tries.get_mut(&number) {
                     running.stop(Exit::Stopped, grace, Instant::now());
                 }
                 self.schedule(number);
+            }
+            Order::TakeBack(task) => {
+                if let Some(&number) = self.state.numbers.get(&task) {
+                    self.take_back(number);
+                }
             }
             Order::Read { token, task, stderr, from } => {
                 match self.state.numbers.get(&task).and_then(|number| self.state.tries.get(number)) {
@@ -162,7 +172,7 @@ impl Watch {
             Order::Started { number, started } => self.on_started(number, started),
             Order::End => {
                 self.state.ending = Some(Instant::now());
-                for (number, _) in std::mem::take(&mut self.state.waiting) {
+                for number in self.state.turns.remove_all() {
                     self.finish(number, Some(Exit::Stopped));
                 }
                 let numbers: Vec<u64> = self.state.tries.keys().copied().collect();
@@ -177,6 +187,15 @@ impl Watch {
         }
     }
 
+    /// Ends a try that waits for its turn; false if it does not.
+    fn take_back(&mut self, number: u64) -> bool {
+        let waits = self.state.tries.get(&number).is_some_and(|running| self.state.turns.remove(&running.service, number));
+        if waits {
+            self.finish(number, Some(Exit::Stopped));
+        }
+        waits
+    }
+
     fn on_run(&mut self, run: Box<Run>) {
         if self.state.numbers.contains_key(&run.task) || self.state.ending.is_some() {
             tracing::warn!(task = %run.task, "a try is to run that runs already, or comes after the end");
@@ -184,25 +203,24 @@ impl Watch {
         }
         let number = self.state.next;
         self.state.next += 1;
-        let slot = self.state.free_slots.pop().unwrap_or_else(|| {
-            self.state.slots += 1;
-            self.state.slots - 1
-        });
         let keeper = |which: &str| Keeper::new(self.directory.join(format!("{number}.{which}")));
-        let running = Running::new(run.task, slot, run.time_limit, [keeper("out"), keeper("err")]);
+        let running = Running::new(&run, [keeper("out"), keeper("err")]);
         self.state.numbers.insert(run.task, number);
         self.state.tries.insert(number, running);
-        self.state.waiting.push_back((number, run));
+        self.state.turns.put(number, run);
         self.start_waiting();
     }
 
     fn start_waiting(&mut self) {
-        while self.state.tries.len() - self.state.waiting.len() < self.most
-            && let Some((number, run)) = self.state.waiting.pop_front()
-        {
+        while let Some((number, run)) = self.state.turns.next(self.most) {
             self.keep_reaper();
             self.state.look_at.get_or_insert_with(|| Instant::now() + LOOK);
-            let Some(running) = self.state.tries.get(&number) else { continue };
+            let Some(running) = self.state.tries.get_mut(&number) else { continue };
+            running.phase = Phase::Starting;
+            running.slot = self.state.free_slots.pop().unwrap_or_else(|| {
+                self.state.slots += 1;
+                self.state.slots - 1
+            });
             // The threads that start programs end after this loop.
             drop(self.starts.send(Start { number, slot: running.slot, spare: self.state.spare.pop(), run }));
         }
@@ -330,7 +348,10 @@ impl Watch {
     fn end_strays(&mut self, ended: Option<u64>) -> bool {
         let state = &self.state;
         let goes_on = |number: u64| {
-            state.tries.get(&number).is_some_and(|running| ended != Some(number) && !matches!(running.phase, Phase::Starting))
+            state
+                .tries
+                .get(&number)
+                .is_some_and(|running| ended != Some(number) && !matches!(running.phase, Phase::Waiting | Phase::Starting))
         };
         self.strays.end(&Judge {
             marks: self.ground.marks(),
@@ -349,18 +370,24 @@ impl Watch {
         if let Some(at) = running.due {
             self.state.due.remove(&(at, number));
         }
+        let began = !matches!(running.phase, Phase::Waiting);
+        if began {
+            self.state.turns.end(&running.service);
+            self.state.free_slots.push(running.slot);
+        }
         let (exit, ran, pid) = match running.phase {
             Phase::Dead { group, exit, ran, .. } => (given.unwrap_or(exit), ran, Some(group)),
             Phase::Alive { pid, .. } => (given.unwrap_or(Exit::Stopped), Duration::ZERO, Some(pid)),
-            Phase::Starting => (given.unwrap_or(Exit::Stopped), Duration::ZERO, None),
+            Phase::Waiting | Phase::Starting => (given.unwrap_or(Exit::Stopped), Duration::ZERO, None),
         };
         if let Some(pid) = pid {
             self.state.pids.remove(&pid.as_raw_nonzero().get());
             self.ground.journal().ended(running.slot);
         }
-        self.state.free_slots.push(running.slot);
         let own = self.ground.own(number);
-        if self.state.spare.len() < SPARE && directory::is_as_new(&own) {
+        if !began {
+            // Nothing was made for it.
+        } else if self.state.spare.len() < SPARE && directory::is_as_new(&own) {
             self.state.spare.push(own);
         } else {
             drop(self.chores.send(Chore::Remove(own)));
@@ -418,14 +445,20 @@ impl Watch {
             Input::OutputRead { bytes, .. } => bytes.as_ref().map_or(0, Vec::len),
             _ => 0,
         };
+        if self.state.said.is_empty() {
+            self.state.tell_at = Some(Instant::now() + GATHER);
+        }
         self.state.said.push(input);
     }
 
-    /// Hands over what was said; waits while the driver has enough to do.
+    /// Hands over what was said; waits while the driver has enough to do. While others take the slots of those that end, nobody
+    /// waits for what is said of these: then it is gathered, so that one commit does for all of it.
     fn tell(&mut self) {
-        if self.state.said.is_empty() {
+        let gathers = self.state.turns.is_busy() && self.state.tell_at.is_some_and(|at| Instant::now() < at);
+        if self.state.said.is_empty() || gathers {
             return;
         }
+        self.state.tell_at = None;
         let (inputs, bytes) = (std::mem::take(&mut self.state.said), std::mem::take(&mut self.state.said_bytes));
         if self.facts.blocking_send(Fact::Inputs { inputs, bytes }).is_err() {
             tracing::debug!("nobody hears any more how tasks ended");

@@ -1,7 +1,8 @@
 //! Slots, cores and memory: what of them is taken, who waits for them, and how long runs take.
-//! Knows nothing of what runs. Units start in the order of their acceptance, but for those whose service has no slot.
+//! Knows nothing of what runs. Units start in the order of their acceptance, but for those whose service has no slot; of a short
+//! service some are started ahead, and begin when others of it have ended.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use super::Unit;
@@ -41,6 +42,10 @@ impl Room {
         self.memory = self.memory.saturating_sub(other.memory);
     }
 
+    fn times(self, count: u32) -> Room {
+        Room { cores: self.cores * u64::from(count), memory: self.memory * u128::from(count) }
+    }
+
     pub(super) fn holds(&self, other: Room) -> bool {
         other.cores <= self.cores && other.memory <= self.memory
     }
@@ -50,6 +55,8 @@ impl Room {
 struct Slots {
     running: u32,
     waiting: BTreeMap<u64, (Unit, Room)>,
+    /// Units that begin, in this order, each when one that runs has ended. They need what those have: the room stays theirs.
+    ahead: VecDeque<Unit>,
     /// What running units take …
     runs: Room,
     /// … and what waiting ones will.
@@ -89,28 +96,50 @@ impl Load {
         }
     }
 
-    /// A unit that waited runs.
-    pub(super) fn start(&mut self, service: &ServiceName, place: u64) {
-        if let Some(slots) = self.services.get_mut(service)
-            && let Some((_, needs)) = slots.waiting.remove(&place)
-        {
+    /// A unit that waited runs; returns how many of its service do.
+    pub(super) fn start(&mut self, service: &ServiceName, place: u64) -> u32 {
+        let Some(slots) = self.services.get_mut(service) else { return 0 };
+        if let Some((_, needs)) = slots.waiting.remove(&place) {
             slots.waits.take(needs);
             slots.runs.add(needs);
             slots.running += 1;
         }
+        slots.running
     }
 
-    /// A unit runs no more; `ran` if it tells how long a run takes.
-    pub(super) fn end(&mut self, service: &ServiceName, needs: Room, ran: Option<Duration>) {
-        let Some(slots) = self.services.get_mut(service) else { return };
-        slots.running = slots.running.saturating_sub(1);
-        slots.runs.take(needs);
+    /// A unit that waited will run when one of its service has ended; returns how many of its service run.
+    pub(super) fn start_ahead(&mut self, service: &ServiceName, place: u64) -> u32 {
+        let Some(slots) = self.services.get_mut(service) else { return 0 };
+        if let Some((unit, needs)) = slots.waiting.remove(&place) {
+            slots.waits.take(needs);
+            slots.ahead.push_back(unit);
+        }
+        slots.running
+    }
+
+    /// A unit that was to run when another has ended does not.
+    pub(super) fn drop_ahead(&mut self, service: &ServiceName, unit: &Unit) {
+        if let Some(slots) = self.services.get_mut(service) {
+            slots.ahead.retain(|known| known != unit);
+            self.stirred = true;
+        }
+    }
+
+    /// A unit runs no more; `ran` if it tells how long a run takes. Returns the one that begins in its place.
+    pub(super) fn end(&mut self, service: &ServiceName, needs: Room, ran: Option<Duration>) -> Option<Unit> {
+        let slots = self.services.get_mut(service)?;
+        let next = slots.ahead.pop_front();
+        if next.is_none() {
+            slots.running = slots.running.saturating_sub(1);
+            slots.runs.take(needs);
+        }
         self.stirred = true;
         if let Some(ran) = ran {
             slots.measured = slots.measured.saturating_add(1);
             let weight = slots.measured.min(RUNS_WEIGHED);
             slots.average = (slots.average * (weight - 1) + ran.min(Duration::from_secs(1 << 32))) / weight;
         }
+        next
     }
 
     /// The program of a service is another now: what was measured says nothing about it.
@@ -122,7 +151,7 @@ impl Load {
 
     /// Keeps nothing of a service that is not offered and does not run.
     pub(super) fn drop_unused(&mut self, service: &ServiceName) {
-        if self.services.get(service).is_some_and(|slots| slots.running == 0 && slots.waiting.is_empty()) {
+        if self.services.get(service).is_some_and(|slots| slots.held() == (0, 0)) {
             self.services.remove(service);
         }
     }
@@ -167,6 +196,21 @@ impl Load {
         first.map(|(_, unit)| *unit)
     }
 
+    /// The next unit to be started ahead of its slot, so that no slot waits for the disk: one of a short service of which units
+    /// run that need as much, as long as nothing of any other service waits.
+    pub(super) fn next_ahead(&self, limit: impl Fn(&ServiceName) -> u32, short: Duration) -> Option<Unit> {
+        let mut waiting = self.services.iter().filter(|(_, slots)| !slots.waiting.is_empty());
+        let (name, slots) = waiting.next().filter(|_| waiting.next().is_none())?;
+        let (unit, needs) = slots.waiting.first_key_value()?.1;
+        let alike = (1..=limit(name)).contains(&slots.running) && slots.runs == needs.times(slots.running);
+        (alike && slots.measured > 0 && slots.average < short).then_some(*unit)
+    }
+
+    /// All of a service that were started ahead and have not begun.
+    pub(super) fn ahead(&self, service: &ServiceName) -> Vec<Unit> {
+        self.services.get(service).map(|slots| slots.ahead.iter().copied().collect()).unwrap_or_default()
+    }
+
     /// All that wait for a service.
     pub(super) fn waiting(&self, service: &ServiceName) -> Vec<Unit> {
         self.services.get(service).map(|slots| slots.waiting.values().map(|(unit, _)| *unit).collect()).unwrap_or_default()
@@ -175,6 +219,6 @@ impl Load {
 
 impl Slots {
     fn held(&self) -> (u32, u32) {
-        (self.running, u32::try_from(self.waiting.len()).unwrap_or(u32::MAX))
+        (self.running, u32::try_from(self.waiting.len() + self.ahead.len()).unwrap_or(u32::MAX))
     }
 }

@@ -52,6 +52,11 @@ fn order(number: u64, service: &str) -> Order {
     }
 }
 
+/// One that takes more than others do: it waits for a slot, and is not started ahead of one.
+fn unlike(number: u64) -> Order {
+    Order { needs: taking(1, 0), ..order(number, "coffee") }
+}
+
 fn key(number: u64) -> OrderKey {
     order(number, "coffee").key()
 }
@@ -186,8 +191,15 @@ fn starts(task: Try, at: u64) -> Effect {
 }
 
 fn runs(task: Try) -> Effect {
+    runs_of("coffee", task, 1)
+}
+
+/// Runs it, with so many of its service at once.
+fn runs_of(service: &str, task: Try, at_once: u32) -> Effect {
     Effect::Run(Box::new(Run {
         task,
+        service: name(service),
+        at_once,
         program: Program::Command(vec!["/bin/brew".to_owned()]),
         args: vec!["latte".to_owned()],
         stdin: None,
@@ -303,7 +315,7 @@ fn what_runs_goes_on_under_a_new_leader_and_earlier_attempts_are_not_heeded() {
 #[test]
 fn a_waiting_unit_takes_the_name_of_its_latest_attempt() {
     let mut cafe = short(1);
-    cafe.assign(&[order(11, "coffee"), order(12, "coffee")], &[first(11), first(12)]);
+    cafe.assign(&[order(11, "coffee"), unlike(12)], &[first(11), first(12)]);
     cafe.expect(&[starts(first(11), 1_010), runs(first(11)), taken(&[first(11), first(12)])]);
     let again = attempt(12, 1, LEADER, 2);
     cafe.assign(&[], &[again]);
@@ -317,6 +329,7 @@ fn a_waiting_unit_takes_the_name_of_its_latest_attempt() {
 /// A café whose service was measured to be short.
 fn short(limit: u32) -> Cafe {
     let mut cafe = Cafe::open(vec![offering("coffee", limit)]);
+    cafe.worker.on_measured(Statistics { cores: 4, memory_bytes: 1 << 30, ..Statistics::default() });
     cafe.running("coffee", 1);
     cafe.end(first(1), Exit::Exited(0), 10);
     cafe.close_orders(1, 1);
@@ -338,11 +351,14 @@ fn only_a_service_known_to_be_short_has_units_waiting_and_they_start_in_the_orde
     let tries: Vec<Try> = (next..=last + 1).map(first).collect();
     cafe.assign(&[], &tries);
     let (fitting, too_many) = tries.split_at(tries.len() - 1);
-    cafe.expect(&[starts(first(2), 1_000), runs(first(2)), taken(fitting), declined(too_many[0], Lack::Full)]);
+    let ahead = fitting.iter().flat_map(|task| [starts(*task, 1_000), runs(*task)]);
+    cafe.expect(&ahead.chain([taken(fitting), declined(too_many[0], Lack::Full)]).collect::<Vec<_>>());
     assert_eq!(cafe.worker.load(), (1, cafe.worker.config.prefetch_most));
     for number in next..last {
         cafe.end(first(number), Exit::Exited(0), 10);
-        assert!(cafe.done().contains(&runs(first(number + 1))), "{number}");
+        cafe.done();
+        let began = |number| matches!(&cafe.worker.tasks[&unit(&first(number))].stage, Stage::Running(running) if running.begun);
+        assert!(began(number + 1) && (number + 2 > last || !began(number + 2)), "{number}");
     }
     // One long run makes it a long service: nothing waits any more.
     cafe.end(first(last), Exit::Exited(0), 3_000);
@@ -420,7 +436,7 @@ fn cores_and_memory_are_accounted_across_services() {
     cafe.expect(&[declined(first(4), Lack::Busy)]);
     cafe.end(first(1), Exit::Exited(0), 1_000);
     cafe.assign(&[], &[first(3)]);
-    assert!(cafe.done().contains(&runs(first(3))));
+    assert!(cafe.done().contains(&runs_of("tea", first(3), 1)));
 }
 
 #[test]
@@ -530,7 +546,7 @@ fn a_killed_process_ends_its_attempt_and_the_next_one_may_run_here() {
 #[test]
 fn a_cancel_ends_what_waits_at_once_and_stops_what_runs_once() {
     let mut cafe = short(1);
-    cafe.assign(&[order(11, "coffee"), order(12, "coffee")], &[first(11), first(12)]);
+    cafe.assign(&[order(11, "coffee"), unlike(12)], &[first(11), first(12)]);
     cafe.done();
     cafe.cancel(11);
     cafe.cancel(12);
@@ -574,7 +590,7 @@ fn what_the_leader_does_not_want_any_more_is_stopped_without_a_report() {
 #[test]
 fn a_closed_order_is_stopped_and_nothing_of_it_stays() {
     let mut cafe = short(1);
-    cafe.assign(&[order(11, "coffee"), order(12, "coffee")], &[first(11), first(12)]);
+    cafe.assign(&[order(11, "coffee"), unlike(12)], &[first(11), first(12)]);
     cafe.done();
     cafe.close_orders(1, 12);
     cafe.expect(&all(vec![vec![stops(first(11))], both(|to| broke(to, first(12), Broken::Superseded))]));
@@ -611,7 +627,7 @@ fn an_assignment_that_overtakes_its_order_waits_for_it_a_moment() {
 #[test]
 fn a_node_that_stops_in_order_gives_back_what_waits_and_stops_what_runs() {
     let mut cafe = short(1);
-    cafe.assign(&[order(11, "coffee"), order(12, "coffee")], &[first(11), first(12)]);
+    cafe.assign(&[order(11, "coffee"), unlike(12)], &[first(11), first(12)]);
     cafe.done();
     cafe.worker.leave(cafe.now, &mut cafe.out);
     cafe.expect(&all(vec![vec![stops(first(11))], both(|to| broke(to, first(12), Broken::Stopping))]));
@@ -798,7 +814,7 @@ fn what_waits_takes_what_is_offered_when_it_starts() {
     cafe.running("coffee", 1);
     cafe.end(first(1), Exit::Exited(0), 1);
     cafe.done();
-    let orders: Vec<Order> = (2..=5).map(|number| order(number, "coffee")).collect();
+    let orders: Vec<Order> = [order(2, "coffee")].into_iter().chain((3..=5).map(unlike)).collect();
     cafe.assign(&orders, &(2..=5).map(first).collect::<Vec<_>>());
     cafe.done();
     let mut other = offering("coffee", 4);
@@ -918,7 +934,7 @@ fn an_offer_is_stored_recorded_and_advertised_once_and_withdrawn_likewise() {
 #[test]
 fn a_withdrawn_service_finishes_what_runs_and_gives_back_what_waits() {
     let mut cafe = short(1);
-    cafe.assign(&[order(11, "coffee"), order(12, "coffee")], &[first(11), first(12)]);
+    cafe.assign(&[order(11, "coffee"), unlike(12)], &[first(11), first(12)]);
     cafe.done();
     cafe.worker.withdraw(&name("coffee"), &mut cafe.out).expect("offered");
     let effects = [Effect::Store(Change::DropOffer(name("coffee"))), Effect::Advertise(Vec::new())];
@@ -931,7 +947,7 @@ fn a_withdrawn_service_finishes_what_runs_and_gives_back_what_waits() {
 #[test]
 fn a_lower_limit_holds_at_once_for_what_is_not_running_and_a_higher_one_starts_what_waits() {
     let mut cafe = short(2);
-    let orders: Vec<Order> = (11..=14).map(|number| order(number, "coffee")).collect();
+    let orders: Vec<Order> = [11, 12].map(|number| order(number, "coffee")).into_iter().chain([13, 14].map(unlike)).collect();
     cafe.assign(&orders, &(11..=14).map(first).collect::<Vec<_>>());
     cafe.done();
     assert_eq!(cafe.worker.load(), (2, 2));
@@ -942,6 +958,22 @@ fn a_lower_limit_holds_at_once_for_what_is_not_running_and_a_higher_one_starts_w
     cafe.worker.offer(offering("coffee", 3), cafe.now, &mut cafe.out).expect("good");
     cafe.done();
     assert_eq!(cafe.worker.load(), (3, 0));
+}
+
+#[test]
+fn what_was_started_ahead_and_has_not_begun_is_taken_back_when_its_service_changes() {
+    let mut cafe = short(1);
+    cafe.assign(&[order(11, "coffee"), order(12, "coffee")], &[first(11), first(12)]);
+    let started = [starts(first(11), 1_010), runs(first(11)), starts(first(12), 1_010), runs(first(12))];
+    cafe.expect(&[started.to_vec(), vec![taken(&[first(11), first(12)])]].concat());
+    assert_eq!(cafe.worker.load(), (1, 1));
+    cafe.wait(10);
+    cafe.expect(&both(|to| say(to, Work::Started(vec![first(11)]))));
+    cafe.worker.offer(offering("coffee", 2), cafe.now, &mut cafe.out).expect("good");
+    assert!(cafe.done().contains(&Effect::TakeBack { task: first(12) }));
+    cafe.end(first(12), Exit::Stopped, 0);
+    cafe.expect(&all(vec![vec![drops(first(12))], both(|to| broke(to, first(12), Broken::Stopping))]));
+    assert_eq!(cafe.worker.load(), (1, 0));
 }
 
 #[test]
@@ -971,13 +1003,38 @@ struct World {
     /// Those whose orders are closed, too.
     reported: BTreeSet<Try>,
     running: BTreeMap<Try, ServiceName>,
+    /// Those that begin when others of their service have ended, and how many of it may run at once.
+    waiting: Vec<(Try, ServiceName)>,
+    at_once: BTreeMap<ServiceName, u32>,
+    /// Taken back before they began.
+    stopped: Vec<Try>,
     /// Taken and neither reported nor broken, as its leader sees it.
     open: BTreeSet<Try>,
     runs: u64,
+    /// How many were seen to wait in `waiting`.
+    ahead: usize,
 }
 
 impl World {
-    fn perform(&mut self, effects: Vec<Effect>, services: &BTreeMap<u64, ServiceName>) {
+    fn begin_waiting(&mut self) {
+        let (running, at_once) = (&mut self.running, &self.at_once);
+        self.waiting.retain(|(task, service)| {
+            let beside = running.values().filter(|other| *other == service).count();
+            let begins = beside < at_once[service] as usize;
+            if begins {
+                running.insert(*task, service.clone());
+                self.runs += 1;
+            }
+            !begins
+        });
+    }
+
+    fn end(&mut self, task: &Try) {
+        self.running.remove(task);
+        self.begin_waiting();
+    }
+
+    fn perform(&mut self, effects: Vec<Effect>) {
         for effect in &effects {
             match effect {
                 Effect::Store(Change::TryStarted { task, at }) => assert_eq!(self.started.insert(*task, *at), None),
@@ -994,9 +1051,16 @@ impl World {
             match effect {
                 Effect::Run(run) => {
                     assert!(self.started.contains_key(&run.task), "run before it was committed");
-                    assert!(self.running.keys().all(|other| unit(other) != unit(&run.task)), "two runs of one unit");
-                    self.running.insert(run.task, services[&run.task.order.number].clone());
-                    self.runs += 1;
+                    let mut others = self.running.keys().chain(self.waiting.iter().map(|(other, _)| other));
+                    assert!(others.all(|other| unit(other) != unit(&run.task)), "two runs of one unit");
+                    self.at_once.insert(run.service.clone(), run.at_once);
+                    self.waiting.push((run.task, run.service));
+                    self.begin_waiting();
+                }
+                Effect::Stop { task, .. } | Effect::TakeBack { task } => {
+                    let before = self.waiting.len();
+                    self.waiting.retain(|(waiting, _)| *waiting != task);
+                    self.stopped.extend((self.waiting.len() < before).then_some(task));
                 }
                 Effect::Send { say, to } if to == peer(LEADER) => match *say {
                     // Of two attempts of a unit that were taken it is the later that goes on.
@@ -1035,6 +1099,7 @@ impl World {
 
 #[test]
 fn whatever_comes_limits_hold_no_unit_runs_twice_at_once_and_every_unit_taken_ends_once() {
+    let mut ahead = 0;
     for seed in 0..40 {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let offers = || {
@@ -1074,7 +1139,7 @@ fn whatever_comes_limits_hold_no_unit_runs_twice_at_once_and_every_unit_taken_en
                 }
                 40..75 => {
                     if let Some(task) = some(&mut rng, &world) {
-                        world.running.remove(&task);
+                        world.end(&task);
                         let exits = [
                             Exit::Exited(0),
                             Exit::Exited(1),
@@ -1111,6 +1176,7 @@ fn whatever_comes_limits_hold_no_unit_runs_twice_at_once_and_every_unit_taken_en
                 96..97 => {
                     // A crash: the batch that was not ended is lost with the rest, and the processes are killed.
                     world.running.clear();
+                    world.waiting.clear();
                     let ended = world.ended.values().cloned().collect();
                     let started = world.started.iter().map(|(task, at)| (*task, *at)).collect();
                     let now = cafe.now;
@@ -1124,9 +1190,15 @@ fn whatever_comes_limits_hold_no_unit_runs_twice_at_once_and_every_unit_taken_en
                 _ => cafe.wait(u64::from(rng.next_u32() % 400)),
             }
             if rng.next_u32() % 3 > 0 || dice >= 40 {
-                let effects = cafe.done();
-                reports_told += effects.iter().filter(|effect| matches!(effect, Effect::Store(Change::TryEnded(_)))).count();
-                world.perform(effects, &services);
+                loop {
+                    let effects = cafe.done();
+                    reports_told += effects.iter().filter(|effect| matches!(effect, Effect::Store(Change::TryEnded(_)))).count();
+                    world.perform(effects);
+                    if world.stopped.is_empty() {
+                        break;
+                    }
+                    std::mem::take(&mut world.stopped).into_iter().for_each(|task| cafe.end(task, Exit::Stopped, 0));
+                }
                 let mut cores = 0;
                 for (service, limit) in &limits {
                     let running = world.running.values().filter(|running| *running == service).count();
@@ -1134,18 +1206,26 @@ fn whatever_comes_limits_hold_no_unit_runs_twice_at_once_and_every_unit_taken_en
                     cores += if *service == name("tea") { 2 * running } else { 0 };
                 }
                 assert!(cores <= 5, "seed {seed}: {cores} cores");
-                let known: BTreeSet<Try> = world.running.keys().copied().collect();
-                let started: BTreeSet<Try> =
-                    cafe.worker.tasks.values().filter(|task| matches!(task.stage, Stage::Running(_))).map(|task| task.of).collect();
-                assert_eq!(known, started, "seed {seed}");
+                let began: BTreeSet<Try> = world.running.keys().copied().collect();
+                let ahead: BTreeSet<Try> = world.waiting.iter().map(|(task, _)| *task).collect();
+                world.ahead += ahead.len();
+                let known = |begun: bool| {
+                    let is = |task: &&Task| matches!(&task.stage, Stage::Running(running) if running.begun == begun);
+                    cafe.worker.tasks.values().filter(is).map(|task| task.of).collect::<BTreeSet<Try>>()
+                };
+                assert_eq!((began, ahead), (known(true), known(false)), "seed {seed}");
                 assert_eq!(world.ended.len(), cafe.worker.reports.after(None, None, usize::MAX).0.len());
             }
         }
         // Everything ends: each unit that was taken is reported or broken, and nothing is left but reports.
         for _ in 0..200 {
             let effects = cafe.done();
-            world.perform(effects, &services);
-            while let Some((task, _)) = world.running.pop_first() {
+            world.perform(effects);
+            for task in std::mem::take(&mut world.stopped) {
+                cafe.end(task, Exit::Stopped, 0);
+            }
+            while let Some(task) = world.running.keys().next().copied() {
+                world.end(&task);
                 cafe.end(task, Exit::Exited(0), 5);
             }
             cafe.wait(1_000);
@@ -1153,9 +1233,11 @@ fn whatever_comes_limits_hold_no_unit_runs_twice_at_once_and_every_unit_taken_en
         assert!(world.open.is_empty(), "seed {seed}: {:?}", world.open);
         assert!(world.started.is_empty() && cafe.worker.is_idle(), "seed {seed}");
         cafe.close_orders(1, 12);
-        world.perform(cafe.done(), &services);
+        world.perform(cafe.done());
         assert_eq!(cafe.worker.deadline(), None, "seed {seed}");
         assert!(world.ended.is_empty() && cafe.worker.reports.all_broken().next().is_none(), "seed {seed}");
         assert!(world.runs > 60 && reports_told > 30 && closed > 5, "seed {seed}: {} runs, {reports_told} reports", world.runs);
+        ahead += world.ahead;
     }
+    assert!(ahead > 100, "{ahead} times a unit was started ahead");
 }

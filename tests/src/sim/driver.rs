@@ -253,8 +253,9 @@ impl Sim {
                 self.nodes[node].published(&gossip);
                 self.network.spread(node, None, &gossip, &mut self.agenda);
             }
-            Effect::Run(run) => self.on_run(node, &run),
+            Effect::Run(run) => self.on_run(node, run),
             Effect::Stop { task, .. } => self.on_stop(node, task),
+            Effect::TakeBack { task } => drop(self.on_take_back(node, task)),
             Effect::ReadOutput { token, task, stderr, from } => self.on_read_output(node, token, (task, stderr, from)),
             Effect::Advertise(services) => self.nodes[node].runner.advertised = services,
             Effect::Judge { token, verdict } => match self.nodes[node].judge(token, verdict) {

@@ -4,7 +4,7 @@
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use protocol::Input;
@@ -23,6 +23,7 @@ const STOPS_WITHIN: Duration = Duration::from_millis(20);
 /// One process.
 #[derive(Debug)]
 struct Process {
+    service: ServiceName,
     /// Names the end that is waited for: a stop replaces it.
     end: u64,
     began: Duration,
@@ -36,6 +37,10 @@ struct Process {
 #[derive(Debug, Default)]
 pub(crate) struct Runner {
     running: BTreeMap<Try, Process>,
+    /// Those that begin when others of their service have ended.
+    waiting: VecDeque<Box<Run>>,
+    /// How many of a service may run at once, as it was said last.
+    at_once: BTreeMap<ServiceName, u32>,
     /// Standard output and standard error of those that have ended; they outlive the node, as files do.
     written: BTreeMap<Try, (Vec<u8>, Vec<u8>)>,
     /// What the network was told last.
@@ -91,6 +96,15 @@ impl Runner {
     /// The node is gone, and all its processes with it.
     pub(crate) fn die(&mut self) {
         self.running.clear();
+        self.waiting.clear();
+    }
+
+    /// The next that may begin.
+    fn next(&mut self) -> Option<Box<Run>> {
+        let beside = |service: &ServiceName| self.running.values().filter(|process| process.service == *service).count();
+        let may = |run: &Run| beside(&run.service) < self.at_once.get(&run.service).map_or(0, |most| *most as usize);
+        let place = self.waiting.iter().position(|run| may(run))?;
+        self.waiting.remove(place)
     }
 
     /// The tries that run now.
@@ -117,8 +131,33 @@ fn excerpt(written: &[u8]) -> Excerpt {
 }
 
 impl Sim {
-    /// A node starts a program.
-    pub(super) fn on_run(&mut self, node: usize, run: &Run) {
+    /// A node starts a program, or will when another has ended.
+    pub(super) fn on_run(&mut self, node: usize, run: Box<Run>) {
+        let runner = &mut self.nodes[node].runner;
+        runner.at_once.insert(run.service.clone(), run.at_once);
+        runner.waiting.push_back(run);
+        self.begin_waiting(node);
+    }
+
+    fn begin_waiting(&mut self, node: usize) {
+        while let Some(run) = self.nodes[node].runner.next() {
+            self.begin(node, &run);
+        }
+    }
+
+    /// A node does not start a program after all, if it has not begun; false if it has.
+    pub(super) fn on_take_back(&mut self, node: usize, task: Try) -> bool {
+        let waiting = &mut self.nodes[node].runner.waiting;
+        let Some(place) = waiting.iter().position(|run| run.task == task) else { return false };
+        waiting.remove(place);
+        self.tasks.on_exit(node, task, Exit::Stopped);
+        let (stdout, stderr) = (Excerpt::default(), Excerpt::default());
+        self.tell_now(node, Input::TaskEnded { task, exit: Exit::Stopped, stdout, stderr, ran: Duration::ZERO });
+        true
+    }
+
+    /// A program begins.
+    fn begin(&mut self, node: usize, run: &Run) {
         let verdict = self.check_run(node, run);
         self.demand(verdict);
         let programs = &self.options.programs;
@@ -149,7 +188,8 @@ impl Sim {
         stdout.extend(std::iter::repeat_n(b'.', script.writes));
         let runner = &mut self.nodes[node].runner;
         runner.ends += 1;
-        let process = Process { end: runner.ends, began: now, exit, stopped: false, stdout, stderr: b"said".to_vec() };
+        let service = run.service.clone();
+        let process = Process { service, end: runner.ends, began: now, exit, stopped: false, stdout, stderr: b"said".to_vec() };
         let end = Turn::End(process.end);
         runner.running.insert(task, process);
         self.counts.runs += 1;
@@ -158,6 +198,9 @@ impl Sim {
 
     /// A node ends a program; it may have ended by itself meanwhile.
     pub(super) fn on_stop(&mut self, node: usize, task: Try) {
+        if self.on_take_back(node, task) {
+            return;
+        }
         let wait = self.chance.between(Duration::ZERO, STOPS_WITHIN);
         let life = self.nodes[node].life;
         let runner = &mut self.nodes[node].runner;
@@ -202,6 +245,7 @@ impl Sim {
                 state.runner.written.insert(task, (process.stdout, process.stderr));
                 self.tasks.on_exit(node, task, process.exit.clone());
                 self.tell_now(node, Input::TaskEnded { task, exit: process.exit, stdout, stderr, ran });
+                self.begin_waiting(node);
             }
         }
     }

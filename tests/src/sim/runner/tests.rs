@@ -46,7 +46,9 @@ fn a_try(sim: &Sim, number: u64, attempt: u32) -> Try {
 fn run(sim: &mut Sim, task: Try, args: &[&str]) {
     let program = Program::Command(vec!["/bin/simulated".to_owned()]);
     let args = args.iter().map(|arg| (*arg).to_owned()).collect();
-    sim.on_run(0, &Run { task, program, args, stdin: None, time_limit: Some(Duration::from_secs(1)), orderer: None });
+    let service = "coffee".parse().expect("a name");
+    let time_limit = Some(Duration::from_secs(1));
+    sim.on_run(0, Box::new(Run { task, service, at_once: u32::MAX, program, args, stdin: None, time_limit, orderer: None }));
 }
 
 #[test]
