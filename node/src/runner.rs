@@ -70,8 +70,8 @@ const LEAST_AT_ONCE: u64 = 8;
 struct Start {
     number: u64,
     slot: u32,
-    /// The directory of an earlier try, as new.
-    spare: Option<PathBuf>,
+    /// Its own directory.
+    place: u64,
     run: Box<Run>,
 }
 

@@ -21,8 +21,6 @@ use crate::machine::nanos;
 const PIECE: usize = 64 * 1024;
 /// Time between two looks at something that has no event.
 const LOOK: Duration = Duration::from_millis(2);
-/// The same while much is still to be done.
-const RARE: Duration = Duration::from_millis(20);
 /// An election is over within this, most often.
 const TERM: Duration = Duration::from_millis(200);
 /// How long anything may take: beyond it the benchmark ends rather than hang.
@@ -233,16 +231,11 @@ impl Node {
     }
 
     /// When all that it has ordered has ended.
-    pub(crate) async fn ended(&self) -> u64 {
-        loop {
-            // A look takes CPU that thousands which have not ended could use.
-            let look = match self.status().await.orders.open {
-                0 => return nanos(),
-                1..100 => LOOK,
-                _ => RARE,
-            };
+    pub(crate) async fn ended(&self, look: Duration) -> u64 {
+        while self.status().await.orders.open > 0 {
             tokio::time::sleep(look).await;
         }
+        nanos()
     }
 
     /// Places orders, each after the last has ended: milliseconds until the worker began it, and until the outcome.

@@ -20,6 +20,8 @@ const SINGLES: u64 = 200;
 const PROGRAMS: u64 = 5_000;
 /// Time between two looks.
 const LOOK: Duration = Duration::from_millis(2);
+/// The same while thousands of orders are done: a look takes CPU that they could use.
+const RARE: Duration = Duration::from_millis(20);
 const TRUE: &str = "/bin/true";
 const ROWS: &str = "redb, 1,000 rows a commit";
 
@@ -32,7 +34,7 @@ fn orderer_and_worker(place: &Path, command: Option<&str>) -> (Node, Node) {
     wait(ann.lead(std::slice::from_ref(&bea)));
     // The first order pays for the tables, and for learning what the worker offers.
     wait(ann.order("work", 100));
-    wait(ann.ended());
+    wait(ann.ended(RARE));
     (ann, bea)
 }
 
@@ -55,12 +57,12 @@ pub(crate) fn many(bench: &mut Bench) -> Vec<Figure> {
         let (orderer, worker, begin) = (cpu(&ann), cpu(&bea), machine::nanos());
         let rate = |begin: u64, end: u64| orders as f64 * 1e9 / (end - begin) as f64;
         let accepted = rate(begin, wait(ann.order("work", orders)));
-        let ended = rate(begin, wait(ann.ended()));
+        let ended = rate(begin, wait(ann.ended(RARE)));
         let spent = |before: Duration, after: Duration| (after - before).as_secs_f64() * 1e6 / orders as f64;
         let (orderer, worker) = (spent(orderer, cpu(&ann)), spent(worker, cpu(&bea)));
         let begin = machine::nanos();
         wait(ann.order_units("work", orders));
-        let units = rate(begin, wait(ann.ended()));
+        let units = rate(begin, wait(ann.ended(RARE)));
         let memory = machine::memory(ann.pid()).private;
         ann.stop();
         bea.stop();
@@ -86,10 +88,10 @@ pub(crate) fn programs(bench: &mut Bench) -> Vec<Figure> {
         let rate = |begin: u64, end: u64| PROGRAMS as f64 * 1e9 / (end - begin) as f64;
         let begin = machine::nanos();
         wait(ann.order("work", PROGRAMS));
-        let orders = rate(begin, wait(ann.ended()));
+        let orders = rate(begin, wait(ann.ended(RARE)));
         let begin = machine::nanos();
         wait(ann.order_units("work", PROGRAMS));
-        let units = rate(begin, wait(ann.ended()));
+        let units = rate(begin, wait(ann.ended(RARE)));
         ann.stop();
         bea.stop();
         // The mean of before and after.
@@ -162,11 +164,11 @@ fn dispatcher_killed(place: &Path) -> f64 {
     wait(carl.lead(&others));
     wait(dora.follows("carl"));
     wait(dora.order("work", 1));
-    wait(dora.ended());
+    wait(dora.ended(LOOK));
     let begin = machine::nanos();
     drop(carl);
     wait(dora.order("work", 1));
-    let took = (wait(dora.ended()) - begin) as f64 / 1e6;
+    let took = (wait(dora.ended(LOOK)) - begin) as f64 / 1e6;
     others.into_iter().for_each(Node::stop);
     took
 }

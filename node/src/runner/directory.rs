@@ -52,16 +52,13 @@ fn private(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
-/// The own directory of a try. A spare one is taken if there is one: making and removing directories costs milliseconds where
-/// they are on a disk, and renaming them microseconds.
+/// The own directory of a try: that of an earlier one, as new, or one that is made. Making and removing directories costs
+/// milliseconds where they are on a disk.
 ///
 /// # Errors
 /// It cannot be made.
-pub(super) fn of_try(path: &Path, spare: Option<&Path>) -> io::Result<()> {
-    if spare.is_some_and(|spare| fs::rename(spare, path).is_ok()) {
-        return Ok(());
-    }
-    DirBuilder::new().mode(0o700).create(path)
+pub(super) fn of_try(path: &Path) -> io::Result<()> {
+    if path.is_dir() { Ok(()) } else { DirBuilder::new().mode(0o700).create(path) }
 }
 
 /// Whether the directory of a try that has ended is as if it were new: nothing is in it, and nobody else may use it.

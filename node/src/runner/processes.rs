@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs::{self, File};
-use std::io::Read;
+use std::io::{Read, Seek};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -65,16 +65,30 @@ impl Process {
         let pids = directory.filter_map(|entry| Pid::from_raw(entry.ok()?.file_name().to_str()?.parse().ok()?));
         pids.filter_map(Process::read).collect()
     }
+}
 
-    /// Children of this process that it did not start: what descendants that ended have left behind, as it is their subreaper.
-    /// Those are given to the main thread; what other threads have started is not among them.
-    pub(super) fn adopted() -> Vec<Pid> {
-        let me = rustix::process::getpid();
-        let Ok(text) = fs::read_to_string(format!("/proc/self/task/{0}/children", me.as_raw_nonzero())) else {
-            // A kernel without that file: everything is looked through.
-            let mine = |process: &Process| process.parent == me.as_raw_nonzero().get();
-            return Process::all().into_iter().filter(mine).map(|process| process.pid).collect();
-        };
+/// Children of this process that it did not start: what descendants that ended have left behind, as it is their subreaper.
+/// Those are given to the main thread; what other threads have started is not among them.
+#[derive(Debug)]
+pub(super) struct Adopted {
+    /// None with a kernel that does not have it.
+    list: Option<File>,
+}
+
+impl Adopted {
+    pub(super) fn open() -> Adopted {
+        let me = rustix::process::getpid().as_raw_nonzero();
+        Adopted { list: File::open(format!("/proc/self/task/{me}/children")).ok() }
+    }
+
+    /// Those that there are now.
+    pub(super) fn read(&mut self) -> Vec<Pid> {
+        let mut text = String::new();
+        let read = self.list.as_mut().is_some_and(|list| list.rewind().and_then(|()| list.read_to_string(&mut text)).is_ok());
+        if !read {
+            let me = rustix::process::getpid().as_raw_nonzero().get();
+            return Process::all().into_iter().filter(|process| process.parent == me).map(|process| process.pid).collect();
+        }
         text.split_ascii_whitespace().filter_map(|pid| Pid::from_raw(pid.parse().ok()?)).collect()
     }
 }
@@ -98,9 +112,9 @@ impl Marks {
         format!("{}.{number}", self.token)
     }
 
-    /// Of which try a process is, if it says so: by its environment, or else by where it is.
-    pub(super) fn of(&self, pid: Pid) -> Option<u64> {
-        self.by_environment(pid).or_else(|| self.by_directory(pid))
+    /// Of which try a process is, if it says so: by its environment, or else by the directory that it is in.
+    pub(super) fn of(&self, pid: Pid, in_place: impl Fn(u64) -> u64) -> Option<u64> {
+        self.by_environment(pid).or_else(|| self.by_directory(pid).map(in_place))
     }
 
     fn by_environment(&self, pid: Pid) -> Option<u64> {
@@ -151,8 +165,9 @@ fn kill_leftovers(marks: &Marks, births: &[Birth]) -> Vec<i32> {
         .filter_map(|birth| find(birth.pid).filter(|process| birth.is(process)))
         .map(|of| of.pid.as_raw_nonzero().get())
         .collect();
-    let belongs =
-        |process: &Process| leaders.contains(&process.group) || leaders.contains(&process.session) || marks.of(process.pid).is_some();
+    let belongs = |process: &Process| {
+        leaders.contains(&process.group) || leaders.contains(&process.session) || marks.of(process.pid, |place| place).is_some()
+    };
     let mut theirs: BTreeSet<i32> = all.iter().filter(|process| belongs(process)).map(|of| of.pid.as_raw_nonzero().get()).collect();
     loop {
         let before = theirs.len();

@@ -33,6 +33,8 @@ pub(super) struct Running {
     pub(super) service: ServiceName,
     /// Its place in the journal, when it has begun.
     pub(super) slot: u32,
+    /// Its own directory, when it has begun.
+    pub(super) place: u64,
     pub(super) phase: Phase,
     /// Standard output and standard error.
     pub(super) outputs: [Output; 2],
@@ -96,6 +98,7 @@ impl Running {
             task: run.task,
             service: run.service.clone(),
             slot: 0,
+            place: 0,
             phase: Phase::Waiting,
             outputs: outputs.map(|keeper| Output { open: None, keeper }),
             lines: Lines::default(),

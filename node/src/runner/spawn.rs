@@ -74,9 +74,9 @@ impl Ground {
         &self.journal
     }
 
-    /// The own directory of a try.
-    pub(super) fn own(&self, number: u64) -> PathBuf {
-        self.directory.join(number.to_string())
+    /// The directory of that number.
+    pub(super) fn own(&self, place: u64) -> PathBuf {
+        self.directory.join(place.to_string())
     }
 
     /// Starts a program and writes it down.
@@ -84,11 +84,10 @@ impl Ground {
     /// # Errors
     /// A sentence that says why it could not be started. No process is left; its directory may be.
     pub(super) fn start(&self, start: &Start) -> Result<Started, String> {
-        let Start { number, slot, spare, run } = start;
+        let Start { number, slot, place, run } = start;
         let (number, slot) = (*number, *slot);
-        // First of all: the spare one is lost to others.
-        let own = self.own(number);
-        directory::of_try(&own, spare.as_deref()).map_err(|error| format!("no directory for it could be made: {error}"))?;
+        let own = self.own(*place);
+        directory::of_try(&own).map_err(|error| format!("no directory for it could be made: {error}"))?;
         let Program::Command(words) = &run.program else { return Err("it is no command".to_owned()) };
         let Some((name, first)) = words.split_first() else { return Err("the offer names no program".to_owned()) };
         let program = self.find(name)?;

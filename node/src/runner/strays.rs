@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use rustix::process::{Pid, Signal, WaitOptions, getpgid, kill_process, waitpid};
 
-use super::processes::{Marks, Process};
+use super::processes::{Adopted, Marks};
 
 /// The strays that were seen.
 #[derive(Debug)]
@@ -14,11 +14,14 @@ pub(super) struct Strays {
     alone: bool,
     /// The number of the next try when each was first seen.
     seen: BTreeMap<i32, u64>,
+    adopted: Adopted,
 }
 
 /// What strays are judged by.
 pub(super) struct Judge<'a> {
     pub(super) marks: &'a Marks,
+    /// The try in a directory, or the first that was in it.
+    pub(super) in_place: &'a dyn Fn(u64) -> u64,
     /// The try that has ended; none for a look at all.
     pub(super) ended: Option<u64>,
     /// Whether a try goes on.
@@ -33,12 +36,12 @@ pub(super) struct Judge<'a> {
 
 impl Strays {
     pub(super) fn new(alone: bool) -> Strays {
-        Strays { alone, seen: BTreeMap::new() }
+        Strays { alone, seen: BTreeMap::new(), adopted: Adopted::open() }
     }
 
     /// Kills those that nobody who goes on can want. `true`: some may be of the try that has ended, and are not gone yet.
     pub(super) fn end(&mut self, judge: &Judge<'_>) -> bool {
-        let adopted = Process::adopted();
+        let adopted = self.adopted.read();
         if adopted.is_empty() {
             self.seen.clear();
             return false;
@@ -47,7 +50,7 @@ impl Strays {
         let mut now = BTreeMap::new();
         for pid in adopted {
             let number = pid.as_raw_nonzero().get();
-            if (judge.leads)(number) || !(self.alone || self.seen.contains_key(&number) || judge.marks.of(pid).is_some()) {
+            if (judge.leads)(number) || !(self.alone || self.seen.contains_key(&number) || judge.marks.of(pid, judge.in_place).is_some()) {
                 continue;
             }
             if matches!(waitpid(Some(pid), WaitOptions::NOHANG), Ok(Some(_))) {
@@ -62,7 +65,7 @@ impl Strays {
     }
 
     fn is_unwanted(&self, pid: Pid, since: u64, judge: &Judge<'_>) -> bool {
-        let whose = judge.marks.of(pid);
+        let whose = judge.marks.of(pid, judge.in_place);
         let unwanted = match whose {
             Some(number) => judge.ended == Some(number) || !(judge.lives)(number),
             // It still is in the group of a program that goes on.

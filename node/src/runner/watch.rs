@@ -28,9 +28,9 @@ use crate::driver::Fact;
 
 /// Read at once from one program (Linux: what a pipe holds).
 const CHUNK: usize = 64 * 1024;
-/// How long ends of tries are gathered while others wait for their slots (guess: a tenth of what counts as short, and as long as
-/// several commits).
-const GATHER: Duration = Duration::from_millis(5);
+/// How long ends of tries are gathered while others wait for their slots (guess: less than half of the work that waits then, as
+/// long as many commits, and nothing that a person sees).
+const GATHER: Duration = Duration::from_millis(20);
 /// Events taken at once (guess).
 const EVENTS: usize = 256;
 /// Directories of tries that are kept for others (guess: what an unusual machine runs at once).
@@ -88,8 +88,10 @@ pub(super) struct State {
     turns: Turns,
     slots: u32,
     free_slots: Vec<u32>,
-    /// Directories of tries that have ended, as new.
-    spare: Vec<PathBuf>,
+    /// Directories of tries that have ended, as new; each bears the number of the first try in it.
+    spare: Vec<u64>,
+    /// Which try is in which directory.
+    places: BTreeMap<u64, u64>,
     due: BTreeSet<(Instant, u64)>,
     pids: BTreeMap<i32, u64>,
     said: Vec<Input>,
@@ -120,6 +122,8 @@ impl Watch {
             while let Ok(order) = self.orders.try_recv() {
                 self.on_order(order);
             }
+            // Ends of programs come last: what they wrote is read by then, and each is looked at once.
+            events.sort_by_key(|event| event.data.u64().is_multiple_of(SOURCES));
             for event in &events {
                 self.on_event(event.data.u64(), &mut chunk);
             }
@@ -221,8 +225,10 @@ impl Watch {
                 self.state.slots += 1;
                 self.state.slots - 1
             });
+            running.place = self.state.spare.pop().unwrap_or(number);
+            self.state.places.insert(running.place, number);
             // The threads that start programs end after this loop.
-            drop(self.starts.send(Start { number, slot: running.slot, spare: self.state.spare.pop(), run }));
+            drop(self.starts.send(Start { number, slot: running.slot, place: running.place, run }));
         }
     }
 
@@ -355,6 +361,7 @@ impl Watch {
         };
         self.strays.end(&Judge {
             marks: self.ground.marks(),
+            in_place: &|place| state.places.get(&place).copied().unwrap_or(place),
             ended,
             lives: &|number| state.tries.contains_key(&number) && ended != Some(number),
             leads: &|pid| state.pids.contains_key(&pid),
@@ -384,13 +391,14 @@ impl Watch {
             self.state.pids.remove(&pid.as_raw_nonzero().get());
             self.ground.journal().ended(running.slot);
         }
-        let own = self.ground.own(number);
-        if !began {
-            // Nothing was made for it.
-        } else if self.state.spare.len() < SPARE && directory::is_as_new(&own) {
-            self.state.spare.push(own);
-        } else {
-            drop(self.chores.send(Chore::Remove(own)));
+        if began {
+            self.state.places.remove(&running.place);
+            let own = self.ground.own(running.place);
+            if self.state.spare.len() < SPARE && directory::is_as_new(&own) {
+                self.state.spare.push(running.place);
+            } else {
+                drop(self.chores.send(Chore::Remove(own)));
+            }
         }
         let task = running.task;
         let [stdout, stderr] = running.outputs;
