@@ -51,8 +51,8 @@ pub(crate) struct Tasks {
     offered: BTreeMap<(usize, ServiceName), Offering>,
     /// Every report that a worker's disk ever held.
     reports: BTreeMap<Try, Vec<Report>>,
-    /// What each run takes: by the offer under which it began.
-    takes: BTreeMap<(usize, Try), (u32, u64)>,
+    /// What each run takes, as it began last: its service, cores and memory, whatever is offered now or ordered under its name.
+    takes: BTreeMap<(usize, Try), (ServiceName, u32, u64)>,
     /// How every process ended that was not killed with its node.
     exits: BTreeMap<(usize, Try), Exit>,
     /// All that ever ran, in the order of starting.
@@ -69,9 +69,9 @@ macro_rules! demand {
 }
 
 /// What one unit takes of a worker: the greater of what its order and the worker's offer say.
-fn needs(order: &Order, offering: &Offering) -> (u32, u64) {
+fn needs(order: &Order, offering: &Offering) -> (ServiceName, u32, u64) {
     let (one, other) = (&order.needs, &offering.card.needs);
-    (one.cores.max(other.cores), one.memory_bytes.max(other.memory_bytes))
+    (order.service.clone(), one.cores.max(other.cores), one.memory_bytes.max(other.memory_bytes))
 }
 
 impl Tasks {
@@ -233,21 +233,17 @@ impl Sim {
         let what = run.program == offering.program && run.args == order.args_of(task.unit) && run.stdin == order.stdin;
         let limit = offering.time_limit_ms.map(std::time::Duration::from_millis);
         demand!(what && run.time_limit == limit, "{task} is not run as it was ordered and offered: {run:?}");
-        let (mut beside, mut cores, mut memory) = (1, 0, 0);
-        for other in state.runner.running().chain([&task]) {
-            let twice = (other.order, other.unit) == (task.order, task.unit) && *other != task;
-            demand!(!twice, "{task} is run by node {node} beside {other}");
-            let of = &self.tasks.placed[&other.order].order;
-            beside += u32::from(of.service == order.service && *other != task);
-            let began = self.tasks.takes.get(&(node, *other)).copied();
-            let (of_cores, of_memory) = began.unwrap_or_else(|| needs(order, offering));
+        let takes = needs(order, offering);
+        let (mut beside, mut cores, mut memory) = (1, takes.1, takes.2);
+        for other in state.runner.running() {
+            demand!((other.order, other.unit) != (task.order, task.unit), "{task} is run by node {node} beside {other}");
+            let (service, of_cores, of_memory) = &self.tasks.takes[&(node, *other)];
+            beside += u32::from(*service == order.service);
             (cores, memory) = (cores + of_cores, memory + of_memory);
         }
         demand!(beside <= offering.card.limit, "node {node} runs {beside} of {}, at most {} may", order.service, offering.card.limit);
         let fits = cores <= MACHINE.cores && memory <= MACHINE.memory_bytes;
         demand!(fits, "node {node} runs what takes {cores} cores and {memory} bytes: more than it has");
-        demand!(!state.runner.running().any(|other| *other == task), "{task} is run by node {node} and runs there already");
-        let takes = needs(order, offering);
         self.tasks.takes.insert((node, task), takes);
         self.tasks.ran.push(Ran { task, node });
         Ok(())
