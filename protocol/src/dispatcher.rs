@@ -10,6 +10,7 @@ mod lines;
 mod over;
 mod placing;
 mod queue;
+mod reports;
 mod standing;
 mod strays;
 mod table;
@@ -27,6 +28,7 @@ use libp2p_identity::PeerId;
 use self::lines::Lines;
 use self::placing::Look;
 use self::queue::{Place, Queue};
+use self::reports::Reports;
 use self::strays::Strays;
 use self::table::Row;
 use self::words::Words;
@@ -71,8 +73,7 @@ pub(crate) struct Dispatcher {
     awaited: BTreeSet<PeerId>,
     rows: BTreeMap<OrderKey, Row>,
     bytes: u64,
-    /// Of reports kept for orderers.
-    report_bytes: usize,
+    reports: Reports,
     queue: Queue,
     lines: Lines,
     workers: Workers,
@@ -126,7 +127,7 @@ impl Dispatcher {
             awaited: BTreeSet::new(),
             rows: BTreeMap::new(),
             bytes: 0,
-            report_bytes: 0,
+            reports: Reports::default(),
             queue: Queue::new(),
             lines: Lines::default(),
             workers: Workers::new(),
@@ -165,7 +166,7 @@ impl Dispatcher {
         self.unanswered.clear();
         self.retell.clear();
         self.reserved.clear();
-        self.strays = Strays::default();
+        self.forget_strays();
         self.early.clear();
         self.cancel_at = (!self.cancelled.is_empty()).then_some(now.mono);
         self.look.all();
@@ -186,11 +187,17 @@ impl Dispatcher {
         self.unanswered.clear();
         self.retell.clear();
         self.reserved.clear();
-        self.strays = Strays::default();
+        self.forget_strays();
         self.early.clear();
         self.cancel_at = None;
         self.words.clear();
         self.rows.values_mut().for_each(|row| row.begin(now.mono));
+    }
+
+    /// What was told of orders that are not here: under another term it is told again.
+    fn forget_strays(&mut self) {
+        self.strays = Strays::default();
+        self.reports.keep_of(|key| self.rows.contains_key(key));
     }
 
     /// Orders held here, whether or not this node leads.

@@ -31,6 +31,7 @@ impl Dispatcher {
                 self.early.remove(&key);
             }
             self.strays.close(key(first), key(last));
+            self.reports.close(key(first), key(last));
         }
         if is_new && self.closed.len() >= MEMORIES {
             return;
@@ -72,7 +73,6 @@ impl Dispatcher {
         }
         if let Some(row) = self.rows.remove(key) {
             self.bytes -= row.order.body.len() as u64;
-            self.report_bytes -= row.reports.values().map(|report| report.body.len()).sum::<usize>();
         }
         if self.rows.is_empty() {
             self.queue.clear();

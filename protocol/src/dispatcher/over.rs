@@ -58,7 +58,7 @@ impl Dispatcher {
             // A memory put back may not know that it wanted it cancelled: its own signature tells it.
             word.cancels.extend(cancel.map(|cancel| (key, cancel)));
             word.queued.push(key);
-            word.reports.extend(row.reports.values().cloned());
+            word.reports.extend(self.reports.of(&key).cloned());
             self.tell_given_up(&key);
             self.await_closing(key, now.mono, (patience * 2).min(self.config.resend_most));
         }

@@ -11,7 +11,7 @@ use super::queue::Place;
 use crate::config::Config;
 use crate::effect::{QueueState, Queued};
 use crate::now::Timestamp;
-use crate::order::{Attempt, Cancel, Order, OrderKey, Report, Try};
+use crate::order::{Attempt, Cancel, Order, OrderKey, Try};
 use crate::proven::Proven;
 use crate::ranges::Ranges;
 
@@ -32,8 +32,6 @@ pub(super) struct Row {
     pub(super) queued: bool,
     pub(super) given_up: Ranges,
     ended: Ranges,
-    /// Reports that were told here, until the orderer has closed the order: it may not have been told, and its worker may be gone.
-    pub(super) reports: BTreeMap<u32, Proven<Report>>,
     /// Units had ended before the memory of the orderer was put back to an earlier state.
     pub(super) forgotten: bool,
     /// How many are in these two.
@@ -129,7 +127,6 @@ impl Row {
             queued: false,
             given_up: Ranges::default(),
             ended: Ranges::default(),
-            reports: BTreeMap::new(),
             forgotten: false,
             over: 0,
             tries: BTreeMap::new(),

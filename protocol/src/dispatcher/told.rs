@@ -19,9 +19,6 @@ use crate::work::Working;
 
 /// How soon a worker that does not have a large order yet is asked again: it comes by a slower stream (guess).
 const BODY_PATIENCE: Duration = Duration::from_millis(100);
-/// Bytes of reports of orders that are not closed, kept for their orderers; of more, their workers alone have them (guess: what a small
-/// machine can spare).
-const REPORT_BYTES: usize = 64 * 1024 * 1024;
 /// What orderers are told of a unit whose process died too often.
 const CRASHED: &str = "crashed its workers";
 
@@ -281,10 +278,16 @@ impl Dispatcher {
             let Some(row) = self.rows.get_mut(&of.order) else {
                 if self.fence.is_some() && !closed {
                     self.strays.on_report(*of);
+                    self.reports.keep(report);
                 }
                 continue;
             };
-            if !row.is_unit(of.unit) || row.is_over(of.unit) {
+            if !row.is_unit(of.unit) {
+                continue;
+            }
+            // Also if its end is known: a leader that was restarted has no reports.
+            self.reports.keep(report);
+            if row.is_over(of.unit) {
                 continue;
             }
             let placement = row.placement(of.unit).copied();
@@ -297,10 +300,6 @@ impl Dispatcher {
             self.workers.measured(worker, &service, *ran_ms);
             if let Some(row) = self.rows.get_mut(&of.order) {
                 row.end(of.unit);
-                if self.report_bytes + report.body.len() <= REPORT_BYTES {
-                    self.report_bytes += report.body.len();
-                    row.reports.insert(of.unit, report.clone());
-                }
                 if let Some((_, worker)) = row.lost.remove(&of.unit) {
                     self.workers.unlose(&worker, &of.order, of.unit);
                 }

@@ -215,6 +215,28 @@ fn a_report_before_its_order_is_remembered() {
 }
 
 #[test]
+fn a_report_is_passed_on_whether_it_came_before_its_order_or_again_after_a_restart() {
+    let mut desk = Desk::new(vec![worker(3, 1)]);
+    let of = Try { order: key(1), unit: 1, attempt: Attempt { term: 9, leader: peer(9), number: 1 } };
+    let passed_on = |desk: &mut Desk| {
+        let done = desk.wait(desk.config.work_patience);
+        done.said.contains(&(peer(ORDERER), Work::Reports(vec![report(of, peer(3))])))
+    };
+    desk.end(peer(3), of);
+    desk.lose(peer(3));
+    assert_eq!(desk.order(order(1)).assigned(), []);
+    assert!(passed_on(&mut desk), "nobody but this node has it");
+    desk.cancel(1);
+    desk.restart();
+    assert!(!passed_on(&mut desk), "it was not written");
+    desk.end(peer(3), of);
+    desk.wait(desk.config.work_patience);
+    assert!(passed_on(&mut desk), "its worker has told it again");
+    desk.close(1);
+    assert!(!passed_on(&mut desk));
+}
+
+#[test]
 fn only_its_orderer_places_an_order_and_only_once() {
     let mut desk = Desk::new(vec![worker(3, 1)]);
     desk.batch(|dispatcher, now, out| {
