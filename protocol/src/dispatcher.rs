@@ -236,6 +236,8 @@ impl Dispatcher {
             if let Some(row) = self.rows.get(&key) {
                 if row.order.body != order.body {
                     verdict = Err(Cause::Inconsistent);
+                    // Its memory was put back to before it signed the first: it is shown that.
+                    self.words.to(from).orders.push(row.order.clone());
                     continue;
                 }
                 self.words.to(from).queued.push(key);

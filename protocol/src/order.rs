@@ -25,6 +25,9 @@ pub struct OrderKey {
     pub number: u64,
 }
 
+/// What becomes of a unit of whose name one had ended before the memory of its orderer was put back.
+pub(crate) const FORGOTTEN: &str = "ended before this node was put back to an earlier state";
+
 /// Where in the queue an order is put.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "u8", into = "u8")]

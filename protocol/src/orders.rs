@@ -26,7 +26,7 @@ use crate::effect::{Answer, Change, Notice, OrderState, Out, Outcome, Refusal};
 use crate::id::{Epoch, RequestId};
 use crate::input::NewOrder;
 use crate::now::Now;
-use crate::order::{Broken, Cancel, End, Fence, Order, OrderKey, Report, Try};
+use crate::order::{Broken, Cancel, End, FORGOTTEN, Fence, Order, OrderKey, Report, Try};
 use crate::peer::OrderView;
 use crate::proven::Proven;
 use crate::ranges::Ranges;
@@ -72,7 +72,7 @@ impl Orders {
         let closings = Closings::new(me, closed);
         let mut orders = Orders {
             me,
-            book: Book::new(me, config),
+            book: Book::new(config),
             next: next.max(1).max(closings.last() + 1),
             keys: Keys::default(),
             leader: Leader::new(me, config),
@@ -262,6 +262,38 @@ impl Orders {
         }
     }
 
+    // -- names
+
+    /// Whether what this node has signed is not what it knows under that name: its memory was put back to before it gave it.
+    pub(crate) fn is_another(&self, order: &Order) -> bool {
+        self.book.of_key(&order.key()).is_some_and(|entry| entry.order != *order)
+    }
+
+    /// The memory of this node may have jumped back: what nobody has heard of yet is told under the new one.
+    pub(crate) fn on_new_epoch(&mut self, epoch: Epoch, now: Now, out: &mut Out) {
+        let untold: Vec<OrderKey> = self.book.after(0).filter(|entry| !entry.sent).map(|entry| entry.order.key()).collect();
+        untold.into_iter().for_each(|order| self.rename(&order, epoch, now, out));
+    }
+
+    /// Others know another order by this name: the one that is here goes on as one of `epoch`, under its number, and whatever was said
+    /// of it until now is void.
+    pub(crate) fn rename(&mut self, order: &OrderKey, epoch: Epoch, now: Now, out: &mut Out) {
+        let leader = self.leader.last().map(|fence| fence.leader);
+        let Some(entry) = self.book.find(order).filter(|_| order.epoch != epoch) else { return };
+        let told = entry.sent.then_some(leader).flatten();
+        let told: Vec<PeerId> = std::mem::take(&mut entry.concerned).into_iter().chain(told).collect();
+        entry.rename(epoch);
+        out.store(Change::Order(Box::new(entry.order.clone())));
+        out.note(What::OrdersPlaced { first: order.number, last: order.number });
+        self.book.touch(order.number);
+        self.runs.forget(order.number);
+        self.leader.forget(order.number);
+        self.leader.want(order.number);
+        self.closings.forget(order.epoch, order.number);
+        told.into_iter().for_each(|peer| self.closings.owe(peer, order.epoch, order.number));
+        self.settle(order.number, now, out);
+    }
+
     // -- workers
 
     /// A worker has begun to run these.
@@ -305,8 +337,12 @@ impl Orders {
             if from == worker && from != self.me {
                 self.reported.entry(from).or_default().insert(of);
             }
-            // The first one counts.
-            if entry.is_open(unit) {
+            // The first one counts. One that is older than the order tells of another of that name; it proves nothing to mint an epoch
+            // for, since its worker alone has signed it.
+            if entry.is_open(unit) && entry.is_older(of.attempt) {
+                entry.give_up_unit(unit, FORGOTTEN.to_owned());
+                self.on_unit_ended(key.number, unit, Err(FORGOTTEN.to_owned()), now, out);
+            } else if entry.is_open(unit) {
                 entry.end_unit(unit, ended);
                 self.on_unit_ended(key.number, unit, Ok(Box::new(report)), now, out);
             }
@@ -351,7 +387,8 @@ impl Orders {
         }
         let Some((to, orders, cancels)) = self.leader.depart(|number| self.book.size(number), now.mono) else { return };
         let gone = "what has ended is not sent";
-        let orders = orders.into_iter().map(|number| self.book.mark_sent(number).expect(gone).order.clone());
+        let fence = self.leader.last().expect("somebody leads to whom orders depart");
+        let orders = orders.into_iter().map(|number| self.book.mark_sent(number, fence).expect(gone).order.clone());
         let mut words = frames::orders(orders);
         words.extend(frames::cancels(cancels.into_iter().map(|number| self.book.get(number).expect(gone).cancel())));
         words.into_iter().for_each(|word| out.work(to, word));

@@ -960,6 +960,7 @@ impl Peer {
 
     fn on_jumped_back(&mut self, now: Now, out: &mut Out) {
         self.mint_epoch(now, out);
+        self.tasks.orders.on_new_epoch(self.myself.facts().epoch, now, out);
         out.notify(Notice::Warning(
             "this node's memory is older than what others heard from it (a restored backup or a copied directory?): it goes on under a new epoch"
                 .to_owned(),

@@ -933,3 +933,28 @@ fn an_order_that_had_ended_before_its_orderer_was_put_back_ends_and_says_so() {
     let why = sim.outcome(ann, number).and_then(|outcome| outcome.why.clone()).unwrap_or_default();
     assert!(why.starts_with("ended before"), "{why}");
 }
+
+#[test]
+fn an_order_under_the_name_of_one_that_its_orderer_has_forgotten_goes_on_under_another() {
+    let mut sim = Sim::new(327);
+    let peers: [Who; 3] = settled(&mut sim);
+    let leader = sim.elected();
+    let others = other_than(&peers, &[leader]);
+    let (ann, bea) = (others[0], others[1]);
+    brewers(&mut sim, &[bea], 1);
+    let (backup, epoch) = (sim.back_up(ann), sim.epoch(ann));
+    let tea = NewOrder { service: "tea".parse().expect("a name"), ..coffee(&[]) };
+    let forgotten = sim.place(ann, tea);
+    sim.within(seconds(1), |sim| sim.queues(leader, ann, forgotten));
+    sim.crash(ann);
+    sim.restore(ann, backup);
+    sim.start(ann);
+    sim.run_for(seconds(5));
+    assert_eq!(sim.epoch(ann), epoch, "its last beacon was from before the order");
+    let number = sim.place(ann, coffee(&[]));
+    assert_eq!(number, forgotten);
+    sim.within(seconds(5), |sim| sim.end(ann, number) == Some(End::Done));
+    assert_ne!(sim.epoch(ann), epoch);
+    assert_eq!(sim.starts(ann, number).len(), 1);
+    sim.expect_done();
+}

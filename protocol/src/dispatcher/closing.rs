@@ -5,13 +5,10 @@ use super::Dispatcher;
 use crate::config::limits;
 use crate::effect::{Change, Out};
 use crate::now::Now;
-use crate::order::{Closing, Order, OrderKey};
+use crate::order::{Closing, FORGOTTEN, Order, OrderKey};
 
 /// Memories of orderers of which it is known what has ended; of more, it is not remembered (guess: peers mint few).
 const MEMORIES: usize = 65_536;
-
-/// What orderers are told of units that had ended before their memory was put back to an earlier state.
-pub(super) const FORGOTTEN: &str = "ended before this node was put back to an earlier state";
 
 impl Dispatcher {
     /// An orderer tells which of its orders have ended.

@@ -7,7 +7,7 @@ use crate::bundle::Secrets;
 use crate::config::limits;
 use crate::effect::{Effect, Say};
 use crate::now::Timestamp;
-use crate::order::{Attempt, Broken, Closing, End, Ended, Excerpt, Report};
+use crate::order::{Attempt, Broken, Closing, End, Ended, Excerpt, FORGOTTEN, Report};
 use crate::service::{Allowed, Lack, Needs, ServiceCard};
 use crate::work::{PlacedState, Work, Working};
 

@@ -7,11 +7,10 @@ use std::time::Duration;
 use libp2p_identity::PeerId;
 
 use super::Dispatcher;
-use super::closing::FORGOTTEN;
 use super::table::{Placement, Row, Stage};
 use crate::effect::Out;
 use crate::now::Now;
-use crate::order::{Broken, Fence, OrderKey, Report, Try};
+use crate::order::{Broken, FORGOTTEN, Fence, OrderKey, Report, Try};
 use crate::proven::Proven;
 use crate::segment::What;
 use crate::service::Lack;

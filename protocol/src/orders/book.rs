@@ -4,11 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use libp2p_identity::PeerId;
-
 use crate::config::Config;
 use crate::effect::{OrderState, Refusal};
-use crate::order::OrderKey;
+use crate::order::{Fence, OrderKey};
 
 use super::entry::Entry;
 
@@ -20,7 +18,6 @@ const EXPIRE_MOST: usize = 2_048;
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Book {
-    me: PeerId,
     /// Orders that may be open …
     most: u64,
     /// … and their bytes.
@@ -35,9 +32,9 @@ pub(super) struct Book {
 }
 
 impl Book {
-    pub(super) fn new(me: PeerId, config: &Config) -> Self {
+    pub(super) fn new(config: &Config) -> Self {
         let (most, bytes_most) = (config.open_orders, config.open_order_bytes);
-        Book { me, most, bytes_most, open: BTreeMap::new(), bytes: 0, expiries: BTreeSet::new(), dirty: BTreeSet::new() }
+        Book { most, bytes_most, open: BTreeMap::new(), bytes: 0, expiries: BTreeSet::new(), dirty: BTreeSet::new() }
     }
 
     /// Whether there is room for an order of so many bytes.
@@ -63,9 +60,13 @@ impl Book {
     }
 
     /// The order of this key, if it is ours and has not ended.
+    pub(super) fn of_key(&self, key: &OrderKey) -> Option<&Entry> {
+        self.open.get(&key.number).filter(|entry| entry.order.key() == *key)
+    }
+
+    /// The same, to be changed.
     pub(super) fn find(&mut self, key: &OrderKey) -> Option<&mut Entry> {
-        let ours = key.orderer == self.me;
-        self.open.get_mut(&key.number).filter(|entry| ours && entry.state.epoch == key.epoch)
+        self.open.get_mut(&key.number).filter(|entry| entry.order.key() == *key)
     }
 
     /// The order of this number, if it has not ended.
@@ -143,9 +144,9 @@ impl Book {
     }
 
     /// This one leaves for a leader.
-    pub(super) fn mark_sent(&mut self, number: u64) -> Option<&Entry> {
+    pub(super) fn mark_sent(&mut self, number: u64, leader: Fence) -> Option<&Entry> {
         let entry = self.open.get_mut(&number)?;
-        entry.sent = true;
+        entry.on_sent(leader);
         Some(entry)
     }
 }

@@ -11,7 +11,7 @@ use crate::effect::OrderState;
 use crate::id::Epoch;
 use crate::input::NewOrder;
 use crate::now::{Now, Timestamp};
-use crate::order::{Cancel, End, Ended, Fence, Order};
+use crate::order::{Attempt, Cancel, End, Ended, Fence, Order};
 use crate::ranges::Ranges;
 use crate::work::Full;
 
@@ -29,6 +29,8 @@ pub(super) struct Entry {
     pub(super) state: OrderState,
     /// Some leader may know of it.
     pub(super) sent: bool,
+    /// The first that was told of it, where that was in this start of the node.
+    first_told: Option<Fence>,
     /// The leader on whose disk it is.
     pub(super) queued: Option<Fence>,
     /// Why the leader does not take it.
@@ -109,6 +111,7 @@ impl Entry {
             order,
             state,
             sent,
+            first_told: None,
             queued: None,
             not_queued: None,
             expires,
@@ -117,6 +120,27 @@ impl Entry {
             ended,
             why: None,
         }
+    }
+
+    /// It leaves for this leader.
+    pub(super) fn on_sent(&mut self, leader: Fence) {
+        if !self.sent {
+            self.first_told = Some(leader);
+        }
+        self.sent = true;
+    }
+
+    /// Whether an attempt of its name is from before anybody was told of it.
+    pub(super) fn is_older(&self, attempt: Attempt) -> bool {
+        !self.sent || self.first_told.is_some_and(|first| attempt.fence() < first)
+    }
+
+    /// It is an order of this memory from now on, of which nobody knows yet.
+    pub(super) fn rename(&mut self, epoch: Epoch) {
+        (self.order.epoch, self.state.epoch) = (epoch, epoch);
+        (self.sent, self.first_told) = (false, None);
+        (self.queued, self.not_queued, self.taken) = (None, None, None);
+        self.concerned.clear();
     }
 
     /// Its cancel.

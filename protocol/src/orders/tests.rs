@@ -201,8 +201,11 @@ fn said(to: u8, work: Work) -> Effect {
 }
 
 fn closing(to: u8, number: u64, end: End) -> Effect {
-    let closing = Closing { orderer: me(), epoch: EPOCH, closed: Ranges::of(number, number), ends: vec![(number, end)] };
-    said(to, Work::Closing(Box::new(Proven::own(closing))))
+    said(to, Work::Closing(Box::new(Proven::own(closing_of(number, end)))))
+}
+
+fn closing_of(number: u64, end: End) -> Closing {
+    Closing { orderer: me(), epoch: EPOCH, closed: Ranges::of(number, number), ends: vec![(number, end)] }
 }
 
 fn reply(request: u64, answer: Answer) -> Effect {

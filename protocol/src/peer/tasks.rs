@@ -18,7 +18,7 @@ use crate::id::RequestId;
 use crate::input::{Command, Disk, Input, NewLetter, NewOrder, Recalled};
 use crate::name::Addressee;
 use crate::now::Now;
-use crate::order::{Broken, Fence};
+use crate::order::{Broken, Fence, OrderKey};
 use crate::orders::Orders;
 use crate::outbox::Recipient;
 use crate::questions::{Asker, Questions};
@@ -269,7 +269,11 @@ impl Peer {
                 self.on_election(facts, now, out);
             }
             Work::Orders(orders) => {
-                let low = matches!(self.disk, Disk::Low { .. });
+                let (low, orderer) = (matches!(self.disk, Disk::Low { .. }), &tasks.orders);
+                let others = orders.iter().filter(|order| order.value.orderer == me && orderer.is_another(&order.value));
+                let others = others.map(|order| order.value.key()).collect();
+                self.on_twins(others, now, out);
+                let tasks = &mut self.tasks;
                 let leader = tasks.election.leader().map(|fence| fence.leader);
                 if leader == Some(from) {
                     tasks.worker.on_orders(from, &orders, now, out);
@@ -369,6 +373,16 @@ impl Peer {
             }
         }
         Ok(())
+    }
+
+    /// Others know other orders by the names of these: this node's memory was put back to before it gave them the first time.
+    fn on_twins(&mut self, twins: Vec<OrderKey>, now: Now, out: &mut Out) {
+        for twin in twins {
+            if twin.epoch == self.myself.facts().epoch {
+                self.on_jumped_back(now, out);
+            }
+            self.tasks.orders.rename(&twin, self.myself.facts().epoch, now, out);
+        }
     }
 
     /// Said by who does not lead: too late by who has led, and else by who has no right to.

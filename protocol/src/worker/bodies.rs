@@ -34,7 +34,13 @@ struct Body {
 impl Bodies {
     pub(super) fn put(&mut self, order: &Order) {
         let key = order.key();
-        if self.bodies.contains_key(&key) || self.is_full() {
+        match self.bodies.get(&key) {
+            // Its orderer was put back to before it gave that name: the leader has the new order, and nobody wants the other.
+            Some(known) if known.units == 0 && *known.order != *order => self.remove(&key),
+            Some(_) => return,
+            None => {}
+        }
+        if self.is_full() {
             return;
         }
         let bytes = order.bytes() + BYTES_EACH;

@@ -1241,3 +1241,15 @@ fn whatever_comes_limits_hold_no_unit_runs_twice_at_once_and_every_unit_taken_en
     }
     assert!(ahead > 100, "{ahead} times a unit was started ahead");
 }
+
+#[test]
+fn an_order_takes_the_place_of_another_of_its_name_unless_that_runs_here() {
+    let mut cafe = Cafe::open(vec![offering("coffee", 2)]);
+    let twin = Order { args: vec!["tea".to_owned()], ..order(1, "coffee") };
+    cafe.assign(std::slice::from_ref(&twin), &[]);
+    cafe.assign(&[order(1, "coffee")], &[first(1)]);
+    let ran = |cafe: &mut Cafe| cafe.done().into_iter().any(|effect| matches!(effect, Effect::Run(run) if run.args == ["latte"]));
+    assert!(ran(&mut cafe));
+    cafe.assign(&[twin], &[]);
+    assert_eq!(**cafe.worker.bodies.get(&key(1)).expect("it runs here"), order(1, "coffee"));
+}

@@ -97,11 +97,18 @@ impl Tasks {
         let last = self.numbers.entry(node).or_default();
         demand!(order.number > *last || self.restored, "number {} is given after {last}", order.number);
         *last = order.number.max(*last);
-        let (order, counted) = (order.clone(), BTreeSet::new());
+        let (order, mut counted, mut accepted) = (order.clone(), BTreeSet::new(), false);
+        let is_this = |placed: &&mut Placed| {
+            placed.node == node && !placed.forgotten && Order { epoch: order.epoch, ..placed.order.clone() } == order
+        };
+        if let Some(before) = self.placed.values_mut().find(is_this) {
+            demand!(self.restored, "order {} goes on under another name", order.number);
+            (before.forgotten, accepted, counted) = (true, before.accepted, before.counted.clone());
+        }
         let before = self.placed.remove(&order.key());
         demand!(before.as_ref().is_none_or(|before| before.forgotten), "{:?} is the name of two orders", order.key());
         let earlier = before.map(|before| before.earlier.into_iter().chain([before.order]).collect()).unwrap_or_default();
-        let fresh = Placed { node, order: order.clone(), earlier, accepted: false, forgotten: false, outcome: None, counted };
+        let fresh = Placed { node, order: order.clone(), earlier, accepted, forgotten: false, outcome: None, counted };
         self.placed.insert(order.key(), fresh);
         Ok(())
     }

@@ -172,6 +172,20 @@ fn open_orders_come_back_whole_and_ended_ones_as_ranges() {
 }
 
 #[test]
+fn an_order_that_goes_on_under_another_name_is_there_once() {
+    let (before, epoch) = (order(1, &["one", "two"]), Epoch(8));
+    let (after, goes_on) = (Order { epoch, ..before.clone() }, OrderState { epoch, ..state(1) });
+    let batches = [
+        batch([Change::Order(before.into()), Change::OrderState(state(1).into())]),
+        batch([Change::Order(after.clone().into()), Change::OrderState(goes_on.clone().into())]),
+    ];
+    check_twice(&batches, |kept, reader| {
+        assert_eq!(kept.open_orders, [(after.clone(), goes_on.clone())]);
+        assert_eq!((kept.next_order, reader.whole_order(1).expect("an order")), (2, Some(after.clone())));
+    });
+}
+
+#[test]
 fn ranges_of_ended_orders_are_joined_as_a_set_would_join_them() {
     // 250 of 300 orders end, neither forwards nor backwards, in batches of 1 to 5, in two memories and in two ways.
     let number = |at: u64| 1 + at * 173 % 300;

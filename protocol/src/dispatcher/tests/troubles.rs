@@ -252,6 +252,7 @@ fn only_its_orderer_places_an_order_and_only_once() {
         assert_eq!(dispatcher.rows[&key(1)].order.value, order(1), "the first stays");
     });
     assert!(done.said.iter().any(|(_, work)| matches!(work, Work::Queued { orders, .. } if orders[..] == [key(2)])), "the rest is taken");
+    assert!(done.said.contains(&(peer(ORDERER), Work::Orders(vec![Proven::own(order(1))]))), "it learns that it has signed that once");
     assert_eq!(desk.order(order(1)).said("Queued"), 1);
 }
 
@@ -262,7 +263,7 @@ fn a_closed_order_is_forgotten_stopped_and_never_queued_again() {
     let done = desk.close(1);
     assert_eq!(done.superseded(), [(at, of)]);
     assert!(desk.queue.is_empty());
-    let ended_before = [(peer(ORDERER), Work::GivenUp(vec![(key(1), 1, super::super::closing::FORGOTTEN.to_owned())]))];
+    let ended_before = [(peer(ORDERER), Work::GivenUp(vec![(key(1), 1, FORGOTTEN.to_owned())]))];
     assert_eq!(desk.order(order(1)).said, ended_before, "its orderer was put back to before its end");
     desk.restart();
     desk.all_told();
@@ -329,6 +330,6 @@ fn an_order_that_its_worker_knows_to_have_ended_is_given_up() {
     let mut desk = Desk::new(vec![worker(3, 1)]);
     let (at, of) = desk.order(order(1)).assigned()[0];
     let done = desk.broken(at, of, Broken::Closed);
-    let given_up = Work::GivenUp(vec![(key(1), 1, super::super::closing::FORGOTTEN.to_owned())]);
+    let given_up = Work::GivenUp(vec![(key(1), 1, FORGOTTEN.to_owned())]);
     assert_eq!(done.said, [(peer(ORDERER), given_up)], "its orderer knows it again, or has closed it meanwhile");
 }

@@ -133,6 +133,58 @@ fn an_order_that_is_forgotten_here_is_closed_and_its_number_is_not_given_again()
     assert_eq!(desk.place(coffee(0)).number, 8);
 }
 
+#[test]
+fn an_order_of_whose_name_others_know_another_goes_on_under_a_name_of_its_own() {
+    let mut desk = Desk::led();
+    let key = desk.placed(0);
+    desk.orders.on_started(peer(4), &[attempt(key, 1, 1)], desk.now);
+    desk.orders.on_reachable(peer(4), desk.now);
+    desk.close();
+    assert!(!desk.orders.is_another(&order(1, 0)) && desk.orders.is_another(&order(1, 3)));
+    let (epoch, now) = (Epoch(8), desk.now);
+    desk.orders.rename(&key, epoch, now, &mut desk.out);
+    let renamed = Order { epoch, ..order(1, 0) };
+    let (effects, entries) = desk.close();
+    assert_eq!(effects[..2], [Effect::Store(Change::Order(Box::new(renamed.clone()))), stored(OrderState { epoch, ..state(1) }),]);
+    let forgotten = |to| said(to, Work::Closing(Box::new(Proven::own(Closing { ends: vec![], ..closing_of(1, End::Done) }))));
+    let mut told = effects[2..4].to_vec();
+    told.sort_by_key(|effect| effect == &forgotten(4));
+    assert_eq!(told, [forgotten(2), forgotten(4)], "before the new name");
+    assert_eq!(effects[4..], [said(2, Work::Orders(vec![Proven::own(renamed)]))]);
+    assert_eq!(entries, [What::OrdersPlaced { first: 1, last: 1 }]);
+    desk.report(attempt(key, 1, 1), Ended::Exited(0));
+    assert_eq!(desk.outcomes(), [], "that was the other one");
+    desk.queued(&[OrderKey { epoch, ..key }]);
+    desk.report(attempt(OrderKey { epoch, ..key }, 1, 1), Ended::Exited(0));
+    assert_eq!(desk.outcomes(), [(1, End::Done, None)]);
+}
+
+#[test]
+fn what_nobody_was_told_of_gets_a_name_of_the_new_memory_and_the_rest_keeps_its_own() {
+    let mut desk = Desk::led();
+    desk.placed(0);
+    desk.orders.on_leader(None, desk.now, &mut desk.out);
+    desk.place(coffee(0));
+    let now = desk.now;
+    desk.orders.on_new_epoch(Epoch(8), now, &mut desk.out);
+    desk.close();
+    let epochs: Vec<_> = desk.orders.views(0, 9, now).iter().map(|view| view.state.epoch).collect();
+    assert_eq!(epochs, [EPOCH, Epoch(8)]);
+}
+
+#[test]
+fn a_report_that_is_older_than_its_order_is_of_another_of_that_name() {
+    let mut desk = Desk::led();
+    desk.orders.on_leader(Some(fence(2, 2)), desk.now, &mut desk.out);
+    let key = desk.placed(0);
+    desk.report(attempt(key, 1, 1), Ended::Exited(0));
+    assert_eq!(desk.outcomes(), [(1, End::Failed, Some(FORGOTTEN.to_owned()))]);
+    let key = desk.placed(0);
+    let attempt = Attempt { term: 2, leader: peer(2), number: 1 };
+    desk.report(Try { order: key, unit: 1, attempt }, Ended::Exited(0));
+    assert_eq!(desk.outcomes(), [(2, End::Done, None)]);
+}
+
 // -- closings
 
 #[test]

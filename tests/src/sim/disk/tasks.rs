@@ -138,7 +138,11 @@ impl Tasks {
         // One may be accepted, and a new memory begun, in one commit.
         demand!(epochs.contains(&Some(order.epoch)), "order {number} is of another memory than its node");
         let last = self.orders.last_key_value().map_or(0, |(number, _)| *number);
-        demand!(number > last, "order {number} is placed after {last}");
+        // It goes on under a name of a new memory if others know another order by the one that it had.
+        let open = self.states.get(&number).is_some_and(|state| state.outcome.is_none());
+        let other = |before: &Order| before.epoch != order.epoch && Order { epoch: order.epoch, ..before.clone() } == *order;
+        let renamed = open && self.orders.get(&number).is_some_and(other);
+        demand!(number > last || renamed, "order {number} is placed after {last}");
         self.orders.insert(number, order.clone());
         touched.placed.insert(number);
         touched.states.insert(number);
