@@ -4,6 +4,7 @@
 
 mod cancels;
 mod closing;
+mod doubt;
 mod handing;
 mod judging;
 mod lines;
@@ -68,9 +69,10 @@ pub(crate) struct Dispatcher {
     config: Config,
     /// Under which this node leads.
     fence: Option<Fence>,
-    /// Until then nothing is placed, unless all of `awaited` have told what they are at.
+    /// Until then nothing is placed, unless all of `awaited` have told what they are at, and all of `asked` what they take for ended.
     gate: Option<Duration>,
     awaited: BTreeSet<PeerId>,
+    asked: BTreeSet<PeerId>,
     rows: BTreeMap<OrderKey, Row>,
     bytes: u64,
     reports: Reports,
@@ -125,6 +127,7 @@ impl Dispatcher {
             fence: None,
             gate: None,
             awaited: BTreeSet::new(),
+            asked: BTreeSet::new(),
             rows: BTreeMap::new(),
             bytes: 0,
             reports: Reports::default(),
@@ -162,6 +165,7 @@ impl Dispatcher {
         self.fence = Some(fence);
         self.workers.begin(&reachable, now.mono + self.config.lost_after);
         self.awaited = reachable.into_iter().collect();
+        self.asked.clear();
         self.gate = (!self.awaited.is_empty()).then_some(now.mono + self.config.gate);
         self.unanswered.clear();
         self.retell.clear();
@@ -177,6 +181,7 @@ impl Dispatcher {
             self.unanswered.extend(row.expect_answers(again_at).map(|unit| (again_at, *key, unit)));
         }
         self.restart_over();
+        self.restart_doubt();
     }
 
     /// Another leads: what is here is kept, and nobody is told anything.
@@ -184,6 +189,7 @@ impl Dispatcher {
         self.fence = None;
         self.gate = None;
         self.awaited.clear();
+        self.asked.clear();
         self.unanswered.clear();
         self.retell.clear();
         self.reserved.clear();
@@ -192,6 +198,7 @@ impl Dispatcher {
         self.cancel_at = None;
         self.words.clear();
         self.rows.values_mut().for_each(|row| row.begin(now.mono));
+        self.restart_doubt();
     }
 
     /// What was told of orders that are not here: under another term it is told again.
@@ -240,6 +247,7 @@ impl Dispatcher {
                     self.words.to(from).orders.push(row.order.clone());
                     continue;
                 }
+                self.on_wanted(&key);
                 self.words.to(from).queued.push(key);
                 self.tell_given_up(&key);
                 continue;

@@ -361,6 +361,15 @@ impl Orders {
         self.book.after(after).take(most).map(|entry| self.view_of(entry, now)).collect()
     }
 
+    /// Which have not ended, by memory.
+    pub(crate) fn open_numbers(&self) -> BTreeMap<Epoch, Ranges> {
+        let mut open: BTreeMap<Epoch, Ranges> = BTreeMap::new();
+        for OrderKey { epoch, number, .. } in self.book.after(0).map(|entry| entry.order.key()) {
+            open.entry(epoch).or_default().insert(number);
+        }
+        open
+    }
+
     /// How many have not ended.
     pub(crate) fn open(&self) -> u64 {
         self.book.len()

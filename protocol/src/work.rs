@@ -9,9 +9,11 @@ use serde_bytes::ByteBuf;
 
 use crate::beacon::Statistics;
 use crate::config::limits;
+use crate::id::Epoch;
 use crate::message::Lane;
 use crate::order::{Attempt, Broken, Cancel, Claim, Closing, Fence, Order, OrderKey, Report, Try};
 use crate::proven::{Proven, check, prove};
+use crate::ranges::Ranges;
 use crate::service::{Availability, Lack, Needs, ServiceName, Services};
 use crate::sign::StatementError;
 
@@ -87,6 +89,24 @@ pub enum Work {
     GivenUp(Vec<(OrderKey, u32, String)>),
     /// These orders of mine have ended: whoever holds anything of them may forget it.
     Closing(Box<Proven<Closing>>),
+    /// I lead, and have these from before: which of them have ended, as far as you know?
+    AskClosed {
+        /// The leader's.
+        fence: Fence,
+        /// At most [`limits::WORDS`] ranges.
+        orders: Vec<OrdersOf>,
+        /// I ask about nothing more.
+        last: bool,
+    },
+    /// These have: they wait until their orderers speak for them.
+    KnownClosed {
+        /// As asked.
+        fence: Fence,
+        /// At most [`limits::WORDS`] ranges.
+        orders: Vec<OrdersOf>,
+        /// I know of nothing more.
+        last: bool,
+    },
     /// I do not want these any more: from their orderer to the leader, and on to workers.
     Cancels(Vec<Proven<Cancel>>),
     /// A cancel is on my disk: from the leader to the orderer, whenever it changes.
@@ -112,6 +132,39 @@ pub enum Work {
         /// What.
         results: Box<Results>,
     },
+}
+
+/// Orders of one memory of an orderer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OrdersOf {
+    /// Who ordered.
+    pub orderer: PeerId,
+    /// In which memory.
+    pub epoch: Epoch,
+    /// Which.
+    pub numbers: Ranges,
+}
+
+impl OrdersOf {
+    /// As many as one word may hold to a page; there is one even if it is empty.
+    pub(crate) fn pages(orders: impl IntoIterator<Item = OrdersOf>) -> Vec<Vec<OrdersOf>> {
+        let (mut pages, mut page, mut room) = (Vec::new(), Vec::new(), limits::WORDS);
+        for OrdersOf { orderer, epoch, numbers } in orders {
+            let mut part = Ranges::default();
+            for (first, last) in numbers.iter() {
+                if room == 0 {
+                    page.push(OrdersOf { orderer, epoch, numbers: std::mem::take(&mut part) });
+                    pages.push(std::mem::take(&mut page));
+                    room = limits::WORDS;
+                }
+                part.insert_range(first, last);
+                room -= 1;
+            }
+            page.push(OrdersOf { orderer, epoch, numbers: part });
+        }
+        pages.push(page);
+        pages
+    }
 }
 
 /// Why a leader does not take an order.
@@ -336,6 +389,7 @@ impl Work {
             Work::ReportsTaken(tries) => tries.len(),
             Work::Broken(tries) => tries.len(),
             Work::GivenUp(units) => units.len(),
+            Work::AskClosed { orders, .. } | Work::KnownClosed { orders, .. } => orders.iter().map(|of| of.numbers.pieces().max(1)).sum(),
             Work::Cancels(cancels) => cancels.len(),
             Work::CancelTaken { running, lost, .. } => (running.len() + lost.len()).div_ceil(limits::UNITS_PER_ITEM),
             Work::QueryResults { results, .. } => match &**results {
@@ -387,6 +441,8 @@ impl Work {
             Work::Broken(_) => "Broken",
             Work::GivenUp(_) => "GivenUp",
             Work::Closing(_) => "Closing",
+            Work::AskClosed { .. } => "AskClosed",
+            Work::KnownClosed { .. } => "KnownClosed",
             Work::Cancels(_) => "Cancels",
             Work::CancelTaken { .. } => "CancelTaken",
             Work::Query { .. } => "Query",

@@ -15,7 +15,7 @@ use protocol::message::Message;
 use protocol::order::{Attempt, Broken, Cancel, Claim, Closing, End, Ended, Excerpt, Fence, Order, OrderKey, Priority, Report, Try};
 use protocol::proven::Proven;
 use protocol::service::{Allowed, Availability, Lack, Needs, ServiceCard, Services};
-use protocol::work::{Full, Placed, PlacedState, Progress, Question, Results, Standing, Work, Working};
+use protocol::work::{Full, OrdersOf, Placed, PlacedState, Progress, Question, Results, Standing, Work, Working};
 use protocol::{Epoch, Ranges, Timestamp};
 use serde_bytes::ByteBuf;
 
@@ -101,6 +101,12 @@ fn closing() -> Closing {
     Closing { orderer: secrets(1).id(), epoch: Epoch(7), closed: Ranges::of(1, 5), ends: vec![(5, End::Failed)] }
 }
 
+fn orders_of() -> OrdersOf {
+    let mut numbers = Ranges::of(1, 5);
+    numbers.insert(7);
+    OrdersOf { orderer: secrets(1).id(), epoch: Epoch(7), numbers }
+}
+
 fn words() -> Vec<(&'static str, Work)> {
     let cancel = Cancel { order: key(1), expired: false };
     let availability = Availability {
@@ -139,6 +145,8 @@ fn words() -> Vec<(&'static str, Work)> {
         ("broken", Work::Broken(vec![(a_try(1), Broken::Killed(9)), (a_try(2), Broken::Superseded), (a_try(3), Broken::Closed)])),
         ("given_up", Work::GivenUp(vec![(key(1), 2, "crashed its workers".to_owned())])),
         ("closing", Work::Closing(Box::new(Proven::own(closing())))),
+        ("ask_closed", Work::AskClosed { fence: fence(), orders: vec![orders_of()], last: true }),
+        ("known_closed", Work::KnownClosed { fence: fence(), orders: vec![orders_of()], last: true }),
         ("cancels", Work::Cancels(vec![Proven::own(cancel)])),
         ("cancel_taken", Work::CancelTaken { order: key(1), running: vec![2], lost: Vec::new() }),
         ("query_services", query(Question::Services)),

@@ -958,3 +958,39 @@ fn an_order_under_the_name_of_one_that_its_orderer_has_forgotten_goes_on_under_a
     assert_eq!(sim.starts(ann, number).len(), 1);
     sim.expect_done();
 }
+
+#[test]
+fn a_leader_that_was_down_when_an_order_ended_does_not_run_it_again_though_its_orderer_is_away() {
+    for seed in 328..332 {
+        let mut sim = Sim::new(seed);
+        let peers: [Who; 5] = settled(&mut sim);
+        let first = sim.elected();
+        let others = other_than(&peers, &[first]);
+        let (ann, bea) = (others[0], others[1]);
+        let number = sim.place(ann, coffee(&[]));
+        sim.within(seconds(1), |sim| sim.queues(first, ann, number));
+        sim.crash(first);
+        let second = sim.elected();
+        brewers(&mut sim, &[bea], 1);
+        assert_eq!(sim.end(ann, number), Some(End::Done));
+        // Who could run it now has never heard of it.
+        sim.withdraw(bea, "coffee");
+        brewers(&mut sim, &other_than(&peers, &[first, second, ann, bea])[..1], 1);
+        // Restarted, it does not know any more whom it has not told.
+        sim.crash(ann);
+        sim.start(ann);
+        sim.run_for(seconds(5));
+        sim.crash(ann);
+        sim.start(first);
+        sim.run_for(seconds(5));
+        assert!(sim.queues(first, ann, number), "nobody has told it");
+        let leader = sim.elected();
+        sim.transfer(leader, first);
+        sim.run_for(seconds(10));
+        assert_eq!((sim.elected(), sim.starts(ann, number).len()), (first, 1));
+        sim.start(ann);
+        sim.within(seconds(5), |sim| !sim.queues(first, ann, number));
+        sim.expect_done();
+        assert_eq!(sim.starts(ann, number).len(), 1);
+    }
+}

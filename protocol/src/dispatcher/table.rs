@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use libp2p_identity::PeerId;
 
+use super::doubt::Wanted;
 use super::lines::Shape;
 use super::queue::Place;
 use crate::config::Config;
@@ -28,6 +29,7 @@ pub(super) struct Row {
     pub(super) cancel: Option<Proven<Cancel>>,
     /// What the orderer was told last of its cancel: running and lost.
     pub(super) cancel_told: Option<(Vec<u32>, Vec<u32>)>,
+    pub(super) wanted: Wanted,
     /// It is in the queue.
     pub(super) queued: bool,
     pub(super) given_up: Ranges,
@@ -124,6 +126,7 @@ impl Row {
             at,
             cancel: None,
             cancel_told: None,
+            wanted: Wanted::Said,
             queued: false,
             given_up: Ranges::default(),
             ended: Ranges::default(),
@@ -143,7 +146,7 @@ impl Row {
 
     /// One from the disk.
     pub(super) fn kept(queued: Queued, state: Option<QueueState>, now: Duration) -> Self {
-        let mut row = Row::new(queued.order, queued.sort, queued.at);
+        let mut row = Row { wanted: Wanted::Kept, ..Row::new(queued.order, queued.sort, queued.at) };
         let Some(state) = state else { return row };
         row.sort = state.sort;
         row.cancel = state.cancel;
@@ -206,12 +209,12 @@ impl Row {
 
     /// Whether it belongs into the queue.
     pub(super) fn wants_workers(&self) -> bool {
-        self.cancel.is_none() && self.waiting() > 0
+        self.cancel.is_none() && self.waiting() > 0 && self.wanted <= Wanted::Kept
     }
 
-    /// Nothing of it is with a worker, and nothing more is to be given to one.
+    /// Nothing of it is with a worker, and nothing more is to be given to one. What only others take for ended may go on.
     pub(super) fn is_done_with(&self) -> bool {
-        self.tries.is_empty() && !self.wants_workers()
+        self.tries.is_empty() && !self.wants_workers() && self.wanted != Wanted::Doubted
     }
 
     pub(super) fn tries(&self) -> &BTreeMap<u32, Placement> {
@@ -367,6 +370,7 @@ impl Row {
     pub(super) fn begin(&mut self, now: Duration) {
         self.told.clear();
         self.cancel_told = None;
+        self.wanted = Wanted::Kept;
         for placement in self.tries.values_mut() {
             placement.stage = Stage::Unsure;
             placement.since = now;

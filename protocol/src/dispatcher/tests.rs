@@ -9,7 +9,7 @@ use crate::effect::{Effect, Say};
 use crate::now::Timestamp;
 use crate::order::{Attempt, Broken, Closing, End, Ended, Excerpt, FORGOTTEN, Report};
 use crate::service::{Allowed, Lack, Needs, ServiceCard};
-use crate::work::{PlacedState, Work, Working};
+use crate::work::{OrdersOf, PlacedState, Work, Working};
 
 mod model;
 mod priorities;
@@ -172,11 +172,27 @@ impl Desk {
     }
 
     fn lead(&mut self) -> Done {
+        let mut done = self.lead_unanswered();
+        // Nobody knows of anything that has ended.
+        for peer in self.dispatcher.asked.clone() {
+            done.said.extend(self.knows_closed(peer, &[]).said);
+        }
+        done.said.retain(|(_, work)| work.what() != "AskClosed");
+        done
+    }
+
+    fn lead_unanswered(&mut self) -> Done {
         self.term += 1;
         let reachable = self.workers.iter().map(|worker| worker.peer).chain([peer(ME), peer(ORDERER)]).collect();
         let now = self.now();
         self.dispatcher.begin(fence(self.term), reachable, now);
         self.batch(|_, _, _| {})
+    }
+
+    fn knows_closed(&mut self, from: PeerId, numbers: &[u64]) -> Done {
+        let of = |number: &u64| OrdersOf { orderer: peer(ORDERER), epoch: Epoch(1), numbers: Ranges::of(*number, *number) };
+        let (orders, term): (Vec<_>, _) = (numbers.iter().map(of).collect(), self.term);
+        self.batch(|dispatcher, _, _| dispatcher.on_known_closed(from, fence(term), &orders, true))
     }
 
     /// Everybody is at nothing.

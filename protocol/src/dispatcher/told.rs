@@ -35,6 +35,7 @@ impl Dispatcher {
         }
         self.look.all();
         self.tell_again(peer, now);
+        self.ask_closed([peer]);
     }
 
     /// A peer cannot be reached any more.
@@ -44,6 +45,7 @@ impl Dispatcher {
         // What was kept for its sake is free.
         self.look.all();
         self.has_told(peer);
+        self.has_answered(peer);
     }
 
     /// Something for a peer was not sent: it is told again.
@@ -63,6 +65,9 @@ impl Dispatcher {
             // Who has taken it tells by itself what became of it, unless that is lost.
             let wait = if placement.stage == Stage::Assigned { Duration::ZERO } else { placement.patience(&self.config) };
             self.expect_answer(&key, unit, Some(now.mono + wait));
+        }
+        if self.asked.contains(&peer) {
+            self.ask_closed([peer]);
         }
         let first = OrderKey { orderer: peer, epoch: crate::id::Epoch(0), number: 0 };
         let of_peer = |set: &BTreeSet<OrderKey>| set.range(first..).take_while(|key| key.orderer == peer).copied().collect::<Vec<_>>();
@@ -99,9 +104,22 @@ impl Dispatcher {
         self.workers.forget(&peer);
     }
 
-    /// Nothing more is to be waited for from this peer before older orders are placed.
+    /// This peer has told all that it is at, or will not.
     fn has_told(&mut self, peer: PeerId) {
-        if self.awaited.remove(&peer) && self.awaited.is_empty() {
+        if self.awaited.remove(&peer) {
+            self.open_when_told();
+        }
+    }
+
+    /// It has told, too, which older orders it takes for ended.
+    pub(super) fn has_answered(&mut self, peer: PeerId) {
+        if self.asked.remove(&peer) {
+            self.open_when_told();
+        }
+    }
+
+    fn open_when_told(&mut self) {
+        if self.awaited.is_empty() && self.asked.is_empty() {
             self.open_gate();
         }
     }
@@ -110,6 +128,7 @@ impl Dispatcher {
     pub(super) fn open_gate(&mut self) {
         self.gate = None;
         self.awaited.clear();
+        self.asked.clear();
         self.cancels_due.extend(self.cancelled.iter().chain(self.early.keys()));
     }
 

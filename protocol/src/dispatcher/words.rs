@@ -9,7 +9,7 @@ use crate::config::limits;
 use crate::effect::Out;
 use crate::order::{Broken, Cancel, Fence, Order, OrderKey, Report, Try};
 use crate::proven::Proven;
-use crate::work::{Full, Work};
+use crate::work::{Full, OrdersOf, Work};
 
 /// Bytes of orders or reports in one frame, about: so much still goes by the urgent stream, ahead of the units.
 const FRAME_TARGET: usize = limits::URGENT_BYTES;
@@ -30,6 +30,7 @@ pub(super) struct Word {
     pub(super) orders: Vec<Proven<Order>>,
     pub(super) assign: Vec<Try>,
     pub(super) cancels: BTreeMap<OrderKey, Proven<Cancel>>,
+    pub(super) ask_closed: Vec<Vec<OrdersOf>>,
 }
 
 impl Words {
@@ -66,6 +67,10 @@ impl Word {
         paged(superseded, |tries| out.work(peer, Work::Broken(tries)));
         framed(self.orders, |orders| out.work(peer, Work::Orders(orders)));
         paged(self.assign, |units| out.work(peer, Work::Assign { fence, units }));
+        let mut pages = self.ask_closed.into_iter().peekable();
+        while let Some(orders) = pages.next() {
+            out.work(peer, Work::AskClosed { fence, orders, last: pages.peek().is_none() });
+        }
         paged(self.cancels.into_values().collect(), |cancels| out.work(peer, Work::Cancels(cancels)));
     }
 }

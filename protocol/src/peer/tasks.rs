@@ -312,7 +312,8 @@ impl Peer {
             }
             Work::Answer { fence, taken, declined } if leads => tasks.dispatcher.on_answer(from, fence, taken, declined, now, out),
             Work::Working { fence, tries, last } if leads => tasks.dispatcher.on_working(from, fence, tries, last, now, out),
-            Work::Answer { .. } | Work::Working { .. } => tasks.election.correct(from, out),
+            Work::KnownClosed { fence, orders, last } if leads => tasks.dispatcher.on_known_closed(from, fence, &orders, last),
+            Work::Answer { .. } | Work::Working { .. } | Work::KnownClosed { .. } => tasks.election.correct(from, out),
             Work::Started(tries) => {
                 if leads {
                     tasks.dispatcher.on_started(from, &tries, now, out);
@@ -346,6 +347,11 @@ impl Peer {
             Work::Closing(closing) => {
                 tasks.dispatcher.on_closing(&closing.value, now, out);
                 tasks.worker.on_closing(&closing.value, out);
+            }
+            Work::AskClosed { fence, orders, last } => {
+                self.led_by(from, fence, out)?;
+                let (tasks, open) = (&self.tasks, self.tasks.orders.open_numbers());
+                tasks.dispatcher.on_ask_closed(from, fence, orders, last, &open, out);
             }
             Work::Cancels(cancels) => {
                 tasks.worker.on_cancels(from, &cancels, now, out);

@@ -159,6 +159,8 @@ impl World {
                 let tries: Vec<Try> = player.waiting.iter().chain(player.running.keys()).filter(of_these).copied().collect();
                 tries.into_iter().for_each(|of| self.end(at, of, Ended::Cancelled));
             }
+            // `Desk::lead` answers it.
+            Work::AskClosed { .. } => {}
             other => panic!("{other:?}"),
         }
     }

@@ -131,3 +131,94 @@ fn words_of_another_term_change_nothing() {
     assert!(done.said.is_empty());
     assert_eq!(desk.standing(1).tries.len(), 1);
 }
+
+/// An order that was queued under the term before, and a worker that could run it now.
+fn kept() -> Desk {
+    let mut desk = Desk::new(Vec::new());
+    desk.order(order(1));
+    desk.workers.push(worker(3, 1));
+    desk.lead_unanswered();
+    desk.all_told();
+    desk
+}
+
+#[test]
+fn an_order_from_before_waits_until_all_have_said_whether_it_has_ended_and_not_for_ever() {
+    let mut desk = kept();
+    for number in [ME, ORDERER] {
+        assert_eq!(desk.knows_closed(peer(number), &[]).assigned(), []);
+    }
+    assert_eq!(desk.knows_closed(peer(3), &[]).assigned().len(), 1);
+    let mut desk = kept();
+    assert_eq!(desk.wait(desk.config.gate).assigned().len(), 1, "nobody is waited for longer than for what workers run");
+    let mut desk = kept();
+    desk.knows_closed(peer(ME), &[]);
+    desk.knows_closed(peer(3), &[]);
+    assert_eq!(desk.lose(peer(ORDERER)).assigned().len(), 1, "who is gone is not waited for");
+}
+
+#[test]
+fn what_a_peer_takes_for_ended_waits_for_its_orderer_whatever_it_says() {
+    let mut desk = kept();
+    desk.knows_closed(peer(3), &[1]);
+    desk.lose(peer(ORDERER));
+    assert_eq!(desk.wait(Duration::from_secs(3600)).assigned(), []);
+    assert!(desk.queue.contains_key(&key(1)), "a peer may be wrong");
+    desk.find(peer(ORDERER));
+    desk.lead();
+    assert_eq!(desk.all_told().assigned().len(), 1, "under a new term it is asked anew");
+
+    let mut desk = kept();
+    desk.knows_closed(peer(3), &[1]);
+    let done = desk.order(order(1));
+    assert_eq!((done.said("Queued"), done.assigned()), (1, vec![]), "others may know of others");
+    desk.knows_closed(peer(ME), &[1]);
+    assert_eq!(desk.knows_closed(peer(ORDERER), &[]).assigned().len(), 1);
+
+    let mut desk = kept();
+    [3, ME, ORDERER].iter().for_each(|number| drop(desk.knows_closed(peer(*number), &[1])));
+    let queued = Work::Queued { fence: fence(2), orders: vec![key(1)] };
+    assert_eq!(desk.wait(desk.config.work_patience).said, [(peer(ORDERER), queued)], "it is asked for its closing");
+    desk.close(1);
+    assert!(desk.queue.is_empty());
+}
+
+#[test]
+fn a_leader_asks_about_what_it_has_from_before_and_about_nothing_else() {
+    let mut desk = Desk::new(vec![worker(3, 1)]);
+    let asked =
+        |done: &Done| done.said.iter().find(|(to, work)| *to == peer(3) && work.what() == "AskClosed").map(|(_, work)| work.clone());
+    assert_eq!(asked(&desk.lead_unanswered()), None);
+    desk.all_told();
+    desk.orders((1..=3).map(order).collect());
+    let orders = vec![OrdersOf { orderer: peer(ORDERER), epoch: Epoch(1), numbers: Ranges::of(1, 3) }];
+    assert_eq!(asked(&desk.lead_unanswered()), Some(Work::AskClosed { fence: fence(3), orders, last: true }));
+    desk.orders(vec![order(1), order(3)]);
+    desk.lose(peer(3));
+    let orders = vec![OrdersOf { orderer: peer(ORDERER), epoch: Epoch(1), numbers: Ranges::of(2, 2) }];
+    assert_eq!(asked(&desk.find(peer(3))), Some(Work::AskClosed { fence: fence(3), orders, last: true }), "its orderer has spoken for two");
+}
+
+#[test]
+fn who_is_asked_tells_what_it_knows_to_have_ended_in_as_many_words_as_it_takes() {
+    let mut desk = Desk::new(Vec::new());
+    (1..=10).for_each(|number| drop(desk.close(number * 2)));
+    let of = |orderer: u8, numbers| OrdersOf { orderer: peer(orderer), epoch: Epoch(1), numbers };
+    let open = BTreeMap::from([(Epoch(1), Ranges::of(5, 6))]);
+    let asked = vec![of(ORDERER, Ranges::of(4, 7)), of(3, Ranges::of(1, 9)), of(ME, Ranges::of(4, 7))];
+    let done = desk.batch(|dispatcher, _, out| dispatcher.on_ask_closed(peer(3), fence(9), asked, true, &open, out));
+    let two = |one, other| [one, other].into_iter().fold(Ranges::default(), |mut two, number| (two.insert(number), two).1);
+    let orders = vec![of(ORDERER, two(4, 6)), of(ME, two(4, 7))];
+    assert_eq!(done.said, [(peer(3), Work::KnownClosed { fence: fence(9), orders, last: true })]);
+    let odd = (0..3_000).fold(Ranges::default(), |mut odd, number| (odd.insert(number * 2 + 1), odd).1);
+    let asked = vec![of(ME, odd.clone())];
+    let done = desk.batch(|dispatcher, _, out| dispatcher.on_ask_closed(peer(3), fence(9), asked, true, &BTreeMap::new(), out));
+    let (mut told, mut lasts) = (Ranges::default(), Vec::new());
+    for (_, work) in done.said {
+        assert!(work.items() <= limits::WORDS);
+        let Work::KnownClosed { orders, last, .. } = work else { panic!("{work:?}") };
+        orders.iter().flat_map(|of| of.numbers.iter()).for_each(|(first, last)| told.insert_range(first, last));
+        lasts.push(last);
+    }
+    assert_eq!((told, lasts), (odd, vec![false, false, true]));
+}

@@ -1,0 +1,118 @@
+//! Orders that are here from before this term: whether they have ended meanwhile, before workers get any of them.
+//! Believes nobody but their orderers. What others take for ended is kept, and waits until its orderer speaks.
+
+use std::collections::BTreeMap;
+
+use libp2p_identity::PeerId;
+
+use super::Dispatcher;
+use crate::effect::Out;
+use crate::id::Epoch;
+use crate::order::{Fence, OrderKey};
+use crate::ranges::Ranges;
+use crate::work::{OrdersOf, Work};
+
+/// What is known of whether the orderer of an order still wants it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Wanted {
+    /// It said so under this term.
+    Said,
+    /// It did before, and nobody has said otherwise.
+    Kept,
+    /// A peer takes the order for ended.
+    Doubted,
+    /// So does its orderer, whose closing has not come.
+    Disowned,
+}
+
+impl Dispatcher {
+    /// Another term: whoever is to be heard on it is asked anew about all that is here.
+    pub(super) fn restart_doubt(&mut self) {
+        let rows: Vec<OrderKey> = self.rows.iter().filter(|(_, row)| row.queued != row.wants_workers()).map(|(key, _)| *key).collect();
+        rows.iter().for_each(|key| self.settle(key));
+        self.ask_closed(self.awaited.clone());
+    }
+
+    /// These peers are asked which of the orders that are here from before have ended; before they have answered nothing is placed.
+    pub(super) fn ask_closed(&mut self, peers: impl IntoIterator<Item = PeerId>) {
+        let kept = by_memory(self.rows.iter().filter(|(_, row)| row.wanted == Wanted::Kept).map(|(key, _)| *key));
+        if kept.is_empty() {
+            return;
+        }
+        let pages = OrdersOf::pages(kept);
+        for peer in peers {
+            self.words.to(peer).ask_closed.clone_from(&pages);
+            if self.gate.is_some() {
+                self.asked.insert(peer);
+            }
+        }
+    }
+
+    /// Another node leads and has orders from before: those of them that are known here to have ended. `open` are this node's own.
+    pub(crate) fn on_ask_closed(
+        &self,
+        from: PeerId,
+        fence: Fence,
+        orders: Vec<OrdersOf>,
+        last: bool,
+        open: &BTreeMap<Epoch, Ranges>,
+        out: &mut Out,
+    ) {
+        let known = orders.into_iter().filter_map(|of| {
+            let asked = &of.numbers;
+            let numbers = if of.orderer == self.me {
+                // What this node does not know of its own has ended, or is forgotten.
+                open.get(&of.epoch).map_or_else(|| asked.clone(), |open| asked.minus(open))
+            } else {
+                let closed = self.closed.get(&(of.orderer, of.epoch))?;
+                asked.minus(&asked.minus(closed))
+            };
+            (!numbers.is_empty()).then_some(OrdersOf { numbers, ..of })
+        });
+        let mut pages = OrdersOf::pages(known).into_iter().peekable();
+        while let Some(orders) = pages.next() {
+            let last = last && pages.peek().is_none();
+            out.work(from, Work::KnownClosed { fence, orders, last });
+        }
+    }
+
+    /// A peer takes these for ended, of those it was asked about.
+    pub(crate) fn on_known_closed(&mut self, from: PeerId, fence: Fence, orders: &[OrdersOf], last: bool) {
+        if self.fence != Some(fence) {
+            return;
+        }
+        for OrdersOf { orderer, epoch, numbers } in orders {
+            let wanted = if from == *orderer { Wanted::Disowned } else { Wanted::Doubted };
+            let key = |number| OrderKey { orderer: *orderer, epoch: *epoch, number };
+            for (first, last) in numbers.iter() {
+                let rows = self.rows.range_mut(key(first)..=key(last)).filter(|(_, row)| (Wanted::Kept..wanted).contains(&row.wanted));
+                let doubted: Vec<OrderKey> = rows.map(|(key, row)| (row.wanted = wanted, *key).1).collect();
+                doubted.iter().for_each(|key| self.settle(key));
+            }
+        }
+        if last {
+            self.has_answered(from);
+        }
+    }
+
+    /// Its orderer offers an order that is here: whoever takes it for ended is wrong.
+    pub(super) fn on_wanted(&mut self, key: &OrderKey) {
+        if let Some(row) = self.rows.get_mut(key)
+            && row.wanted != Wanted::Said
+        {
+            row.wanted = Wanted::Said;
+            self.settle(key);
+        }
+    }
+}
+
+fn by_memory(keys: impl Iterator<Item = OrderKey>) -> Vec<OrdersOf> {
+    let mut all: Vec<OrdersOf> = Vec::new();
+    for OrderKey { orderer, epoch, number } in keys {
+        match all.last_mut().filter(|of| (of.orderer, of.epoch) == (orderer, epoch)) {
+            Some(of) => drop(of.numbers.insert(number)),
+            None => all.push(OrdersOf { orderer, epoch, numbers: Ranges::of(number, number) }),
+        }
+    }
+    all
+}
