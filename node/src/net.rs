@@ -12,6 +12,7 @@ mod links;
 mod network;
 mod outgoing;
 mod streams;
+mod telling;
 mod transport;
 mod wire;
 

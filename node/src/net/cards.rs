@@ -12,13 +12,10 @@ use libp2p::{PeerId, kad};
 
 use super::Event;
 use super::adverts::Adverts;
+use super::telling::Telling;
 
 /// Told again after this; Kademlia's own replication would put old cards over new ones (research/libp2p.md section 3).
 const RENEWED: Duration = Duration::from_secs(3 * 60);
-/// And so long after somebody came, who may be among those that keep it.
-const TOLD_AFTER: Duration = Duration::from_secs(2);
-/// At least this between two times: the members of a large swarm come in twos and threes, and each time dozens are told. Guess.
-const SPACING: Duration = Duration::from_secs(10);
 /// A card that is not renewed is forgotten after this: three times are missed.
 const KEPT_FOR: Duration = Duration::from_secs(10 * 60);
 /// Cards taken for one question. Guess: three who agree are enough.
@@ -30,49 +27,59 @@ const QUESTIONS: usize = 64;
 #[derive(Default)]
 pub(super) struct Cards {
     own: Option<([u8; 32], Bytes)>,
-    due: Option<Instant>,
-    told: Option<Instant>,
+    telling: Telling,
     questions: HashMap<kad::QueryId, (PeerId, Vec<Bytes>)>,
 }
 
 impl Cards {
     /// Begins again with the card that was told before a panic of the network.
     pub(super) fn new(own: Option<([u8; 32], Bytes)>) -> Cards {
-        Cards { due: own.as_ref().map(|_| Instant::now()), own, ..Cards::default() }
+        let mut cards = Cards::default();
+        if let Some((key, card)) = own {
+            cards.put(key, card);
+        }
+        cards
     }
 
     pub(super) fn put(&mut self, key: [u8; 32], card: Bytes) {
         self.own = Some((key, card));
-        self.due = Some(Instant::now());
+        self.telling.begin(Instant::now());
     }
 
-    /// Somebody came.
-    pub(super) fn put_soon(&mut self) {
+    pub(super) fn on_newcomer(&mut self, many: bool) {
         if self.own.is_some() {
-            let now = Instant::now();
-            let at = self.told.map_or(now + TOLD_AFTER, |told| (told + SPACING).max(now + TOLD_AFTER));
-            self.due = Some(self.due.map_or(at, |due| due.min(at)));
+            self.telling.on_newcomer(many, Instant::now());
         }
     }
 
     pub(super) fn deadline(&self) -> Option<Instant> {
-        self.due
+        self.telling.deadline()
     }
 
     pub(super) fn put_if_due(&mut self, kad: &mut kad::Behaviour<Adverts>) {
         let now = Instant::now();
-        if self.due.is_none_or(|due| now < due) {
+        let Some((key, card)) = &self.own else { return };
+        if !self.telling.take(now) {
             return;
         }
-        let Some((key, card)) = &self.own else { return };
-        self.told = Some(now);
-        self.due = Some(now + RENEWED);
+        self.telling.not_later_than(now + RENEWED);
         kad.store_mut().retain(|_, record| !record.is_expired(now));
         let key = kad::RecordKey::new(key);
         let record = kad::Record { key, value: card.to_vec(), publisher: None, expires: Some(now + KEPT_FOR) };
-        // Whether anybody keeps it cannot be known: it is told again and again.
         if let Err(error) = kad.put_record(record, kad::Quorum::N(NonZeroUsize::MIN)) {
             tracing::debug!(%error, "our card could not be put into Kademlia");
+            self.telling.on_missed(now);
+        }
+    }
+
+    /// Whether anybody has taken our card. That it is kept cannot be known: it is told again and again.
+    pub(super) fn on_put(&mut self, answer: &kad::PutRecordResult) {
+        match answer {
+            Ok(_) => self.telling.on_reached(),
+            Err(error) => {
+                tracing::debug!(%error, "nobody took our card");
+                self.telling.on_missed(Instant::now());
+            }
         }
     }
 

@@ -29,6 +29,7 @@ use super::counters::Counters;
 use super::dialing::{self, Dialing, Target};
 use super::links::{Links, Reading, Step};
 use super::outgoing::Outgoing;
+use super::telling::Telling;
 use super::wire::{self, ReadEnd};
 use super::{Command, Config, Event, GossipToken, Lane, Verdict, gossip, streams, transport};
 
@@ -42,10 +43,6 @@ const LOOKUP_SPACING: Duration = Duration::from_secs(2);
 /// lookups of all after each newcomer kept 50 nodes busy for ten seconds).
 const LOOKUP_SPACING_OF_MANY: Duration = Duration::from_secs(30);
 const MANY: usize = 8;
-/// What we provide is told again so long after somebody new came (DESIGN 6), and by Kademlia itself every three minutes …
-const ADVERT_DELAY: Duration = Duration::from_secs(2);
-/// … but among many not after each of them: the next ones come in twos and threes, and each time dozens are told. Guess.
-const ADVERT_SPACING_OF_MANY: Duration = Duration::from_secs(10);
 /// Keys advertised (DESIGN 6).
 const ADVERTS: usize = 64;
 /// Peers taken from the answers to one question for providers. Guess: more than a service has.
@@ -140,9 +137,8 @@ pub(crate) struct Network<'a> {
     identify_as: String,
     lookup_at: Instant,
     last_lookup: Option<Instant>,
-    /// When what we provide is told again.
-    advert_at: Option<Instant>,
-    last_advert: Option<Instant>,
+    /// When what we provide is told; again and again by Kademlia itself.
+    telling: Telling,
     /// Questions for providers under way, and who was named so far.
     searches: HashMap<kad::QueryId, ([u8; 32], BTreeSet<PeerId>)>,
     cards: Cards,
@@ -181,8 +177,7 @@ impl<'a> Network<'a> {
             identify_as: Names::new(&config.swarm_name)?.identify(),
             lookup_at: Instant::now() + LOOKUP_INTERVAL,
             last_lookup: None,
-            advert_at: None,
-            last_advert: None,
+            telling: Telling::default(),
             searches: HashMap::new(),
             cards,
             swarm_name: config.swarm_name.clone(),
@@ -252,7 +247,7 @@ impl<'a> Network<'a> {
     }
 
     fn deadline(&self) -> Instant {
-        let others = [self.kept.dialing.deadline(), self.advert_at, self.cards.deadline()];
+        let others = [self.kept.dialing.deadline(), self.telling.deadline(), self.cards.deadline()];
         others.into_iter().flatten().fold(self.lookup_at, Instant::min)
     }
 
@@ -457,32 +452,19 @@ impl<'a> Network<'a> {
         let same = self.kept.adverts == wanted;
         self.kept.adverts = wanted;
         if !same {
-            self.advert_at = Some(Instant::now());
+            self.telling.begin(Instant::now());
         }
-    }
-
-    /// Somebody came who may be among those that keep what we provide.
-    fn provide_soon(&mut self) {
-        if self.kept.adverts.is_empty() {
-            return;
-        }
-        let soon = Instant::now() + ADVERT_DELAY;
-        let spacing = if self.kept.seen.len() < MANY { ADVERT_DELAY } else { ADVERT_SPACING_OF_MANY };
-        let at = self.last_advert.map_or(soon, |last| soon.max(last + spacing));
-        self.advert_at = Some(self.advert_at.map_or(at, |sooner| sooner.min(at)));
     }
 
     fn provide_if_due(&mut self) {
         let now = Instant::now();
-        if self.advert_at.is_none_or(|at| now < at) {
+        if !self.telling.take(now) {
             return;
         }
-        self.advert_at = None;
-        self.last_advert = Some(now);
         for key in &self.kept.adverts {
-            // Whether anybody keeps it cannot be known: it is told again and again.
             if let Err(error) = self.swarm.behaviour_mut().kad.start_providing(kad::RecordKey::new(key)) {
                 tracing::debug!(%error, "a service could not be advertised");
+                self.telling.on_missed(now);
             }
         }
     }
@@ -701,8 +683,11 @@ impl<'a> Network<'a> {
         match event {
             kad::Event::RoutingUpdated { is_new_peer: true, .. } => {
                 self.look_up_soon();
-                self.provide_soon();
-                self.cards.put_soon();
+                let many = self.kept.seen.len() >= MANY;
+                if !self.kept.adverts.is_empty() {
+                    self.telling.on_newcomer(many, Instant::now());
+                }
+                self.cards.on_newcomer(many);
             }
             kad::Event::InboundRequest { request: kad::InboundRequest::PutRecord { source, record: Some(record), .. } } => {
                 Cards::keep(&self.swarm_name, &source, record, &mut self.swarm.behaviour_mut().kad);
@@ -716,6 +701,14 @@ impl<'a> Network<'a> {
             kad::Event::OutboundQueryProgressed { id, result: kad::QueryResult::GetRecord(answer), step, .. } => {
                 let event = self.cards.on_answer(id, answer, step.last, &mut self.swarm.behaviour_mut().kad);
                 event.into_iter().for_each(|event| self.kept.outgoing.push(event));
+            }
+            kad::Event::OutboundQueryProgressed { result: kad::QueryResult::PutRecord(answer), .. } => self.cards.on_put(&answer),
+            // Those who are to keep an advert do not answer; whether there are any is known from looking for them.
+            kad::Event::OutboundQueryProgressed { result: kad::QueryResult::StartProviding(answer), stats, .. } => {
+                match answer.is_ok() && stats.num_successes() > 0 {
+                    true => self.telling.on_reached(),
+                    false => self.telling.on_missed(Instant::now()),
+                }
             }
             kad::Event::OutboundQueryProgressed { result: kad::QueryResult::GetClosestPeers(answer), .. } => {
                 let peers = match answer {
