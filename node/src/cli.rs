@@ -15,6 +15,7 @@ mod inbox;
 mod nodejs;
 mod offer;
 mod order;
+mod outcome;
 mod peers;
 pub mod places;
 mod presence;

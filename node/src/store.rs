@@ -31,7 +31,7 @@ use tokio::sync::{mpsc, oneshot};
 
 pub use directory::{Anew, Directory, DirectoryError};
 pub use fault::{Fault, ReadError};
-pub use inbox::{HITS, InboxLetter, InboxQuery};
+pub use inbox::{Content, HITS, InboxLetter, InboxQuery, Kind as InboxKind, Outcome};
 pub use open::{DatabaseId, OpenError};
 pub use orders::{OrderQuery, OrderSummary, UnitEnd};
 pub use read::{Counts, Reader};

@@ -12,7 +12,7 @@ use libp2p::{Multiaddr, PeerId};
 use node::driver::Fact;
 use node::net::{self, Event, Lane, Net};
 use node::node::{Node, Settings, start};
-use node::store::{InboxQuery, State};
+use node::store::{Content, InboxLetter, InboxQuery, State};
 use protocol::beacon::{Beacon, Statistics};
 use protocol::bundle::{self, Draft, Secrets};
 use protocol::config::limits::NUMBER_MAX;
@@ -135,13 +135,13 @@ async fn send(node: &Node, to: &[&str], text: &str) -> LetterId {
 }
 
 fn inbox(node: &Node) -> Vec<String> {
-    let query = InboxQuery { after: 0, before: None, unread: false, from: None, limit: 1_000_000, newest: false };
+    let query = InboxQuery { limit: 1_000_000, ..InboxQuery::default() };
     let letters = node.reader.inbox(&query).expect("the disk can be read");
-    let text = |payload| match payload {
-        Payload::Text(text) => text,
+    let text = |letter: InboxLetter| match letter.content {
+        Content::Letter(Envelope { payload: Payload::Text(text), .. }) => text,
         other => format!("{other:?}"),
     };
-    letters.into_iter().map(|letter| text(letter.envelope.payload)).collect()
+    letters.into_iter().map(text).collect()
 }
 
 fn delivered(node: &Node, letter: LetterId) -> bool {

@@ -705,6 +705,15 @@ pub enum Change {
         /// Letters of that author missing before it.
         missing_before: u64,
     },
+    /// The outcome of an order of this node got its place in the inbox, in the batch that writes it.
+    OutcomeShown {
+        /// Its inbox number.
+        n: u64,
+        /// The order's number.
+        number: u64,
+        /// As what it is shown.
+        id: LetterId,
+    },
     /// An inbox letter was read.
     Read {
         /// Its inbox number.
@@ -1071,6 +1080,8 @@ pub struct Taken {
     pub twin: u8,
     /// When it was committed.
     pub received: Timestamp,
+    /// Nobody reads it: it never has a place in the inbox, and what it said is elsewhere.
+    pub silent: bool,
     /// The letter.
     pub envelope: Envelope,
 }

@@ -13,6 +13,7 @@ use sha2::{Digest, Sha256};
 
 use crate::id::LetterId;
 use crate::now::Timestamp;
+use crate::order::OrderKey;
 
 /// One payload from an author to recipients. The wire carries keys, not names.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -107,6 +108,16 @@ impl Kind {
 #[must_use]
 pub fn void_of(letter: LetterId) -> LetterId {
     let hash: [u8; 32] = Sha256::new().chain_update(b"swarm/1 void ").chain_update(letter.as_bytes()).finalize().into();
+    let mut half = [0; 16];
+    half.copy_from_slice(&hash[..16]);
+    LetterId::new(half)
+}
+
+/// The name of the outcome of an order, where the inbox of its orderer shows it.
+#[must_use]
+pub fn outcome_of(OrderKey { orderer, epoch, number }: OrderKey) -> LetterId {
+    let hash = Sha256::new().chain_update(b"swarm/1 outcome ").chain_update(orderer.to_bytes());
+    let hash: [u8; 32] = hash.chain_update(epoch.0.to_be_bytes()).chain_update(number.to_be_bytes()).finalize().into();
     let mut half = [0; 16];
     half.copy_from_slice(&hash[..16]);
     LetterId::new(half)

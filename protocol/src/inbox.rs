@@ -1,4 +1,4 @@
-//! Letters to this node, from committed to read.
+//! Letters to this node, from committed to read, and the outcomes of its orders among them.
 //! Knows nothing of who carried them. A letter is entered once, however often it comes: every number ever committed is
 //! remembered, with the letter under it; there is no window.
 
@@ -11,10 +11,11 @@ use crate::bundle::Contents;
 use crate::config::{Config, limits};
 use crate::edge::Cause;
 use crate::effect::{Change, Effect, InStream, Out, Recent, Say, Taken};
-use crate::envelope::{Envelope, Kind, Payload, excludes};
+use crate::envelope::{Envelope, Kind, Payload, excludes, outcome_of};
 use crate::id::{BundleId, Epoch, LetterId};
-use crate::input::{Place, Recall};
+use crate::input::{OUTCOMES, Place, Recall};
 use crate::now::Now;
+use crate::order::OrderKey;
 use crate::ranges::Ranges;
 use crate::receipt::{Receipt, Sum, digest};
 use crate::report_letter;
@@ -236,9 +237,20 @@ impl Inbox {
         Ok(())
     }
 
+    /// An order of this node has ended: its outcome gets its place among the letters. It takes no room of what an author may have
+    /// unread here.
+    pub(crate) fn on_order_ended(&mut self, order: OrderKey, out: &mut Out) {
+        let n = self.give_place();
+        out.store(Change::OutcomeShown { n, number: order.number, id: outcome_of(order) });
+    }
+
     /// These letters were read.
     pub(crate) fn mark_read(&mut self, letters: &[Place], now: Now, out: &mut Out) {
         for letter in letters {
+            if letter.stream == OUTCOMES {
+                // Nobody is told, and of several times the disk keeps the first.
+                out.store(Change::Read { n: letter.n, at: now.wall });
+            }
             let Some(place) = self.by_no.get(&letter.stream) else { continue };
             let stream = self.streams.get_mut(place).expect("by_no names streams");
             let first = letter.twin > 0 || stream.row.read.insert(letter.seq);
@@ -382,21 +394,32 @@ impl Inbox {
 
     /// Commits one letter; those that do not come in order are held back.
     #[expect(clippy::too_many_arguments, reason = "one letter, its place, the time and two outputs")]
-    fn take(&mut self, place: (PeerId, Epoch), seq: u64, twin: u8, envelope: Envelope, now: Now, out: &mut Out, shown: &mut Vec<Shown>) {
+    fn take(
+        &mut self,
+        place: (PeerId, Epoch),
+        seq: u64,
+        twin: u8,
+        mut envelope: Envelope,
+        now: Now,
+        out: &mut Out,
+        shown: &mut Vec<Shown>,
+    ) {
         let stream = self.streams.get_mut(&place).expect("the caller has found it");
         stream.changed = true;
         let (letter, preview) = (envelope.id, preview(&envelope));
-        let void = envelope.known_kind() == Some(Kind::Void);
-        if void {
-            // Nobody will read it: it takes no room among what is unread.
+        // A void is for nobody's eyes, and what a worker reports by letter is told by the outcome of the order.
+        let silent = envelope.known_kind() == Some(Kind::Void) || report_letter::is_for(&self.me, &envelope);
+        if silent {
+            // Nobody will read it: it takes no room among what is unread, and next to none on the disk.
             stream.row.read.insert(seq);
+            envelope.payload = Payload::Nothing;
         } else {
             stream.row.unread_bytes += envelope.payload_bytes() as u64 + AROUND;
         }
         let no = stream.row.no;
         let late = seq < stream.row.shown;
-        out.store(Change::Taken(Box::new(Taken { stream: no, seq, twin, received: now.wall, envelope })));
-        if void {
+        out.store(Change::Taken(Box::new(Taken { stream: no, seq, twin, received: now.wall, silent, envelope })));
+        if silent {
             return;
         }
         if late || twin > 0 {
@@ -441,10 +464,15 @@ impl Inbox {
         self.show(place, seq, 0, held, out, shown);
     }
 
-    fn show(&mut self, place: (PeerId, Epoch), seq: u64, twin: u8, held: Held, out: &mut Out, shown: &mut Vec<Shown>) {
+    fn give_place(&mut self) -> u64 {
         let n = self.next_n;
         self.next_n += 1;
         self.shown = Some((self.shown.map_or(n, |(first, _)| first), n));
+        n
+    }
+
+    fn show(&mut self, place: (PeerId, Epoch), seq: u64, twin: u8, held: Held, out: &mut Out, shown: &mut Vec<Shown>) {
+        let n = self.give_place();
         let stream = self.streams.get_mut(&place).expect("the caller has found it");
         // What is missing was told already where a later one is in the inbox.
         let missing_before = Ranges::of(stream.row.last + 1, seq - 1).minus(&stream.row.taken).len();
@@ -549,6 +577,6 @@ fn preview(envelope: &Envelope) -> String {
     let cut = |text: &str| text[..text.floor_char_boundary(PREVIEW)].to_owned();
     match &envelope.payload {
         Payload::Text(text) => cut(text),
-        _ => report_letter::words(envelope).map_or_else(|| format!("({})", envelope.kind), |words| cut(&words)),
+        _ => format!("({})", envelope.kind),
     }
 }

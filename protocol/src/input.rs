@@ -477,11 +477,14 @@ pub struct NewOrder {
     pub key: Option<String>,
 }
 
+/// Stands for a stream where an outcome is meant: those of letters count from 1.
+pub const OUTCOMES: u32 = 0;
+
 /// Where an inbox letter is: incoming stream, number, and which of the letters under that number (0 but after an
-/// author's memory jumped back), and its `n`.
+/// author's memory jumped back), and its `n`. The outcome of an order is in the stream [`OUTCOMES`], under the order's number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Place {
-    /// The incoming stream.
+    /// The incoming stream, or [`OUTCOMES`].
     pub stream: u32,
     /// The number in it.
     pub seq: u64,

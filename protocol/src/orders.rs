@@ -57,6 +57,8 @@ pub(crate) struct Orders {
     reported: BTreeMap<PeerId, BTreeSet<Try>>,
     /// First and last that were placed in this batch.
     placed: Option<(u64, u64)>,
+    /// Ended in this batch, in that order.
+    ended: Vec<OrderKey>,
 }
 
 impl Orders {
@@ -80,6 +82,7 @@ impl Orders {
             runs: Runs::default(),
             reported: BTreeMap::new(),
             placed: None,
+            ended: Vec::new(),
         };
         for (order, state) in open {
             orders.next = orders.next.max(order.number + 1);
@@ -349,6 +352,11 @@ impl Orders {
         }
     }
 
+    /// Those that have ended in this batch, in that order.
+    pub(crate) fn take_ended(&mut self) -> Vec<OrderKey> {
+        std::mem::take(&mut self.ended)
+    }
+
     // -- questions
 
     /// An order that has not ended.
@@ -406,6 +414,7 @@ impl Orders {
     /// When [`Orders::tick`] or [`Orders::close`] has something to do; at once if a batch is open.
     pub(crate) fn deadline(&self) -> Option<Duration> {
         if self.placed.is_some()
+            || !self.ended.is_empty()
             || !self.reported.is_empty()
             || self.book.is_dirty()
             || self.closings.is_due(|peer| self.leader.reaches(peer))
@@ -500,6 +509,7 @@ impl Orders {
         let leader = self.leader.last().map(|fence| fence.leader).filter(|_| entry.sent);
         entry.concerned.iter().copied().chain(leader).for_each(|peer| self.closings.owe(peer, epoch, number));
         out.store(Change::OrderState(Box::new(entry.state)));
+        self.ended.push(OrderKey { orderer: self.me, epoch, number });
         out.note(What::OrderEnded { number, end });
         out.notify(Notice::OrderEnded { number, end });
     }

@@ -982,6 +982,7 @@ impl Peer {
         let shown = self.inbox.tick(now, out);
         self.tell_shown(shown, out);
         self.close_work(now, out);
+        self.tasks.orders.take_ended().into_iter().for_each(|order| self.inbox.on_order_ended(order, out));
         self.close_letters(out);
         self.outbox.commit_rounds(now, out);
         if self.outbox.take_new_waiting() {

@@ -29,25 +29,19 @@ pub(crate) fn payload(report: &Report) -> Payload {
     ]))
 }
 
-/// What such a letter says, in a line for people: `order 1 ended: exit 0`. None for any other letter.
-pub(crate) fn words(envelope: &Envelope) -> Option<String> {
-    let Payload::Dict(dict) = &envelope.payload else { return None };
-    let (Some(Value::Integer(order)), Some(Value::Text(ended))) = (dict.get("order"), dict.get("ended")) else { return None };
-    let whole = envelope.kind == Kind::Event.as_str() && dict.get("event") == Some(&Value::Text("ended".to_owned()));
-    let unit = match dict.get("unit") {
-        Some(Value::Integer(unit)) if *unit > 1 => format!(".{unit}"),
-        _ => String::new(),
-    };
-    whole.then(|| format!("order {order}{unit} ended: {ended}"))
+/// Whether a letter tells `me` how a unit of its own order ended: the order's outcome says it, once and for all units.
+pub(crate) fn is_for(me: &PeerId, envelope: &Envelope) -> bool {
+    report(&envelope.author, envelope).is_some_and(|report| report.of.order.orderer == *me)
 }
 
 /// The reports in the letters of `author`, which has signed them all. What is no report of its own is left out.
 pub(crate) fn reports(author: &PeerId, envelopes: &[Envelope]) -> Vec<Proven<Report>> {
-    let report = |envelope: &Envelope| {
-        let Payload::Dict(dict) = &envelope.payload else { return None };
-        let Some(Value::Bytes(bytes)) = dict.get("report").filter(|_| envelope.kind == Kind::Event.as_str()) else { return None };
-        let report: Report = codec::decode(bytes).ok()?;
-        (report.worker == *author && report.within_limits()).then(|| Proven::own(report))
-    };
-    envelopes.iter().filter_map(report).collect()
+    envelopes.iter().filter_map(|envelope| report(author, envelope)).map(Proven::own).collect()
+}
+
+fn report(author: &PeerId, envelope: &Envelope) -> Option<Report> {
+    let Payload::Dict(dict) = &envelope.payload else { return None };
+    let Some(Value::Bytes(bytes)) = dict.get("report").filter(|_| envelope.kind == Kind::Event.as_str()) else { return None };
+    let report: Report = codec::decode(bytes).ok()?;
+    (report.worker == *author && report.within_limits()).then_some(report)
 }

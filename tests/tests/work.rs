@@ -618,6 +618,10 @@ fn an_orderer_away_when_its_order_ends_learns_of_it_when_it_is_back() {
         sim.start(ann);
         sim.within(seconds(10), |sim| sim.end(ann, number) == Some(End::Done));
         assert_eq!(sim.starts(ann, number).len(), 1);
+        // Everything about it has come by now: the outcome is in the inbox, and the letters that told of it are not.
+        sim.start(bea);
+        sim.expect_done();
+        assert_eq!((sim.outcomes_shown(ann), sim.inbox(ann)), (vec![number], Vec::new()));
     }
 }
 

@@ -133,7 +133,7 @@ fn arrived(first: u64, letters: u64) -> Vec<Change> {
         in_reply_to: None,
     };
     let numbers = first..first + letters;
-    let taken = |seq| Taken { stream: 1, seq, twin: 0, received: Timestamp(6), envelope: envelope(seq) };
+    let taken = |seq| Taken { stream: 1, seq, twin: 0, received: Timestamp(6), silent: false, envelope: envelope(seq) };
     let mut changes: Vec<Change> = numbers.clone().map(|seq| Change::Taken(taken(seq).into())).collect();
     changes.extend(numbers.map(|seq| Change::Shown { place: Place { stream: 1, seq, twin: 0, n: seq }, missing_before: 0 }));
     changes.push(Change::InStream(InStream {

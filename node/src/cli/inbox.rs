@@ -1,15 +1,15 @@
-//! `inbox`: letters to this node, in the order they were given their place.
+//! `inbox`: letters to this node and the outcomes of its orders, in the order they were given their place.
 //! Knows nothing of how they came. A letter is marked read only when a person has seen it on a terminal.
 
 use std::collections::BTreeMap;
 
 use clap::Args;
 
-use super::Context;
 use super::failure::{DONE, Failure, NO_NODE};
 use super::send::short;
 use super::sent::{text, time};
 use super::terminal::{Terminal, closed, line, print};
+use super::{Context, outcome};
 use crate::control::api::{InboxEntry, MarkRead, What};
 use crate::control::client::quoted;
 
@@ -19,19 +19,25 @@ const SCREEN: usize = 50;
 #[derive(Debug, Args)]
 #[command(
     after_help = "On a terminal the newest 50 are shown, and marked read. In a pipe, and with --json, all are shown and none is marked: for\n\
-                        that, `node read ID`."
+                        that, `node read ID`. Each order of this node has one outcome here, also where it was away when the order ended."
 )]
 pub(super) struct InboxArgs {
-    /// Only letters not read yet
+    /// Only what was not read yet
     #[arg(long)]
     unread: bool,
+    /// Only letters, not the outcomes of orders
+    #[arg(long, conflicts_with = "outcomes")]
+    letters: bool,
+    /// Only the outcomes of orders, no letters
+    #[arg(long, conflicts_with = "from")]
+    outcomes: bool,
     /// Only letters of this peer
     #[arg(long, value_name = "PEER")]
     from: Option<String>,
-    /// Only letters after this number
+    /// Only what came after this number
     #[arg(long, value_name = "N")]
     after: Option<u64>,
-    /// Go on showing letters as they come
+    /// Go on showing what comes
     #[arg(long)]
     follow: bool,
     /// The newest N; with --after, the first N
@@ -45,7 +51,7 @@ pub(super) async fn execute(args: InboxArgs, context: &Context) -> Result<u8, Fa
     let mut cursor = last(context).await?;
     let entries = listed(&args, context).await?;
     cursor = cursor.max(entries.last().map_or(0, |entry| entry.n));
-    show(&entries, context, args.follow, true).await?;
+    show(&entries, &args, context, true).await?;
     if context.terminal.is && !context.json && args.limit.is_none() && args.after.is_none() && entries.len() == SCREEN {
         print(&format!("the newest {SCREEN}; all of them: --after 0\n"))?;
     }
@@ -62,7 +68,7 @@ pub(super) async fn execute(args: InboxArgs, context: &Context) -> Result<u8, Fa
             if let Some(newest) = entries.last() {
                 cursor = newest.n;
             }
-            show(&entries, context, true, false).await?;
+            show(&entries, &args, context, false).await?;
         }
     }
 }
@@ -77,6 +83,12 @@ fn path(args: &InboxArgs, which: &str) -> String {
     let mut path = format!("/v1/inbox?{which}");
     if args.unread {
         path += "&unread=true";
+    }
+    if args.letters {
+        path += "&only=letters";
+    }
+    if args.outcomes {
+        path += "&only=outcomes";
     }
     if let Some(from) = &args.from {
         path += &format!("&from={}", quoted(from));
@@ -101,7 +113,8 @@ async fn listed(args: &InboxArgs, context: &Context) -> Result<Vec<InboxEntry>, 
     })
 }
 
-async fn show(entries: &[InboxEntry], context: &Context, following: bool, first: bool) -> Result<(), Failure> {
+async fn show(entries: &[InboxEntry], args: &InboxArgs, context: &Context, first: bool) -> Result<(), Failure> {
+    let following = args.follow;
     if context.json {
         if !following {
             return context.document(&entries);
@@ -110,14 +123,14 @@ async fn show(entries: &[InboxEntry], context: &Context, following: bool, first:
     }
     if entries.is_empty() {
         if first && !following && context.terminal.is {
-            print("no letters\n")?;
+            print(if args.outcomes { "no outcomes\n" } else { "no letters\n" })?;
         }
         return Ok(());
     }
     let mut text = table(entries, context.terminal, first);
     let unread: Vec<u64> = entries.iter().filter(|entry| entry.read_at.is_none()).map(|entry| entry.n).collect();
     if context.terminal.is && !following {
-        text += &summary(entries.len(), unread.len());
+        text += &summary(entries, unread.len());
     }
     print(&text)?;
     if context.terminal.is {
@@ -153,19 +166,31 @@ fn table(entries: &[InboxEntry], terminal: Terminal, head: bool) -> String {
             let from =
                 if doubled.contains(&envelope.author.as_str()) { format!("{}@{tail}", envelope.author) } else { envelope.author.clone() };
             let missing = if entry.missing_before > 0 { format!("({} missing) ", entry.missing_before) } else { String::new() };
-            [short(&envelope.id).to_owned(), line(&from), time(&envelope.timestamp), missing + &line(&text(envelope))]
+            [
+                short(&envelope.id).to_owned(),
+                line(&from),
+                time(&envelope.timestamp),
+                missing + &line(&outcome::of(envelope).map_or_else(|| text(envelope), |task| outcome::brief(&task))),
+            ]
         })
         .collect();
     let table = terminal.table(["ID", "FROM", "WRITTEN", "TEXT"], &rows);
     if head { table } else { table.split_once('\n').map_or(String::new(), |(_, rows)| rows.to_owned()) }
 }
 
-fn summary(all: usize, unread: usize) -> String {
-    let letters = if all == 1 { "1 letter".to_owned() } else { format!("{all} letters") };
+fn summary(entries: &[InboxEntry], unread: usize) -> String {
+    let outcomes = entries.iter().filter(|entry| outcome::of(&entry.envelope).is_some()).count();
+    let count = |count: usize, one: &str| match count {
+        0 => None,
+        1 => Some(format!("1 {one}")),
+        many => Some(format!("{many} {one}s")),
+    };
+    let shown: Vec<String> = count(entries.len() - outcomes, "letter").into_iter().chain(count(outcomes, "outcome")).collect();
+    let shown = shown.join(", ");
     match unread {
-        0 => format!("{letters}, read before\n"),
-        new if new == all => format!("{letters}, marked read\n"),
-        new => format!("{letters}, {new} of them new and now marked read\n"),
+        0 => format!("{shown}, read before\n"),
+        new if new == entries.len() => format!("{shown}, marked read\n"),
+        new => format!("{shown}, {new} of them new and now marked read\n"),
     }
 }
 
@@ -173,6 +198,7 @@ fn summary(all: usize, unread: usize) -> String {
 pub(super) mod tests {
     use super::*;
     use crate::cli::sent;
+    use crate::control::api::{OutcomeEvent, OutcomePayload, Task, TaskState};
 
     pub(in crate::cli) fn entry(n: u64, from: &str, id: &str, text: &str) -> InboxEntry {
         let mut envelope = sent::tests::letter(Vec::new()).envelope;
@@ -204,8 +230,27 @@ pub(super) mod tests {
 
     #[test]
     fn the_last_line_says_what_was_marked() {
-        assert_eq!(summary(1, 1), "1 letter, marked read\n");
-        assert_eq!(summary(3, 1), "3 letters, 1 of them new and now marked read\n");
-        assert_eq!(summary(3, 0), "3 letters, read before\n");
+        let letter = || entry(1, "markus", "12D3KooWaaaaaaaa", "Hello");
+        assert_eq!(summary(&[letter()], 1), "1 letter, marked read\n");
+        assert_eq!(summary(&[letter(), letter(), letter()], 1), "3 letters, 1 of them new and now marked read\n");
+        assert_eq!(summary(&[letter(), letter(), letter()], 0), "3 letters, read before\n");
+        assert_eq!(summary(&[ended(), letter()], 2), "1 letter, 1 outcome, marked read\n");
+        assert_eq!(summary(&[ended(), ended()], 0), "2 outcomes, read before\n");
+    }
+
+    fn ended() -> InboxEntry {
+        let task = Task { order: 17, service: "coffee".to_owned(), state: TaskState::Done, ..Task::default() };
+        let task = Task { worker: Some("nikki-pi".to_owned()), stdout: Some("one\nlatte\n".to_owned()), ..task };
+        let mut entry = entry(1, "markus", "12D3KooWaaaaaaaa", "");
+        entry.envelope.kind = "event".to_owned();
+        entry.envelope.payload = serde_json::to_value(OutcomePayload { event: OutcomeEvent::Outcome, task }).expect("good");
+        entry
+    }
+
+    #[test]
+    fn an_outcome_is_one_line_among_the_letters_and_whole_where_it_is_read() {
+        let told = table(&[ended()], Terminal::none(), false);
+        assert!(told.ends_with("order 17 coffee: done at nikki-pi: one …\n"), "{told}");
+        assert_eq!(text(&ended().envelope), "order 17 coffee: done at nikki-pi\none\nlatte");
     }
 }

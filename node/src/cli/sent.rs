@@ -5,11 +5,10 @@ use std::collections::BTreeMap;
 
 use clap::Args;
 
-use super::Context;
 use super::failure::{DONE, Failure};
 use super::send::short;
 use super::terminal::{block, line, print};
-use super::words;
+use super::{Context, outcome, words};
 use crate::control::api::{Delivery, Envelope, Letter, Peer, State, Why, WhyNotHeld};
 use crate::control::client::quoted;
 use crate::control::time::{for_people, now, parse};
@@ -215,15 +214,15 @@ pub(super) fn time(at: &str) -> String {
 /// A letter's content for people: a text as it is, the end of an order in words, anything else as JSON.
 pub(super) fn text(envelope: &Envelope) -> String {
     let payload = &envelope.payload;
-    ended(envelope).or_else(|| payload.as_str().map(str::to_owned)).unwrap_or_else(|| payload.to_string())
+    let outcome = || outcome::of(envelope).map(|task| outcome::full(&task));
+    ended(envelope).or_else(outcome).or_else(|| payload.as_str().map(str::to_owned)).unwrap_or_else(|| payload.to_string())
 }
 
-/// The letter of a worker that tells how an order of this node ended: `order 1 ended: exit 0`.
+/// The letter by which a worker tells an orderer who is away how a unit ended: `order 1.1 ended: exit 0`.
 fn ended(envelope: &Envelope) -> Option<String> {
     let payload = &envelope.payload;
     let ended = payload["ended"].as_str().filter(|_| envelope.kind == "event" && payload["event"] == "ended")?;
-    let unit = payload["unit"].as_u64().filter(|unit| *unit > 1).map_or_else(String::new, |unit| format!(".{unit}"));
-    Some(format!("order {}{unit} ended: {ended}", payload["order"].as_u64()?))
+    Some(format!("order {}.{} ended: {ended}", payload["order"].as_u64()?, payload["unit"].as_u64()?))
 }
 
 #[cfg(test)]
@@ -309,7 +308,7 @@ pub(super) mod tests {
         envelope.payload = serde_json::json!({"event": "ended", "order": 7, "unit": 1, "ended": "exit 0", "report": "a1"});
         assert!(text(&envelope).starts_with('{'), "whoever writes such a message is no worker");
         envelope.kind = "event".to_owned();
-        assert_eq!(text(&envelope), "order 7 ended: exit 0");
+        assert_eq!(text(&envelope), "order 7.1 ended: exit 0");
         envelope.payload["unit"] = 3.into();
         assert_eq!(text(&envelope), "order 7.3 ended: exit 0");
         envelope.payload["order"] = "7".into();

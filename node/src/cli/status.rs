@@ -59,7 +59,7 @@ fn shown(status: &Status) -> String {
     let unread = if status.letters.unread > 0 { format!(" ({} not read)", status.letters.unread) } else { String::new() };
     let waiting = if status.letters.waiting > 0 { format!(" ({} not delivered yet)", status.letters.waiting) } else { String::new() };
     text += &format!("  peers    {} available, {} known\n", status.peers.available, status.peers.known);
-    text += &format!("  letters  {} received{unread}, {} sent{waiting}\n", status.letters.inbox, status.letters.sent);
+    text += &format!("  letters  {} in the inbox{unread}, {} sent{waiting}\n", status.letters.inbox, status.letters.sent);
     let open = if status.orders.open > 0 { format!("{} open", status.orders.open) } else { "none open".to_owned() };
     let dispatcher = match &status.dispatcher {
         Some(dispatcher) => format!("{} is dispatcher (term {})", line(&dispatcher.name), dispatcher.term),
@@ -142,7 +142,7 @@ mod tests {
             "markus@Kx9Ta7f3  swarm \"lan\" (open: anyone on this LAN may join)\n  \
              address  192.168.1.17:6174\n  \
              peers    1 available, 2 known\n  \
-             letters  3 received, 4 sent\n  \
+             letters  3 in the inbox, 4 sent\n  \
              orders   none open; nobody is dispatcher now\n  \
              disk     2 MiB used, 3.0 GiB free\n  \
              data     /d\n  \

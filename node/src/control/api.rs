@@ -81,7 +81,7 @@ pub struct PeerCounts {
 /// How many letters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LetterCounts {
-    /// To this node.
+    /// In the inbox: letters to this node, and outcomes of its orders.
     pub inbox: u64,
     /// Of these, not read.
     pub unread: u64,
@@ -274,7 +274,7 @@ pub enum WhyNotHeld {
     Blocked,
 }
 
-/// A letter to this node.
+/// A letter to this node, or the outcome of an order of this node: an `event` that it writes to itself, see [`OutcomePayload`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct InboxEntry {
     /// What was written.

@@ -11,7 +11,9 @@ use protocol::segment::Entry;
 use protocol::{Answer, Command, Epoch, LetterId, Notice, PeerId, Status, Timestamp};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
-pub use crate::store::{Delivery, InboxLetter, InboxQuery, OrderQuery, OrderSummary, SentView, State, UnitEnd};
+pub use crate::store::{
+    Content, Delivery, InboxKind, InboxLetter, InboxQuery, OrderQuery, OrderSummary, Outcome, SentView, State, UnitEnd,
+};
 use crate::store::{ReadError, Reader};
 
 /// What the doors may ask of the node.

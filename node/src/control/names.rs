@@ -3,16 +3,17 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use protocol::envelope::Envelope;
+use protocol::envelope::{Envelope, Kind};
 use protocol::id::MachineId;
 use protocol::mail::{Denial, Holder, Reason};
 use protocol::name::{Addressee, PeerName, distinct};
 use protocol::{PeerId, PeerStatus, Refusal, Status, Timestamp};
 
 use super::api;
-use super::desk::{Delivery, InboxLetter, SentView, State};
+use super::desk::{Content, Delivery, InboxLetter, Outcome, SentView, State};
 use super::json;
 use super::problem::{Code, Problem};
+use super::task;
 use super::time::{for_people, now, rfc3339};
 
 /// Machines that a letter is held by, at most (DESIGN 4: R).
@@ -115,11 +116,31 @@ impl<'a> Names<'a> {
 
     pub(super) fn inbox(&self, letter: &InboxLetter) -> api::InboxEntry {
         api::InboxEntry {
-            envelope: self.envelope(&letter.envelope),
+            envelope: match &letter.content {
+                Content::Letter(envelope) => self.envelope(envelope),
+                Content::Outcome(outcome) => self.outcome(letter, outcome),
+            },
             n: letter.n,
             missing_before: letter.missing_before,
             received_at: rfc3339(letter.received),
             read_at: letter.read.map(rfc3339),
+        }
+    }
+
+    /// This node wrote the outcome, and to itself. What it says is the task, as `tasks` shows it.
+    fn outcome(&self, letter: &InboxLetter, Outcome { order, end }: &Outcome) -> api::Envelope {
+        let task = task::Own::new(task::Look { names: self, now: now() }, order, None, &task::Word::NoDispatcher).whole(end.as_ref());
+        let payload = api::OutcomePayload { event: api::OutcomeEvent::Outcome, task };
+        api::Envelope {
+            id: letter.id.to_string(),
+            kind: Kind::Event.as_str().to_owned(),
+            author: self.of(&self.me()),
+            author_id: self.me().to_string(),
+            recipients: vec![self.of(&self.me())],
+            recipient_ids: vec![Some(self.me().to_string())],
+            payload: serde_json::to_value(payload).expect("a task is texts and numbers"),
+            timestamp: rfc3339(letter.received),
+            in_reply_to: None,
         }
     }
 

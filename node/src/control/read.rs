@@ -12,7 +12,7 @@ use protocol::input::Disk;
 use serde::Deserialize;
 
 use super::api;
-use super::desk::{Desk, InboxQuery, SentView};
+use super::desk::{Desk, InboxKind, InboxQuery, SentView};
 use super::extract::{self, Named, Params};
 use super::names::{self, Names};
 use super::problem::Problem;
@@ -102,6 +102,15 @@ pub(super) struct InboxParams {
     from: Option<String>,
     #[serde(default)]
     newest: bool,
+    only: Option<Only>,
+}
+
+/// Not all that is in the inbox.
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Only {
+    Letters,
+    Outcomes,
 }
 
 pub(super) async fn inbox(State(desk): State<Arc<Desk>>, Params(params): Params<InboxParams>) -> Result<Response, Problem> {
@@ -109,7 +118,19 @@ pub(super) async fn inbox(State(desk): State<Arc<Desk>>, Params(params): Params<
     let status = extract::status(&desk).await?;
     let names = Names::new(&status, desk.about.machine);
     let from = params.from.as_deref().map(|from| names.resolve(from)).transpose()?;
-    let query = InboxQuery { after: params.after, before: params.before, unread: params.unread, from, limit, newest: params.newest };
+    let kind = match params.only {
+        None => InboxKind::All,
+        Some(Only::Letters) => InboxKind::Letters,
+        Some(Only::Outcomes) => InboxKind::Outcomes,
+    };
+    // What this node itself writes into its inbox are the outcomes of its orders.
+    let (kind, author) = match (kind, from) {
+        (InboxKind::All, Some(me)) if me == status.id => (InboxKind::Outcomes, None),
+        (InboxKind::Outcomes, Some(me)) if me == status.id => (kind, None),
+        other => other,
+    };
+    let (after, before, unread, newest) = (params.after, params.before, params.unread, params.newest);
+    let query = InboxQuery { after, before, unread, from: author, limit, newest, kind };
     let found = extract::shelf(&desk, move |shelf| shelf.inbox(&query)).await?;
     let next = found.last().filter(|_| found.len() == limit).map(|last| {
         let mut link = format!("/v1/inbox?limit={limit}");
@@ -122,6 +143,11 @@ pub(super) async fn inbox(State(desk): State<Arc<Desk>>, Params(params): Params<
         if params.unread {
             link += "&unread=true";
         }
+        link += match params.only {
+            None => "",
+            Some(Only::Letters) => "&only=letters",
+            Some(Only::Outcomes) => "&only=outcomes",
+        };
         link + &from.map(|from| format!("&from={from}")).unwrap_or_default()
     });
     let entries: Vec<api::InboxEntry> = found.iter().map(|letter| names.inbox(letter)).collect();

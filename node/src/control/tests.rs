@@ -32,7 +32,8 @@ use tokio_util::sync::CancellationToken;
 use super::api;
 use super::client::{Client, Error};
 use super::desk::{
-    About, Ask, Counts, Delivery, Desk, InboxLetter, InboxQuery, OrderQuery, OrderSummary, SentView, Shelf, State, UnitEnd, Unreached,
+    About, Ask, Content, Counts, Delivery, Desk, InboxKind, InboxLetter, InboxQuery, OrderQuery, OrderSummary, SentView, Shelf, State,
+    UnitEnd, Unreached,
 };
 use super::problem::{Code, Problem};
 use super::server::{BATCHES, CONNECTIONS, Door, READERS, serve};
@@ -136,7 +137,12 @@ impl Shelf for FakeShelf {
             letter.n > query.after
                 && query.before.is_none_or(|before| letter.n < before)
                 && (!query.unread || letter.read.is_none())
-                && query.from.is_none_or(|from| letter.envelope.author == from)
+                && query.from.is_none_or(|from| letter.envelope().is_some_and(|envelope| envelope.author == from))
+                && match query.kind {
+                    InboxKind::All => true,
+                    InboxKind::Letters => letter.envelope().is_some(),
+                    InboxKind::Outcomes => letter.envelope().is_none(),
+                }
         };
         let mut found: Vec<InboxLetter> = world.inbox.iter().filter(fits).cloned().collect();
         if query.newest {
@@ -147,7 +153,7 @@ impl Shelf for FakeShelf {
     }
 
     fn inbox_by_id(&self, prefix: &str) -> Result<Vec<InboxLetter>, String> {
-        Ok(self.world().inbox.iter().filter(|letter| letter.envelope.id.to_string().starts_with(prefix)).cloned().collect())
+        Ok(self.world().inbox.iter().filter(|letter| letter.id.to_string().starts_with(prefix)).cloned().collect())
     }
 
     fn inbox_n(&self, n: u64) -> Result<Option<InboxLetter>, String> {
@@ -267,7 +273,8 @@ impl Node {
             in_reply_to: None,
         };
         let place = Place { stream: u32::from(from), seq: n, twin: 0, n };
-        self.world().inbox.push(InboxLetter { n, place, missing_before: 0, received: Timestamp(n), read: None, envelope });
+        let (id, content) = (envelope.id, Content::Letter(envelope));
+        self.world().inbox.push(InboxLetter { n, id, place, missing_before: 0, received: Timestamp(n), read: None, content });
     }
 
     fn happen(&self, seq: u64, what: What) {

@@ -79,7 +79,7 @@ async fn answered(desk: &Desk, beginning: &str) -> Result<String, Problem> {
     }
     let wanted = prefix.clone();
     let found = extract::shelf(desk, move |shelf| {
-        let mut ids: Vec<String> = shelf.inbox_by_id(&wanted)?.iter().map(|letter| letter.envelope.id.to_string()).collect();
+        let mut ids: Vec<String> = shelf.inbox_by_id(&wanted)?.iter().map(|letter| letter.id.to_string()).collect();
         ids.extend(shelf.sent_by_id(&wanted)?.iter().map(|view| view.letter.id.to_string()));
         ids.sort();
         ids.dedup();
@@ -129,7 +129,7 @@ async fn find(desk: &Desk, prefixes: Vec<String>, numbers: Vec<u64>) -> Result<V
     let found = extract::shelf(desk, move |shelf| {
         let mut found: Vec<Result<InboxLetter, Problem>> = Vec::with_capacity(prefixes.len() + numbers.len());
         for prefix in prefixes {
-            found.push(extract::one(shelf.inbox_by_id(&prefix)?, &prefix, |letter| letter.envelope.id.to_string()));
+            found.push(extract::one(shelf.inbox_by_id(&prefix)?, &prefix, |letter| letter.id.to_string()));
         }
         for n in numbers {
             found.push(shelf.inbox_n(n)?.ok_or_else(|| Problem::new(Code::UnknownLetter, format!("no letter here has the number {n}"))));

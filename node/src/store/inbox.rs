@@ -1,13 +1,14 @@
-//! Reading the inbox.
+//! Reading the inbox: letters, and the outcomes of orders.
 //! Knows nothing of who looks. Lists are ascending by `n`; a letter is decoded only when it is handed out.
 
 use protocol::effect::InStream;
 use protocol::envelope::Envelope;
-use protocol::input::Place;
-use protocol::{PeerId, Timestamp};
+use protocol::input::{OUTCOMES, Place};
+use protocol::{LetterId, PeerId, Timestamp};
 use redb::{ReadTransaction, ReadableTable};
 
 use super::fault::Fault;
+use super::orders::{self, OrderSummary, UnitEnd};
 use super::read::{Reader, ids_beginning};
 use super::tables::InboxRow;
 use super::{ReadError, rows, tables};
@@ -24,8 +25,10 @@ pub struct InboxQuery {
     pub before: Option<u64>,
     /// Only those that were not read.
     pub unread: bool,
-    /// Only those of this author.
+    /// Only letters of this author.
     pub from: Option<PeerId>,
+    /// Letters, outcomes, or both.
+    pub kind: Kind,
     /// At most so many …
     pub limit: usize,
     /// … and of more the last instead of the first.
@@ -35,15 +38,29 @@ pub struct InboxQuery {
 impl Default for InboxQuery {
     /// The first page of everything.
     fn default() -> Self {
-        InboxQuery { after: 0, before: None, unread: false, from: None, limit: 100, newest: false }
+        InboxQuery { after: 0, before: None, unread: false, from: None, limit: 100, newest: false, kind: Kind::All }
     }
 }
 
-/// A letter in the inbox.
+/// What is in the inbox.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Kind {
+    /// Everything.
+    #[default]
+    All,
+    /// What peers wrote.
+    Letters,
+    /// How orders of this node ended.
+    Outcomes,
+}
+
+/// A letter in the inbox, or an outcome.
 #[derive(Clone, Debug, PartialEq)]
 pub struct InboxLetter {
     /// Its number in the inbox.
     pub n: u64,
+    /// What it is called.
+    pub id: LetterId,
     /// The same, and where it is among its author's letters.
     pub place: Place,
     /// Letters of its author that were missing before it when it was shown.
@@ -52,8 +69,38 @@ pub struct InboxLetter {
     pub received: Timestamp,
     /// When it was read.
     pub read: Option<Timestamp>,
-    /// The letter.
-    pub envelope: Envelope,
+    /// What it says.
+    pub content: Content,
+}
+
+impl InboxLetter {
+    /// The letter, if it is one.
+    #[must_use]
+    pub fn envelope(&self) -> Option<&Envelope> {
+        match &self.content {
+            Content::Letter(envelope) => Some(envelope),
+            Content::Outcome(_) => None,
+        }
+    }
+}
+
+/// What an entry of the inbox says.
+#[derive(Clone, Debug, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "most are letters, and each is handed on once")]
+pub enum Content {
+    /// What a peer wrote.
+    Letter(Envelope),
+    /// How an order of this node ended, as far as its own rows tell.
+    Outcome(Box<Outcome>),
+}
+
+/// How an order of this node ended.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Outcome {
+    /// The order.
+    pub order: OrderSummary,
+    /// How its unit ended, if it has only one and that has.
+    pub end: Option<UnitEnd>,
 }
 
 impl Reader {
@@ -67,7 +114,11 @@ impl Reader {
         self.with(|txn| {
             let inbox = txn.open_table(tables::INBOX)?;
             let streams = query.from.map(|author| streams_of(txn, author)).transpose()?;
-            let wanted = |row: &InboxRow<'_>| streams.as_ref().is_none_or(|streams| streams.contains(&row.0));
+            let wanted = |row: &InboxRow<'_>| match query.kind {
+                Kind::Outcomes => row.0 == OUTCOMES && streams.is_none(),
+                Kind::Letters if row.0 == OUTCOMES => false,
+                Kind::All | Kind::Letters => streams.as_ref().is_none_or(|streams| streams.contains(&row.0)),
+            };
             let mut letters = Vec::new();
             let mut keep = |n: u64, row: InboxRow<'_>| -> Result<bool, Fault> {
                 if letters.len() < query.limit && wanted(&row) {
@@ -154,11 +205,17 @@ fn streams_of(txn: &ReadTransaction, author: PeerId) -> Result<Vec<u32>, Fault> 
 }
 
 fn letter(txn: &ReadTransaction, n: u64, row: InboxRow<'_>) -> Result<InboxLetter, Fault> {
-    let (stream, seq, twin, missing_before, read, _) = row;
+    let (stream, seq, twin, missing_before, read, id) = row;
+    let (place, id, read) = (Place { stream, seq, twin, n }, LetterId::new(*id), (read > 0).then_some(Timestamp(read)));
+    if stream == OUTCOMES {
+        let (order, end) = orders::outcome(txn, seq)?;
+        let received = order.state.outcome.as_ref().map_or(order.placed, |outcome| outcome.at);
+        let content = Content::Outcome(Box::new(Outcome { order, end }));
+        return Ok(InboxLetter { n, id, place, missing_before, received, read, content });
+    }
     let key = (stream, seq, twin);
     let taken = txn.open_table(tables::TAKEN)?;
     let row = taken.get(key)?.ok_or_else(|| Fault::row(&tables::TAKEN, &key, "missing"))?;
     let (received, envelope) = rows::read_taken(key, row.value())?;
-    let read = (read > 0).then_some(Timestamp(read));
-    Ok(InboxLetter { n, place: Place { stream, seq, twin, n }, missing_before, received, read, envelope })
+    Ok(InboxLetter { n, id, place, missing_before, received, read, content: Content::Letter(envelope) })
 }

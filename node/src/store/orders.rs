@@ -145,6 +145,17 @@ impl Reader {
     }
 }
 
+/// An order that has ended, and how its unit ended if it has only one and that has.
+pub(crate) fn outcome(txn: &ReadTransaction, number: u64) -> Result<(OrderSummary, Option<UnitEnd>), Fault> {
+    let tables = Tables::open(txn)?;
+    let head = tables.head(number)?.ok_or_else(|| Fault::row(&tables::ORDERS, &number, "missing"))?;
+    let order = summary(head, tables.state(number)?);
+    let ends = txn.open_table(tables::UNIT_ENDS)?;
+    let row = if order.units == 1 { ends.get((number, 1))? } else { None };
+    let end = row.map(|row| work::read_unit_end((number, 1), row.value())).transpose()?;
+    Ok((order, end.map(|end| UnitEnd { unit: 1, end })))
+}
+
 /// Where an order of this node is in pieces.
 pub(crate) struct Tables {
     orders: ReadOnlyTable<u64, &'static [u8]>,

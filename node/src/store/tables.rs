@@ -9,10 +9,10 @@ use redb::{ReadTransaction, TableDefinition, WriteTransaction};
 use super::fault::Fault;
 
 /// The format of all tables below. A later one is refused.
-pub(crate) const FORMAT_VERSION: u32 = 3;
+pub(crate) const FORMAT_VERSION: u32 = 4;
 /// The oldest format that is read; what it lacks is made when it is opened. Format 3 added the tables of services, orders and
 /// tasks, of discarded letters and of blocked peers to format 2, and to the rows of streams what is known of discarded and of unread
-/// letters: without it there are none.
+/// letters: without it there are none. Format 4 added the outcomes of orders to the inbox; those of before are not in it.
 pub(crate) const FORMAT_OLDEST: u32 = 2;
 
 /// Id of a letter in a value: its 16 raw bytes.
@@ -69,7 +69,8 @@ pub(crate) const IN_STREAMS: TableDefinition<u32, &[u8]> = TableDefinition::new(
 pub(crate) const TAKEN: TableDefinition<(u32, u64, u8), &[u8]> = TableDefinition::new("taken");
 /// (incoming stream, number, twin) of each letter taken and without a place in the inbox -> ().
 pub(crate) const UNSHOWN: TableDefinition<(u32, u64, u8), ()> = TableDefinition::new("unshown");
-/// n -> (incoming stream, number, twin, letters missing before it, wall clock in ms when it was read or 0, letter).
+/// n -> (incoming stream, number, twin, letters missing before it, wall clock in ms when it was read or 0, letter); of the outcome of an
+/// order of this node: (0, number of the order, 0, 0, as before, its id).
 pub(crate) const INBOX: TableDefinition<u64, InboxRow<'static>> = TableDefinition::new("inbox");
 /// n of each inbox letter that was not read -> ().
 pub(crate) const UNREAD: TableDefinition<u64, ()> = TableDefinition::new("unread");

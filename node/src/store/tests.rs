@@ -113,7 +113,7 @@ fn taken(stream: u32, seq: u64, text: &str) -> Taken {
         seq: Some(seq),
         in_reply_to: Some(id(1)),
     };
-    Taken { stream, seq, twin: 0, received: Timestamp(6), envelope }
+    Taken { stream, seq, twin: 0, received: Timestamp(6), silent: false, envelope }
 }
 
 fn shown(stream: u32, seq: u64, n: u64) -> Change {

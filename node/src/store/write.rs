@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use protocol::Change;
 use protocol::codec;
-use protocol::envelope::Kind;
+use protocol::input::OUTCOMES;
 use redb::{ReadableTable, WriteTransaction};
 
 use super::fault::Fault;
@@ -26,7 +26,9 @@ pub(crate) fn write(txn: &WriteTransaction, changes: &[Write]) -> Result<(), Fau
                 Change::Bundle(_) | Change::DropBundle { .. } | Change::Holders { .. } => bundles.push(change),
                 Change::Hold(_) | Change::Unhold { .. } | Change::KeepReceipt { .. } | Change::DropReceipt { .. } => custody.push(change),
                 Change::OutStream(_) | Change::Delivered { .. } | Change::Discarded { .. } | Change::ReadBy { .. } => out.push(change),
-                Change::InStream(_) | Change::Taken(_) | Change::Shown { .. } | Change::Read { .. } => inbox.push(change),
+                Change::InStream(_) | Change::Taken(_) | Change::Shown { .. } | Change::OutcomeShown { .. } | Change::Read { .. } => {
+                    inbox.push(change)
+                }
                 Change::Fence(_) | Change::Offer(_) | Change::DropOffer(_) | Change::Drain(_) => services.push(change),
                 Change::Order(_) | Change::OrderState(_) | Change::UnitEnd { .. } | Change::OrderKey { .. } => orders.push(change),
                 Change::Queue(_) | Change::QueueState(_) | Change::Unqueue(_) | Change::Closed { .. } => queue.push(change),
@@ -167,8 +169,7 @@ fn write_inbox(txn: &WriteTransaction, changes: &[&Change]) -> Result<(), Fault>
             Change::Taken(letter) => {
                 let key = (letter.stream, letter.seq, letter.twin);
                 taken.insert(key, rows::taken(letter).as_slice())?;
-                // A void is taken, and never has a place in the inbox.
-                if letter.envelope.known_kind() != Some(Kind::Void) {
+                if !letter.silent {
                     fresh.insert(key, letter.envelope.id);
                 }
             }
@@ -184,13 +185,17 @@ fn write_inbox(txn: &WriteTransaction, changes: &[&Change]) -> Result<(), Fault>
                 inbox.insert(place.n, (place.stream, place.seq, place.twin, *missing_before, 0, letter.as_bytes()))?;
                 unread.insert(place.n, ())?;
             }
+            Change::OutcomeShown { n, number, id } => {
+                inbox.insert(n, (OUTCOMES, *number, 0, 0, 0, id.as_bytes()))?;
+                unread.insert(n, ())?;
+            }
             Change::Read { n, at } => {
                 let row = inbox.get(n)?.map(|row| {
-                    let (stream, seq, twin, missing_before, _, letter) = row.value();
-                    (stream, seq, twin, missing_before, *letter)
+                    let (stream, seq, twin, missing_before, read, letter) = row.value();
+                    (stream, seq, twin, missing_before, read, *letter)
                 });
-                // Whoever said so was wrong about its place; that is no reason to stop the node.
-                let Some((stream, seq, twin, missing_before, letter)) = row else { continue };
+                // Whoever said so was wrong about its place; that is no reason to stop the node. Of several times the first counts.
+                let Some((stream, seq, twin, missing_before, 0, letter)) = row else { continue };
                 // 0 stands for "not read": a clock that says 1970 must not make a letter unread again.
                 inbox.insert(n, (stream, seq, twin, missing_before, at.0.max(1), &letter))?;
                 unread.remove(n)?;

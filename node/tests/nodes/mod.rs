@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use node::driver::Fact;
 use node::node::{Node, Settings, start};
-use node::store::{InboxQuery, State};
-use protocol::envelope::Payload;
+use node::store::{Content, InboxLetter, InboxQuery, State};
+use protocol::envelope::{Envelope, Payload};
 use protocol::input::NewLetter;
 use protocol::{Answer, Command, LetterId};
 use tokio::sync::oneshot;
@@ -86,13 +86,13 @@ pub(crate) async fn send(node: &Node, to: &[&str], text: &str) -> LetterId {
 }
 
 pub(crate) fn inbox(node: &Node) -> Vec<String> {
-    let query = InboxQuery { after: 0, before: None, unread: false, from: None, limit: 1_000_000, newest: false };
+    let query = InboxQuery { limit: 1_000_000, ..InboxQuery::default() };
     let letters = node.reader.inbox(&query).expect("the disk can be read");
-    let text = |payload| match payload {
-        Payload::Text(text) => text,
+    let text = |letter: InboxLetter| match letter.content {
+        Content::Letter(Envelope { payload: Payload::Text(text), .. }) => text,
         other => panic!("{other:?}"),
     };
-    letters.into_iter().map(|letter| text(letter.envelope.payload)).collect()
+    letters.into_iter().map(text).collect()
 }
 
 pub(crate) async fn sees(node: &Node, others: usize) {

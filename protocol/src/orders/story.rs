@@ -168,6 +168,7 @@ impl Story {
         }
         self.orders.tick(self.now, &mut self.out);
         self.orders.close(self.now, &mut self.out);
+        self.orders.take_ended();
         let effects = std::mem::take(&mut self.out.effects);
         if !self.calm && self.chance(3) {
             // Killed before the commit: nothing of the batch happened.

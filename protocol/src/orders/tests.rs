@@ -68,6 +68,8 @@ struct Desk {
     config: Config,
     out: Out,
     requests: u64,
+    /// Orders of which it was told that they have ended.
+    ended: Vec<u64>,
 }
 
 impl Desk {
@@ -78,7 +80,7 @@ impl Desk {
     fn with(config: Config, open: Vec<(Order, OrderState)>, next: u64, closed: Vec<(Epoch, End, Ranges)>) -> Self {
         let now = Now { mono: 100 * SECOND, wall: Timestamp(1_000_000) };
         let orders = Orders::new(me(), &config, open, next, closed, now);
-        Desk { orders, now, config, out: Out { me: Some(me()), ..Out::default() }, requests: 0 }
+        Desk { orders, now, config, out: Out { me: Some(me()), ..Out::default() }, requests: 0, ended: Vec::new() }
     }
 
     /// One that obeys peer 2 in term 1, who can be reached.
@@ -135,6 +137,7 @@ impl Desk {
     fn close(&mut self) -> (Vec<Effect>, Vec<What>) {
         self.orders.tick(self.now, &mut self.out);
         self.orders.close(self.now, &mut self.out);
+        self.ended.extend(self.orders.take_ended().into_iter().map(|order| order.number));
         (std::mem::take(&mut self.out.effects), std::mem::take(&mut self.out.entries))
     }
 

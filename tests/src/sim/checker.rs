@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use protocol::effect::{Change, SentLetter};
+use protocol::effect::{Change, SentLetter, Taken};
 use protocol::envelope::{Kind, Payload, void_of};
 use protocol::{Epoch, LetterId, PeerId, Ranges};
 
@@ -85,11 +85,11 @@ impl Checker {
             match change {
                 Change::Letter(letter) => self.on_letter(node, letter, departed)?,
                 Change::Taken(taken) => {
-                    if taken.twin == 0 && taken.envelope.known_kind() == Some(Kind::Void) {
+                    if taken.twin == 0 && taken.silent {
                         let stream = &disk.in_streams[&taken.stream];
                         self.lines.entry((node, stream.author, stream.epoch)).or_default().voids.insert(taken.seq);
                     }
-                    self.on_taken(node, &taken.envelope, departed)?;
+                    self.on_taken(node, taken, departed)?;
                 }
                 Change::Delivered { stream, first, last, .. } => self.on_delivered(node, disk, *stream, *first, *last)?,
                 Change::Discarded { stream, first, last, .. } => self.on_discarded(node, disk, *stream, *first, *last)?,
@@ -126,7 +126,8 @@ impl Checker {
         Ok(())
     }
 
-    fn on_taken(&mut self, node: usize, envelope: &protocol::envelope::Envelope, departed: &BTreeSet<usize>) -> Verdict {
+    fn on_taken(&mut self, node: usize, taken: &Taken, departed: &BTreeSet<usize>) -> Verdict {
+        let envelope = &taken.envelope;
         let id = envelope.id;
         if envelope.known_kind() == Some(Kind::Void) {
             let Some(letter) = envelope.in_reply_to else { return Err(format!("void {id} is the void of nothing")) };
@@ -138,7 +139,7 @@ impl Checker {
         let Some(authored) = self.authored.get(&id) else { return Err(format!("letter {id} was taken and nobody wrote it")) };
         demand!(authored.recipients.contains(&node), "letter {id} was taken by node {node}, to whom it was not written");
         demand!(self.node(envelope.author) == Some(authored.author), "letter {id} was taken as somebody else's");
-        demand!(authored.payload == envelope.payload, "letter {id} was taken with another content");
+        demand!(taken.silent || authored.payload == envelope.payload, "letter {id} was taken with another content");
         let to: BTreeSet<usize> = envelope.recipients.iter().filter_map(|peer| self.node(*peer)).collect();
         demand!(to.is_subset(&authored.recipients), "letter {id} names recipients it was not written to");
         demand!(self.inbox.insert((node, id)), "letter {id} was taken twice by node {node}");
@@ -275,7 +276,7 @@ impl Checker {
             line.shown.insert(place.seq);
             line.high = line.high.max(place.seq);
         }
-        let voids = disk.taken.values().filter(|taken| taken.twin == 0 && taken.envelope.known_kind() == Some(Kind::Void));
+        let voids = disk.taken.values().filter(|taken| taken.twin == 0 && taken.silent);
         for taken in voids {
             let stream = &disk.in_streams[&taken.stream];
             self.lines.entry((node, stream.author, stream.epoch)).or_default().voids.insert(taken.seq);

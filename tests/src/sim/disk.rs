@@ -10,7 +10,7 @@ use protocol::effect::{
     BundleIndex, Change, Head, HeldBundle, HeldIndex, InStream, KeptBundle, Known, Me, OutStream, Recent, SentLetter, Taken, VOID,
     segment_of,
 };
-use protocol::envelope::{Kind, void_of};
+use protocol::envelope::void_of;
 use protocol::input::{Earlier, Place, Recall, Recalled};
 use protocol::mail::{Holder, Slot};
 use protocol::receipt::Receipt;
@@ -51,6 +51,10 @@ pub(crate) struct Disk {
     twins: BTreeMap<u32, BTreeMap<(u64, u8), LetterId>>,
     pub(crate) inbox: BTreeMap<u64, (Place, u64)>,
     pub(crate) places: BTreeMap<(u32, u64, u8), u64>,
+    /// Orders whose outcomes are in the inbox, and their places there.
+    pub(crate) outcomes: BTreeMap<u64, u64>,
+    /// The greatest number given in the inbox.
+    pub(crate) last_n: u64,
     /// Taken and without a place yet, and since when on the simulator's clock.
     pub(crate) unshown: BTreeMap<(u32, u64, u8), Duration>,
     now: Duration,
@@ -185,8 +189,14 @@ impl Disk {
             Change::InStream(stream) => self.put_in_stream(stream, touched),
             Change::Taken(taken) => self.put_taken(taken, touched),
             Change::Shown { place, missing_before } => self.put_shown(*place, *missing_before, touched),
+            Change::OutcomeShown { n, number, .. } => {
+                self.put_place(*n, touched)?;
+                demand!(self.outcomes.insert(*number, *n).is_none(), "the outcome of order {number} is shown twice");
+                touched.outcomes.push(*number);
+                Ok(())
+            }
             Change::Read { n, at } => {
-                demand!(self.inbox.contains_key(n), "read {n} that is not in the inbox");
+                demand!((1..=self.last_n).contains(n), "read {n} that is not in the inbox");
                 self.read.entry(*n).or_insert(*at);
                 Ok(())
             }
@@ -352,8 +362,7 @@ impl Disk {
         } else {
             self.twins.entry(taken.stream).or_default().insert((taken.seq, taken.twin), id);
         }
-        // The place of a void letter is never shown.
-        if taken.envelope.known_kind() != Some(Kind::Void) {
+        if !taken.silent {
             self.unshown.insert(key, self.now);
         }
         touched.inn.insert(taken.stream);
@@ -364,13 +373,18 @@ impl Disk {
     fn put_shown(&mut self, place: Place, missing_before: u64, touched: &mut Touched) -> Verdict {
         let key = (place.stream, place.seq, place.twin);
         demand!(self.taken.contains_key(&key), "{key:?} is shown and was never taken");
-        let next = self.inbox.last_key_value().map_or(1, |(n, _)| n + 1);
-        demand!(place.n == next, "place {} in the inbox where {next} was next", place.n);
+        self.put_place(place.n, touched)?;
         demand!(self.places.insert(key, place.n).is_none(), "{key:?} is shown twice");
         self.inbox.insert(place.n, (place, missing_before));
         self.unshown.remove(&key);
         touched.inn.insert(place.stream);
-        touched.shown.push(place.n);
+        Ok(())
+    }
+
+    fn put_place(&mut self, n: u64, touched: &mut Touched) -> Verdict {
+        demand!(n == self.last_n + 1, "place {n} in the inbox after {}", self.last_n);
+        self.last_n = n;
+        touched.shown.push(n);
         Ok(())
     }
 
@@ -460,7 +474,7 @@ impl Disk {
             recent: recent.into_values().collect(),
             waiting: self.waiting.iter().map(|k| self.letters[k].clone()).collect(),
             next_letter: self.letters.last_key_value().map_or(1, |(k, _)| k + 1),
-            next_n: self.inbox.last_key_value().map_or(1, |(n, _)| n + 1),
+            next_n: self.last_n + 1,
             ..Kept::default()
         };
         self.tasks.fill(&mut kept);
@@ -533,6 +547,7 @@ struct Touched {
     read_by: Vec<(u32, u64, u64)>,
     taken: Vec<(u32, u64, u8)>,
     shown: Vec<u64>,
+    outcomes: Vec<u64>,
     segment: Option<Segment>,
     tasks: tasks::Touched,
 }
@@ -591,6 +606,8 @@ impl Touched {
         for n in &self.shown {
             demand!(shown.contains(*n), "inbox {n} was shown without an entry in the record");
         }
+        let shown: BTreeSet<u64> = self.outcomes.iter().copied().collect();
+        demand!(shown == self.tasks.ended_orders(), "the outcomes of {shown:?} are shown, of {:?} written", self.tasks.ended_orders());
         for (stream, first, last) in &self.dropped {
             let all = disk.out_streams.get(stream).is_some_and(|row| Ranges::of(*first, *last).minus(&row.delivered).is_empty());
             demand!(all, "bundle {stream}/{first}..{last} is dropped and not all of it is receipted");

@@ -229,7 +229,7 @@ impl Node {
         same("copies wait", status.outbox_letters, self.disk.waiting_copies())?;
         same("bytes wait", status.outbox_bytes, self.disk.outbox_bytes())?;
         same("is the next entry", status.next_entry, self.disk.next_entry())?;
-        same("is the next n", status.next_n, self.disk.inbox.len() as u64 + 1)?;
+        same("is the next n", status.next_n, self.disk.last_n + 1)?;
         same("is available", status.available.into(), me.available.into())?;
         same("is inactive", status.inactive.into(), me.inactive.into())?;
         same("is the epoch", status.epoch.0, me.epoch.0)?;

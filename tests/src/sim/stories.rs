@@ -326,6 +326,14 @@ impl Sim {
         disk.inbox.values().map(text).collect()
     }
 
+    /// The orders of a peer whose outcomes are in its inbox, in that order.
+    #[must_use]
+    pub fn outcomes_shown(&self, who: Who) -> Vec<u64> {
+        let outcomes: std::collections::BTreeMap<u64, u64> =
+            self.nodes[who].disk.outcomes.iter().map(|(number, n)| (*n, *number)).collect();
+        outcomes.into_values().collect()
+    }
+
     /// The texts of an inbox in their order.
     #[must_use]
     pub fn texts(&self, who: Who) -> Vec<String> {

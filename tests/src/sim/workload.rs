@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use protocol::envelope::Payload;
-use protocol::input::{Command, NewLetter, Place};
+use protocol::input::{Command, NewLetter, OUTCOMES, Place};
 use protocol::name::{Addressee, PeerName};
 use protocol::{Answer, Refusal, RequestId};
 
@@ -140,7 +140,9 @@ impl Sim {
 
     fn some_reading(&mut self, node: usize) {
         let disk = &self.nodes[node].disk;
-        let unread: Vec<Place> = disk.inbox.values().map(|(place, _)| *place).filter(|place| !disk.read.contains_key(&place.n)).collect();
+        let outcomes = disk.outcomes.iter().map(|(number, n)| Place { stream: OUTCOMES, seq: *number, twin: 0, n: *n });
+        let all = disk.inbox.values().map(|(place, _)| *place).chain(outcomes);
+        let unread: Vec<Place> = all.filter(|place| !disk.read.contains_key(&place.n)).collect();
         if unread.is_empty() {
             return;
         }

@@ -241,6 +241,24 @@ pub struct Task {
     pub expires_at: Option<String>,
 }
 
+/// The payload of the event that tells, in the inbox, how an order of this node ended: the task.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct OutcomePayload {
+    /// Which event it is.
+    pub event: OutcomeEvent,
+    /// What became of the order.
+    #[serde(flatten)]
+    pub task: Task,
+}
+
+/// The one word that this event has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OutcomeEvent {
+    /// An order has ended.
+    Outcome,
+}
+
 /// How far a program says it is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Progress {

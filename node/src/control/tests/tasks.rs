@@ -6,6 +6,7 @@ use protocol::peer::RunningView;
 use protocol::work::{Placed, PlacedState};
 
 use super::*;
+use crate::control::desk;
 
 fn key(number: u64) -> OrderKey {
     OrderKey { orderer: peer_id(1), epoch: Epoch(7), number }
@@ -190,6 +191,38 @@ async fn a_task_is_what_disk_node_and_dispatcher_know_together() {
     assert_eq!((task.stdout.as_deref(), task.stdout_bytes, task.exit_code, task.done), (Some("one latte\n"), Some(10), Some(0), true));
     assert_eq!(task.ended_at.as_deref(), Some("1970-01-01T00:00:03.000Z"));
     assert_eq!((task.units.done, task.units.waiting, task.why), (1, 0, None));
+}
+
+#[tokio::test]
+async fn the_outcome_of_an_order_is_an_event_in_the_inbox_and_is_read_like_a_letter() {
+    let node = Node::start().await;
+    node.receive(1, 2, "Hello");
+    node.order(latte()).await;
+    node.ends(1, report(1, Ended::Exited(0), b"one latte\n", ""), Some((End::Done, None)));
+    {
+        let mut world = node.world();
+        let outcome = desk::Outcome { order: world.orders[0].0.clone(), end: Some(UnitEnd { unit: 1, end: world.ends[&(1, 1)].clone() }) };
+        let place = Place { stream: protocol::input::OUTCOMES, seq: 1, twin: 0, n: 2 };
+        let (id, content) = (letter_id(77 << 40), Content::Outcome(Box::new(outcome)));
+        world.inbox.push(InboxLetter { n: 2, id, place, missing_before: 0, received: Timestamp(4_000), read: None, content });
+    }
+    let list = async |query: &str| -> Vec<api::InboxEntry> { soon(node.client.get(&format!("/v1/inbox?{query}"))).await.expect("a list") };
+    let ns = async |query: &str| list(query).await.iter().map(|entry| entry.n).collect::<Vec<_>>();
+    let entry = list("after=1").await.remove(0);
+    let me = peer_id(1).to_string();
+    assert_eq!((entry.n, entry.envelope.kind.as_str(), &entry.envelope.author_id), (2, "event", &me));
+    let payload = &entry.envelope.payload;
+    assert_eq!((&payload["event"], &payload["order"], &payload["state"]), (&"outcome".into(), &1.into(), &"done".into()));
+    assert_eq!((&payload["worker"], &payload["stdout"]), (&"nikki-pi".into(), &"one latte\n".into()), "words, not bytes");
+    let told: api::OutcomePayload = serde_json::from_value(payload.clone()).expect("it reads as it is written");
+    assert_eq!(told.task, node.task("1").await, "the same as the task says");
+    assert_eq!((ns("").await, ns("only=letters").await, ns("only=outcomes").await), (vec![1, 2], vec![1], vec![2]));
+    assert_eq!((ns("from=nikki-pi").await, ns(&format!("from={me}")).await), (vec![1], vec![2]));
+    let refused = soon(node.client.get::<Vec<api::InboxEntry>>("/v1/inbox?only=all")).await.expect_err("no such word");
+    assert!(refused.to_string().contains("letters"), "{refused}");
+    let read = api::MarkRead { ids: vec![entry.envelope.id.clone()], n: Vec::new() };
+    let read: Vec<api::InboxEntry> = soon(node.client.post("/v1/inbox/read", &read)).await.expect("marked");
+    assert!(read[0].read_at.is_some() && ns("unread=true").await == [1]);
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use protocol::order::{Attempt, Cancel, End, Ended, Excerpt, Fence, Order, OrderK
 use protocol::proven::Proven;
 use protocol::service::{Allowed, Needs, Offering, Program, ServiceCard};
 
-use super::super::{OrderQuery, OrderSummary, Reader, UnitEnd, rows};
+use super::super::{Content, InboxKind, InboxQuery, OrderQuery, OrderSummary, Reader, UnitEnd, rows};
 use super::comes_back::check;
 use super::*;
 
@@ -122,6 +122,46 @@ fn check_twice(batches: &[Batch], look: impl Fn(Kept, Reader)) {
     check(batches, &look);
     let twice: Vec<Batch> = batches.iter().flat_map(|batch| [batch.clone(), batch.clone()]).collect();
     check(&twice, &look);
+}
+
+#[test]
+fn outcomes_stand_among_the_letters_and_are_told_apart_from_them() {
+    let one = report(Try { order: OrderKey { orderer: peer(1), epoch: EPOCH, number: 4 }, ..a_try(1, 4, 1, 1) }, Ended::Exited(1));
+    let end = Change::UnitEnd { number: 4, report: Ok(Box::new(Proven::own(one.clone()).unchecked())), unit: 1 };
+    let shows = |n, number| Change::OutcomeShown { n, number, id: id(900 + number) };
+    let many = [Change::Order(order(5, &["a", "b", "c"]).into()), closed(5), shows(3, 5)];
+    let silent = Taken { silent: true, ..taken(1, 2, "") };
+    let batches = [
+        batch(placed(4).into_iter().chain([
+            Change::InStream(in_stream(1, 3, 1)),
+            Change::Taken(taken(1, 1, "one").into()),
+            shown(1, 1, 1),
+        ])),
+        batch([end, closed(4), shows(2, 4), Change::Taken(silent.into())].into_iter().chain(many)),
+        batch([Change::Read { n: 2, at: Timestamp(80) }]),
+        batch([Change::Read { n: 2, at: Timestamp(90) }]),
+    ];
+    check_twice(&batches, |kept, reader| {
+        assert_eq!(kept.next_n, 4);
+        assert!(kept.recent.iter().all(|letter| !letter.unshown), "what nobody reads waits for no place");
+        let found = |query: InboxQuery| reader.inbox(&query).expect("the inbox");
+        let ns = |query| found(query).iter().map(|letter| letter.n).collect::<Vec<_>>();
+        let only = |kind| InboxQuery { kind, ..InboxQuery::default() };
+        assert_eq!(ns(InboxQuery::default()), [1, 2, 3]);
+        assert_eq!((ns(only(InboxKind::Letters)), ns(only(InboxKind::Outcomes))), (vec![1], vec![2, 3]));
+        assert_eq!(ns(InboxQuery { unread: true, ..only(InboxKind::Outcomes) }), [3]);
+        assert_eq!(ns(InboxQuery { from: Some(peer(3)), ..InboxQuery::default() }), [1]);
+        assert_eq!(ns(InboxQuery { from: Some(peer(3)), ..only(InboxKind::Outcomes) }), [0u64; 0]);
+        let letters = found(InboxQuery::default());
+        assert_eq!((letters[1].received, letters[1].read), (Timestamp(70), Some(Timestamp(80))), "the first time counts");
+        let Content::Outcome(outcome) = &letters[1].content else { panic!("{letters:?}") };
+        assert_eq!((outcome.order.number, &outcome.end), (4, &Some(UnitEnd { unit: 1, end: Ok(one.clone()) })));
+        let Content::Outcome(outcome) = &letters[2].content else { panic!("{letters:?}") };
+        assert_eq!((outcome.order.units, &outcome.end), (3, &None), "of many units none stands for all");
+        let by_id = reader.inbox_by_id(&id(905).to_string()).expect("the inbox");
+        assert_eq!((by_id.len(), by_id[0].n), (1, 3));
+        assert_eq!(reader.counts().map(|counts| (counts.inbox, counts.unread)).expect("counts"), (3, 2));
+    });
 }
 
 #[test]

@@ -24,6 +24,7 @@ fn the_first_report_of_the_last_unit_ends_an_order_once_and_for_all() {
         ]
     );
     assert_eq!(entries, [What::OrderEnded { number: 1, end: End::Done }]);
+    assert_eq!(desk.ended, [1]);
     assert_eq!(desk.orders.view(1, desk.now), None);
     // Whoever has something of it is told again, and nothing else happens.
     let bad = report(attempt(key, 1, 2), peer(3), Ended::Exited(1));
@@ -38,6 +39,7 @@ fn the_first_report_of_the_last_unit_ends_an_order_once_and_for_all() {
     desk.expect([closing(2, 1, End::Done)]);
     desk.cancel(key);
     desk.expect([reply(99, Answer::Cancelling(vec![(1, Some(End::Done))]))]);
+    assert_eq!(desk.ended, [1], "an outcome is told once");
 }
 
 #[test]

@@ -47,6 +47,13 @@ pub(super) struct Touched {
     ended: BTreeMap<Try, Ended>,
 }
 
+impl Touched {
+    /// Orders that have ended in this commit.
+    pub(super) fn ended_orders(&self) -> BTreeSet<u64> {
+        self.outcomes.keys().copied().collect()
+    }
+}
+
 macro_rules! demand {
     ($holds:expr, $($why:tt)+) => {
         if !$holds {
