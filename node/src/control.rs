@@ -7,6 +7,7 @@ mod batch;
 pub mod client;
 pub mod desk;
 mod dispatcher;
+mod drain;
 mod events;
 mod extract;
 mod json;

@@ -76,6 +76,8 @@ pub mod limits {
     pub const EXCERPT_BYTES: usize = 32 * 1024;
     /// Bytes of each output that a worker keeps (DESIGN 6).
     pub const OUTPUT_BYTES: usize = 1024 * 1024;
+    /// How long an order may be given to end (a hundred years: no clock overflows, and nobody means more).
+    pub const ORDER_EXPIRES: std::time::Duration = std::time::Duration::from_secs(100 * 366 * 86_400);
     /// Bytes of an output in one frame (guess: a tenth of a second of a slow link).
     pub const OUTPUT_PAGE: usize = 256 * 1024;
     /// Bytes of a reason (guess: a line).

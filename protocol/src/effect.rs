@@ -484,6 +484,12 @@ pub enum Refusal {
     /// An order that is given no time.
     #[error("an order that expires at once would never run")]
     Expires,
+    /// An order is given more time than [`limits::ORDER_EXPIRES`](crate::config::limits::ORDER_EXPIRES).
+    #[error("an order cannot expire later than in {days} days")]
+    ExpiresLate {
+        /// Allowed.
+        days: u64,
+    },
     /// `--once` needs what this version does not have.
     #[error("orders that run at most once are not supported yet")]
     Once,

@@ -117,7 +117,7 @@ pub(super) async fn execute(args: OrderArgs, context: &Context) -> Result<u8, Fa
 }
 
 fn wanted(args: OrderArgs) -> Result<NewOrder<'static>, Failure> {
-    let Words { service, args: mut words, items } = split(&args.words, &own())?;
+    let Words { service, args: words, items } = split(&args.words, &own())?;
     if args.stdin && args.each_line.as_deref() == Some("-") {
         return Err(Failure::usage("standard input cannot be both what the service reads and the items")
             .next("give the items in a file: --each-line FILE"));
@@ -128,9 +128,6 @@ fn wanted(args: OrderArgs) -> Result<NewOrder<'static>, Failure> {
         (None, Some(file)) => Some(lines(file)?),
         (None, None) => None,
     };
-    if items.is_some() && !words.iter().any(|word| word.contains("{}")) {
-        words.push("{}".to_owned());
-    }
     let stdin = if args.stdin { Some(piped(std::io::stdin().lock())?) } else { None };
     let (stdin, stdin_encoding) = match stdin.map(String::from_utf8) {
         None => (None, Encoding::Utf8),
@@ -384,10 +381,9 @@ mod tests {
     }
 
     #[test]
-    fn an_item_without_a_place_for_it_is_the_last_argument() {
-        assert_eq!(typed(&["resize", "{}", "800", ":::", "a", "b"]).expect("good").args, ["{}", "800"]);
-        let order = typed(&["resize", "800", ":::", "a", "b"]).expect("good");
-        assert_eq!((order.args.join(" ").as_str(), order.items.join(" ").as_str()), ("800 {}", "a b"));
+    fn items_come_from_one_place() {
+        let order = typed(&["resize", "{}", "800", ":::", "a", "b"]).expect("good");
+        assert_eq!((order.args.join(" ").as_str(), order.items.join(" ").as_str()), ("{} 800", "a b"));
         assert_eq!(typed(&["resize", "{}"]).expect("no item, no unit").args, ["{}"]);
         for both in
             [&["--stdin", "--each-line", "-", "s"][..], &["--each-line", "/dev/null", "s", ":::", "a"], &["--each-line", "/dev/null", "s"]]

@@ -16,6 +16,9 @@ const LOOK: Duration = Duration::from_millis(250);
 /// Between two looks when only events count (guess: what is not told by them is seldom, and nobody looks).
 const GLANCE: Duration = Duration::from_secs(2);
 
+/// How long the last look may take when patience has ended (guess: the node is on this machine).
+const LAST_LOOK: Duration = Duration::from_millis(500);
+
 /// The task as it is.
 pub(super) async fn look(context: &Context, id: &str) -> Result<Task, Failure> {
     Ok(context.client.get(&format!("/v1/tasks/{}", quoted(id))).await?)
@@ -59,8 +62,12 @@ pub(super) async fn until_ended(
     match (ended, latest) {
         (Ok(result), Some(task)) => result.map(|()| task),
         (Ok(result), None) => Err(result.err().unwrap_or_else(|| unseen(id))),
-        (Err(_), Some(task)) => Err(pending(&task)),
-        (Err(_), None) => Err(unseen(id)),
+        // What was seen last may be seconds old.
+        (Err(_), seen) => match tokio::time::timeout(LAST_LOOK, look(context, id)).await.ok().and_then(Result::ok).or(seen) {
+            Some(task) if task.done => Ok(task),
+            Some(task) => Err(pending(&task)),
+            None => Err(unseen(id)),
+        },
     }
 }
 

@@ -91,9 +91,14 @@ pub(super) fn new(order: api::NewOrder<'_>) -> Result<NewOrder, Problem> {
             Some(bytes.map_err(|error| bad(format!("stdin is not Base64: {error}")))?)
         }
     };
+    let mut args = order.args;
+    if !order.items.is_empty() && !args.iter().any(|arg| arg.contains("{}")) {
+        // Otherwise no unit would learn of its item.
+        args.push("{}".to_owned());
+    }
     Ok(NewOrder {
         service,
-        args: order.args,
+        args,
         items: order.items,
         stdin,
         priority,

@@ -258,6 +258,7 @@ impl From<Refusal> for Problem {
                 new(Code::KeyReused).hint(format!("nothing was ordered; use another key, or see that order: node task {number}"))
             }
             Refusal::Expires => new(Code::BadOrder).hint("nothing was ordered; give it some time, like --expires 5m"),
+            Refusal::ExpiresLate { .. } => new(Code::BadOrder).hint("nothing was ordered; leave the time out, and it never expires"),
             Refusal::Once => new(Code::OnceNotSupported).hint("nothing was ordered; leave out --once if it may run again after a crash"),
             Refusal::Offer(_) => new(Code::BadOffer).hint("nothing was changed; see: node offer --help"),
             Refusal::TooManyServices { .. } => {

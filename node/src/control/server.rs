@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::desk::Desk;
+use super::drain::heard_out;
 use super::problem::{Code, Problem};
 use super::socket::{self, BindError};
 use super::{batch, dispatcher, events, orders, output, queries, read, services, write};
@@ -238,6 +239,7 @@ fn router(desk: Desk) -> Router {
         .route("/v1/name", put(write::name))
         .method_not_allowed_fallback(no_such_method)
         .fallback(no_such_route)
+        .layer(axum::middleware::from_fn(heard_out))
         .with_state(Arc::clone(&desk))
 }
 

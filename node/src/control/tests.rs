@@ -299,6 +299,30 @@ impl Node {
         self.problem_of(method, path, "content-type: application/json\r\n", body).await
     }
 
+    /// Says one request after the other on one connection, and waits for each answer.
+    async fn in_turn(&self, requests: &[String]) -> Vec<String> {
+        let mut stream = soon(UnixStream::connect(self.path())).await.expect("the door is open");
+        let mut answers = Vec::new();
+        for request in requests {
+            soon(stream.write_all(request.as_bytes())).await.expect("the door listens");
+            let mut answer = Vec::new();
+            let whole = |answer: &[u8]| {
+                let text = String::from_utf8_lossy(answer).to_ascii_lowercase();
+                let (head, body) = text.split_once("\r\n\r\n")?;
+                let length = head.split("content-length: ").nth(1)?.lines().next()?.parse::<usize>().ok()?;
+                (body.len() >= length).then_some(())
+            };
+            while whole(&answer).is_none() {
+                let mut some = [0; 4096];
+                let read = soon(stream.read(&mut some)).await.expect("the door answers");
+                assert!(read > 0, "the connection was closed after {}", String::from_utf8_lossy(&answer));
+                answer.extend_from_slice(&some[..read]);
+            }
+            answers.push(String::from_utf8_lossy(&answer).into_owned());
+        }
+        answers
+    }
+
     async fn problem_of(&self, method: &str, path: &str, headers: &str, body: &str) -> Problem {
         let request =
             format!("{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{headers}content-length: {}\r\n\r\n{body}", body.len());
@@ -470,6 +494,9 @@ fn answer(world: &mut World, command: &Command) -> Answer {
 fn place(world: &mut World, new: &protocol::input::NewOrder) -> Answer {
     if new.once {
         return Answer::Refused(Refusal::Once);
+    }
+    if new.expires.is_some_and(|expires| expires > protocol::config::limits::ORDER_EXPIRES) {
+        return Answer::Refused(Refusal::ExpiresLate { days: 36_600 });
     }
     if new.args.iter().any(|arg| arg.contains('\0')) {
         return Answer::Refused(Refusal::Nul);
@@ -998,6 +1025,30 @@ async fn last_event_id_resumes_and_names_each_event() {
     }
     assert!(text.contains("text/event-stream") && text.contains("id: 2\n") && text.contains("event: refused\n"), "{text}");
     assert!(!text.contains("stopped"), "{text}");
+}
+
+#[tokio::test]
+async fn who_is_refused_is_heard_out_and_may_ask_again_on_the_same_connection() {
+    let node = Node::start().await;
+    let say = |method: &str, path: &str, kind: &str, bytes: usize| {
+        let body = "x".repeat(bytes);
+        format!("{method} {path} HTTP/1.1\r\nhost: x\r\ncontent-type: {kind}\r\ncontent-length: {bytes}\r\n\r\n{body}")
+    };
+    let requests = [
+        say("POST", "/v1/nothing", "application/json", 500_000),
+        say("DELETE", "/v1/letters", "application/json", 500_000),
+        say("POST", "/v1/letters", "text/html", 500_000),
+        say("POST", "/v1/letters?x=1", "application/json", 500_000),
+        say("POST", "/v1/letters/batch", "application/json", 500_000),
+        say("POST", "/v1/letters", "application/json", super::extract::BODY_MAX + 500_000),
+        say("GET", "/v1/status", "application/json", 0),
+    ];
+    let answers = node.in_turn(&requests).await;
+    let codes: Vec<&str> = answers.iter().map(|answer| &answer[9..12]).collect();
+    assert_eq!(codes, ["404", "405", "415", "400", "415", "413", "200"]);
+    // More than any request holds is not read, and no connection is promised.
+    let huge = format!("POST /v1/nothing HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n", u64::MAX / 2);
+    assert!(node.raw(&huge).await.starts_with("HTTP/1.1 404"));
 }
 
 #[tokio::test]

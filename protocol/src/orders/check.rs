@@ -20,6 +20,9 @@ pub(super) fn check(order: &NewOrder) -> Result<(), Refusal> {
     if *expires == Some(Duration::ZERO) {
         return Err(Refusal::Expires);
     }
+    if expires.is_some_and(|expires| expires > limits::ORDER_EXPIRES) {
+        return Err(Refusal::ExpiresLate { days: limits::ORDER_EXPIRES.as_secs() / 86_400 });
+    }
     if args.iter().chain(items).any(|text| text.contains('\0')) {
         return Err(Refusal::Nul);
     }

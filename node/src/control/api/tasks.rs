@@ -13,7 +13,7 @@ pub struct NewOrder<'a> {
     /// What.
     #[serde(borrow)]
     pub service: Cow<'a, str>,
-    /// What the service is told; in each unit `{}` is replaced by its item.
+    /// What the service is told; in each unit `{}` is replaced by its item. Where there are items and no `{}`, it is added at the end.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub args: Vec<String>,
     /// One unit for each; without, there is one unit without an item.
@@ -40,7 +40,7 @@ pub struct NewOrder<'a> {
     /// Never start a unit twice.
     #[serde(default, skip_serializing_if = "is_false")]
     pub once: bool,
-    /// What has not ended after this is not wanted any more.
+    /// What has not ended after this is not wanted any more; at most a hundred years.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_seconds: Option<u64>,
     /// Makes the request idempotent for ever.

@@ -305,6 +305,7 @@ async fn every_order_that_cannot_be_is_answered_with_a_sentence() {
         (r#"{"service":"s","priority":4}"#, Code::Malformed, "4 is no priority"),
         (r#"{"service":"s","priority":0}"#, Code::Malformed, "0 is no priority"),
         (r#"{"service":"s","expires_seconds":0}"#, Code::Malformed, "expire at once"),
+        (r#"{"service":"s","expires_seconds":18446744073709551615}"#, Code::BadOrder, "later than in 36600 days"),
         (r#"{"service":"s","expires_seconds":-5}"#, Code::Malformed, "whole number"),
         (r#"{"service":"s","cores":4294967296}"#, Code::Malformed, "4294967296"),
         (r#"{"service":"s","cores":-1}"#, Code::Malformed, "-1"),
@@ -323,6 +324,11 @@ async fn every_order_that_cannot_be_is_answered_with_a_sentence() {
     let literal = serde_json::json!({"service": "s", "args": ["$(x)", ";", "a\nb", "{}"]});
     node.order(literal).await;
     assert_eq!(node.task("1").await.args, ["$(x)", ";", "a\nb", "{}"]);
+    // Otherwise its units would not learn of their items.
+    node.order(serde_json::json!({"service": "resize", "args": ["800"], "items": ["a.png", "b.png"]})).await;
+    node.order(serde_json::json!({"service": "resize", "args": ["in/{}", "800"], "items": ["a.png"]})).await;
+    assert_eq!(node.task("2").await.args, ["800", "{}"]);
+    assert_eq!(node.task("3").await.args, ["in/{}", "800"]);
 }
 
 #[tokio::test]

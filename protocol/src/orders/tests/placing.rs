@@ -24,6 +24,17 @@ fn an_order_is_written_answered_and_sent_in_one_batch() {
 }
 
 #[test]
+fn an_order_has_as_much_time_as_anybody_means_and_no_more() {
+    let mut desk = Desk::led();
+    desk.place(NewOrder { expires: Some(Duration::from_secs(u64::MAX)), ..coffee(0) });
+    desk.expect([reply(1, Answer::Refused(Refusal::ExpiresLate { days: 36_600 }))]);
+    desk.place(NewOrder { expires: Some(Duration::ZERO), ..coffee(0) });
+    desk.expect([reply(2, Answer::Refused(Refusal::Expires))]);
+    desk.place(NewOrder { expires: Some(limits::ORDER_EXPIRES), ..coffee(0) });
+    assert_eq!(desk.close().1, [What::OrdersPlaced { first: 1, last: 1 }]);
+}
+
+#[test]
 fn orders_are_placed_without_a_leader_and_leave_together_when_there_is_one() {
     let mut desk = Desk::new();
     for _ in 0..3 {
@@ -133,7 +144,7 @@ fn what_no_peer_would_take_is_refused_in_words_and_takes_no_number() {
         NewOrder { args: vec![long(most); 2], items: vec![long(most); 32], stdin: Some(vec![0; 1_048_576]), ..coffee(0) },
         NewOrder { args: vec!["$(x);\n{}".to_owned()], items: vec![long(most)], needs: software(16, 64), ..coffee(0) },
         NewOrder { args: vec![String::new(); 10_000], ..coffee(0) },
-        NewOrder { expires: Some(Duration::MAX), ..coffee(0) },
+        NewOrder { expires: Some(limits::ORDER_EXPIRES), ..coffee(0) },
     ];
     for (order, number) in good.into_iter().zip(1..) {
         desk.place(order);
