@@ -4,6 +4,7 @@
 
 use core::net::IpAddr;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 use std::time::Duration;
 
 use libp2p_identity::PeerId;
@@ -27,6 +28,7 @@ use crate::placement::{Candidate, Machines, Neighbour, ips, ranked};
 use crate::segment::What;
 use crate::service::Services;
 use crate::sign::Signed;
+use crate::work::Seen;
 
 /// What the other machines should learn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -614,6 +616,23 @@ impl Presence {
     /// Whether it is connected and heard from.
     pub(crate) fn is_reachable(&self, peer: &PeerId) -> bool {
         self.links.get(peer).is_some_and(|link| link.reachable)
+    }
+
+    /// Those who are here after `after`, by id, at most `most`.
+    pub(crate) fn seen(&self, after: Option<PeerId>, most: usize, now: Now) -> Vec<Seen> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let here = self.links.range((from, Bound::Unbounded)).filter(|(_, link)| link.reachable);
+        let seen = here.filter_map(|(peer, link)| {
+            let beacon = self.beacon(peer);
+            Some(Seen {
+                peer: *peer,
+                name: self.contact(peer)?.name.clone(),
+                available: beacon.is_some_and(|beacon| beacon.value.available && !beacon.value.cloned),
+                inactive: beacon.is_some_and(|beacon| beacon.value.inactive),
+                for_ms: u64::try_from(now.mono.saturating_sub(link.since).as_millis()).unwrap_or(u64::MAX),
+            })
+        });
+        seen.take(most).collect()
     }
 
     /// Everyone who is reachable and runs once, by id.

@@ -122,6 +122,7 @@ fn fits(question: &Question, results: &Results) -> bool {
         Results::Availability(_) => matches!(question, Question::Availability { .. }),
         Results::Statistics { .. } => matches!(question, Question::Statistics),
         Results::Tasks { .. } => matches!(question, Question::Tasks { .. }),
+        Results::Peers { .. } => matches!(question, Question::Peers { .. }),
         Results::Task(_) => matches!(question, Question::Task(_)),
         Results::Output { .. } => matches!(question, Question::Output { .. }),
     }

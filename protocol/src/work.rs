@@ -11,6 +11,7 @@ use crate::beacon::Statistics;
 use crate::config::limits;
 use crate::id::Epoch;
 use crate::message::Lane;
+use crate::name::PeerName;
 use crate::order::{Attempt, Broken, Cancel, Claim, Closing, Fence, Order, OrderKey, Report, Try};
 use crate::proven::{Proven, check, prove};
 use crate::ranges::Ranges;
@@ -223,6 +224,11 @@ pub enum Question {
     },
     /// Where is this order? To the leader.
     Task(OrderKey),
+    /// Whom do you see?
+    Peers {
+        /// The last one of the page before.
+        after: Option<PeerId>,
+    },
     /// What did this unit write? To its worker.
     Output {
         /// Which try.
@@ -262,6 +268,13 @@ pub enum Results {
     },
     /// To [`Question::Task`]; none if it is not known there.
     Task(Option<Standing>),
+    /// To [`Question::Peers`].
+    Peers {
+        /// By id.
+        peers: Vec<Seen>,
+        /// There are more after the last of these.
+        more: bool,
+    },
     /// To [`Question::Output`].
     Output {
         /// At most [`limits::OUTPUT_PAGE`].
@@ -271,6 +284,21 @@ pub enum Results {
     },
     /// I cannot answer that.
     NotHere,
+}
+
+/// A peer as another sees it now.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Seen {
+    /// Who.
+    pub peer: PeerId,
+    /// As it is called there.
+    pub name: PeerName,
+    /// It signals that letters and tasks are welcome.
+    pub available: bool,
+    /// It signals that its user may not be there.
+    pub inactive: bool,
+    /// For how long it has been here.
+    pub for_ms: u64,
 }
 
 /// Where an order stands, at its leader.
@@ -395,6 +423,7 @@ impl Work {
             Work::QueryResults { results, .. } => match &**results {
                 Results::Services(services) => services.services.len(),
                 Results::Tasks { tasks, .. } => tasks.len(),
+                Results::Peers { peers, .. } => peers.len(),
                 _ => 0,
             },
             Work::Claim(_) | Work::AskLeader(_) | Work::LeaderHeard { .. } | Work::HandOver(_) | Work::Closing(_) | Work::Query { .. } => 0,

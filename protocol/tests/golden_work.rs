@@ -15,7 +15,7 @@ use protocol::message::Message;
 use protocol::order::{Attempt, Broken, Cancel, Claim, Closing, End, Ended, Excerpt, Fence, Order, OrderKey, Priority, Report, Try};
 use protocol::proven::Proven;
 use protocol::service::{Allowed, Availability, Lack, Needs, ServiceCard, Services};
-use protocol::work::{Full, OrdersOf, Placed, PlacedState, Progress, Question, Results, Standing, Work, Working};
+use protocol::work::{Full, OrdersOf, Placed, PlacedState, Progress, Question, Results, Seen, Standing, Work, Working};
 use protocol::{Epoch, Ranges, Timestamp};
 use serde_bytes::ByteBuf;
 
@@ -123,6 +123,7 @@ fn words() -> Vec<(&'static str, Work)> {
     };
     let statistics = Statistics { cores: 4, cores_free_percent: 350, memory_bytes: 8 << 30, memory_free_bytes: 5 << 30 };
     let query = |question| Work::Query { id: 9, question: Box::new(question) };
+    let seen = Seen { peer: secrets(2).id(), name: "nikki-pi".parse().expect("a name"), available: true, inactive: false, for_ms: 1_500 };
     let results = |results| Work::QueryResults { id: 9, results: Box::new(results) };
     vec![
         ("claim", Work::Claim(Box::new(Proven::own(claim())))),
@@ -152,12 +153,14 @@ fn words() -> Vec<(&'static str, Work)> {
         ("query_services", query(Question::Services)),
         ("query_availability", query(Question::Availability { service: "coffee".parse().expect("a name"), needs: order(1).needs })),
         ("query_tasks", query(Question::Tasks { after: Some(key(1)) })),
+        ("query_peers", query(Question::Peers { after: Some(secrets(2).id()) })),
         ("query_task", query(Question::Task(key(1)))),
         ("query_output", query(Question::Output { of: a_try(1), stderr: true, from: 4_096 })),
         ("results_services", results(Results::Services(services()))),
         ("results_availability", results(Results::Availability(availability))),
         ("results_statistics", results(Results::Statistics { statistics, running: 2, queued: 1, up_ms: 1_000 })),
         ("results_tasks", results(Results::Tasks { tasks: vec![standing()], more: false })),
+        ("results_peers", results(Results::Peers { peers: vec![seen], more: true })),
         ("results_task", results(Results::Task(None))),
         ("results_output", results(Results::Output { bytes: ByteBuf::from(b"one latte".to_vec()), more: false })),
         ("results_not_here", results(Results::NotHere)),

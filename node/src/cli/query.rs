@@ -13,7 +13,7 @@ pub(super) struct QueryArgs {
     /// Whom: a peer, or swarm for all that are here
     #[arg(value_name = "PEER|swarm")]
     to: String,
-    /// What about: what=services, workers, tasks, statistics or status; of the swarm also what=peers
+    /// What about: what=peers (whom it sees), services, workers, tasks, statistics or status
     #[arg(value_name = "what=WORD", value_parser = what)]
     what: About,
 }

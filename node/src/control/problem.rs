@@ -141,8 +141,6 @@ codes! {
     NoAnswer = "no_answer", 504, "no answer came in time";
     /// There is no output yet, or not any more.
     NoOutput = "no_output", 409, "there is no output";
-    /// A peer cannot be asked about this.
-    NotAskable = "not_askable", 422, "that cannot be asked";
     /// All recipients of a letter that was to be discarded have it.
     Delivered = "delivered", 409, "the letter is delivered";
     /// Too much waits for receipts.

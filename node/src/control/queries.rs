@@ -18,13 +18,15 @@ use super::names::{self, Names};
 use super::problem::{Code, Problem};
 use super::read::Nothing;
 use super::services::{all_workers, services_of, statistics_of};
-use super::task::{Look, others};
+use super::task::{Look, others, seconds};
 use super::time;
 
 /// The word for all that are here.
 const SWARM: &str = "swarm";
 /// Peers asked at once (guess: a quarter of the questions that may wait).
 const AT_ONCE: usize = 64;
+/// Pages of peers that one is asked for (guess: ten times as many as have been tested).
+const PAGES: usize = 8;
 
 pub(super) async fn queries(
     State(desk): State<Arc<Desk>>,
@@ -36,8 +38,7 @@ pub(super) async fn queries(
     let names = Names::new(&status, desk.about.machine);
     let asked: Vec<PeerId> = if wanted.to == SWARM {
         match (wanted.what, &status.leader) {
-            // Whom the swarm knows is what every node knows, and its tasks are with its dispatcher.
-            (About::Peers, _) => vec![status.id],
+            // Its tasks are with its dispatcher.
             (About::Tasks, Some(leader)) => vec![leader.fence.leader],
             (About::Tasks, None) => {
                 return Err(Problem::new(Code::NoAnswer, "nobody is dispatcher now, and nobody else knows all tasks")
@@ -72,11 +73,7 @@ async fn answer(
     what: About,
 ) -> Result<Result<serde_json::Value, String>, Problem> {
     Ok(match what {
-        About::Peers if id == status.id => Ok(json(&status.peers.iter().map(names::peer).collect::<Vec<_>>())),
-        About::Peers => {
-            return Err(Problem::new(Code::NotAskable, format!("whom {} knows cannot be asked", names.of(&id)))
-                .hint("all lists are exchanged, so this node's is as good: node query swarm what=peers"));
-        }
+        About::Peers => peers_of(desk, id).await?.map(|peers| json(&peers)),
         About::Services => services_of(desk, names, status, id).await?.map(|services| json(&services)),
         About::Statistics => statistics_of(desk, id).await?.map(|statistics| json(&statistics)),
         About::Workers => match statistics_of(desk, id).await? {
@@ -103,6 +100,30 @@ async fn answer(
             Err(why) => Err(why),
         },
     })
+}
+
+/// Whom a peer sees, page by page.
+async fn peers_of(desk: &Desk, id: PeerId) -> Result<Result<Vec<api::Seen>, String>, Problem> {
+    let (mut all, mut after) = (Vec::new(), None);
+    for _ in 0..PAGES {
+        let (peers, more) = match question(desk, id, Question::Peers { after }).await? {
+            Ok(Results::Peers { peers, more }) => (peers, more),
+            Ok(_) => return Ok(Err("its answer is not understood".to_owned())),
+            Err(why) => return Ok(Err(why)),
+        };
+        after = peers.last().map(|seen| seen.peer);
+        all.extend(peers.into_iter().map(|seen| api::Seen {
+            id: seen.peer.to_string(),
+            name: seen.name.to_string(),
+            available: seen.available,
+            inactive: seen.inactive,
+            here_seconds: seconds(seen.for_ms),
+        }));
+        if !more || after.is_none() {
+            break;
+        }
+    }
+    Ok(Ok(all))
 }
 
 fn json(value: &impl Serialize) -> serde_json::Value {

@@ -22,7 +22,7 @@ use protocol::order::{Fence, Order, Report};
 use protocol::peer::{LeaderStatus, OrderView, WorkerStatus};
 use protocol::segment::{Entry, What};
 use protocol::service::{Allowed, Availability, Lack, Needs, Offering, ServiceCard, Services};
-use protocol::work::{Question, Results, Standing};
+use protocol::work::{Question, Results, Seen, Standing};
 use protocol::{Answer, Command, Epoch, LetterId, PeerId, PeerStatus, Ranges, Refusal, Status, Timestamp};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
@@ -571,6 +571,13 @@ fn cancel(world: &mut World, numbers: &[u64]) -> Answer {
 fn results(world: &World, to: PeerId, question: &Question) -> Results {
     match question {
         Question::Services => Results::Services(services(["coffee"])),
+        Question::Peers { after } => {
+            let seen =
+                |n: u8| Seen { peer: peer_id(n), name: "ada".parse().expect("a name"), available: true, inactive: false, for_ms: 1_500 };
+            // Two pages.
+            let peers = if after.is_none() { vec![seen(1), seen(3)] } else { vec![seen(5)] };
+            Results::Peers { peers, more: after.is_none() }
+        }
         Question::Availability { .. } => Results::Availability(Availability {
             available: false,
             why: Some(Lack::Full),

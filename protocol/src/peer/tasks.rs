@@ -426,6 +426,12 @@ impl Peer {
                 Results::Tasks { tasks, more }
             }
             Question::Task(order) => Results::Task(self.with_workers(|dispatcher, workers| dispatcher.standing(&order, workers, now))),
+            Question::Peers { after } => {
+                let mut peers = self.presence.seen(after, limits::PAGE + 1, now);
+                let more = peers.len() > limits::PAGE;
+                peers.truncate(limits::PAGE);
+                Results::Peers { peers, more }
+            }
             // What a program wrote is for who ordered it.
             Question::Output { of, stderr, from: at } => {
                 let may = (of.order.orderer == from || from == me) && self.tasks.reading.len() < READING;

@@ -253,7 +253,7 @@ pub struct NewQuery {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum About {
-    /// Whom it knows. Of the swarm, or this node.
+    /// Whom it sees.
     Peers,
     /// What it offers.
     Services,
@@ -296,8 +296,23 @@ pub struct QueryResults {
     pub answered: bool,
     /// Why there are no results.
     pub why: Option<String>,
-    /// The answer: services, workers, tasks, peers as their own routes show them, or [`Statistics`]; null without one.
+    /// The answer: services, workers, tasks as their own routes show them, a list of [`Seen`], or [`Statistics`]; null without one.
     pub results: serde_json::Value,
+}
+
+/// A peer as another sees it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Seen {
+    /// Its key.
+    pub id: String,
+    /// As it is called there.
+    pub name: String,
+    /// It is here and welcomes letters and tasks.
+    pub available: bool,
+    /// It signals that its user may not be there.
+    pub inactive: bool,
+    /// For how long it has been seen.
+    pub here_seconds: f64,
 }
 
 /// CPU, memory and units of a peer.

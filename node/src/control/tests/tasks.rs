@@ -538,11 +538,15 @@ async fn a_query_is_answered_by_each_who_is_asked() {
     assert_eq!(shown, [(bob().as_str(), false), ("markus", true), ("nikki-pi", true)]);
     assert_eq!(all[2].results["running"], 2);
     assert_eq!(ask("nikki-pi", "services").await[0].results[0]["service"], "coffee");
-    assert_eq!(ask("swarm", "peers").await[0].results.as_array().map(Vec::len), Some(4));
+    let seen = ask("nikki-pi", "peers").await.remove(0).results;
+    let ids: Vec<_> = seen.as_array().expect("a list").iter().map(|one| one["id"].clone()).collect();
+    assert_eq!(ids, [1, 3, 5].map(|n| serde_json::Value::from(peer_id(n).to_string())), "all pages of whom it sees");
+    assert_eq!((&seen[0]["name"], &seen[0]["available"], &seen[0]["here_seconds"]), (&"ada".into(), &true.into(), &1.5.into()));
+    let all = ask("swarm", "peers").await;
+    assert_eq!(all.iter().map(|one| one.answered).collect::<Vec<_>>(), [false, true, true], "each says whom it sees");
     assert_eq!(ask("nikki-pi", "workers").await[0].results["limit"], 4);
     assert_eq!(ask("nikki-pi", "status").await[0].results["dispatcher"], false);
     assert_eq!(ask("nikki-pi", "tasks").await[0].why.as_deref(), Some("it cannot answer that"));
-    assert_eq!(node.problem("POST", "/v1/queries", r#"{"to":"nikki-pi","what":"peers"}"#).await.code, Code::NotAskable);
     assert_eq!(node.problem("POST", "/v1/queries", r#"{"to":"swarm","what":"tasks"}"#).await.code, Code::NoAnswer);
     assert_eq!(node.problem("POST", "/v1/queries", r#"{"to":"swarm","what":"x"}"#).await.code, Code::Malformed);
 }
