@@ -413,6 +413,9 @@ impl Driver {
                 self.command(net::Command::PutCard { key, card: card.into() });
             }
             Effect::FindContact { peer } => self.command(net::Command::FindCard { peer, key: self.edge.card_key(&peer) }),
+            Effect::FindProviders { token, service } => {
+                self.command(net::Command::FindProviders { token, key: advert(self.edge.swarm(), &service) });
+            }
             Effect::Forget { peer } => self.command(net::Command::Forget { peer }),
             Effect::Recall(recall) => match state.reader.recall(&recall) {
                 Ok(recalled) => state.own.push(Input::Recalled(recalled)),

@@ -163,7 +163,12 @@ pub enum Command {
     /// Beyond 64 they are left out.
     Advertise(Vec<[u8; 32]>),
     /// Ask the network who provides what a key stands for; answered by [`Event::Providers`].
-    FindProviders([u8; 32]),
+    FindProviders {
+        /// Correlates the answers.
+        token: u64,
+        /// What.
+        key: [u8; 32],
+    },
     /// Put our signed card where those who do not know us look for it, and again whenever somebody came and every few minutes:
     /// replaces what was put there before.
     PutCard {
@@ -269,12 +274,14 @@ pub enum Event {
         /// Why.
         error: String,
     },
-    /// To [`Command::FindProviders`]: hearsay, to be checked with those it names.
+    /// To [`Command::FindProviders`], once or more: hearsay, to be checked with those it names.
     Providers {
         /// As asked.
-        key: [u8; 32],
-        /// Who is said to provide it; may be empty, and may hold this node itself.
+        token: u64,
+        /// Who else is said to provide it; may hold this node itself.
         peers: Vec<PeerId>,
+        /// Nobody else will be named.
+        ended: bool,
     },
     /// To [`Command::FindCard`], once or more: hearsay, to be checked.
     Cards {

@@ -322,10 +322,7 @@ async fn intake(
                 drop(met.send(Met::Failed { addresses, error }));
                 continue;
             }
-            net::Event::Providers { peers, .. } => {
-                tracing::debug!(count = peers.len(), "providers found");
-                continue;
-            }
+            net::Event::Providers { token, peers, ended } => Input::ProvidersNamed { token, peers, ended },
             net::Event::Found { peer, addresses } => {
                 tracing::debug!(%peer, ?addresses, "found");
                 continue;

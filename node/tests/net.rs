@@ -579,14 +579,20 @@ async fn all_providers_of_a_service_are_found_also_by_who_comes_later() {
     late.dial(&hub);
     hub.sees(late.id).await;
     let wanted: std::collections::BTreeSet<PeerId> = providers.iter().map(|provider| provider.id).collect();
-    let begin = Instant::now();
+    let (begin, mut token) = (Instant::now(), 0);
     loop {
-        late.net.try_send(Command::FindProviders(key)).expect("room for a command");
-        let found = late.hear(|event| match event {
-            Event::Providers { key: of, peers } if *of == key => Some(peers.iter().copied().collect()),
-            _ => None,
-        });
-        let found: std::collections::BTreeSet<PeerId> = found.await;
+        token += 1;
+        late.net.try_send(Command::FindProviders { token, key }).expect("room for a command");
+        let mut found = std::collections::BTreeSet::new();
+        while !{
+            let named = late.hear(|event| match event {
+                Event::Providers { token: of, peers, ended } if *of == token => Some((peers.clone(), *ended)),
+                _ => None,
+            });
+            let (peers, ended) = named.await;
+            assert!(peers.iter().all(|peer| found.insert(*peer)), "each is named once");
+            ended
+        } {}
         if found == wanted {
             break;
         }

@@ -248,6 +248,10 @@ pub struct Config {
     pub contact_patience: Duration,
     /// Ids looked for at a time (guess: more are letters to the wrong list).
     pub contacts_sought: usize,
+    /// Services whose providers are looked for at a time (guess: as many as the API has connections).
+    pub lookups: usize,
+    /// Providers of one service that are asked (as many as the swarm is told of by whoever keeps adverts: `node::net`, 128 a key).
+    pub lookup_named: usize,
 }
 
 impl Default for Config {
@@ -326,6 +330,8 @@ impl Default for Config {
             questions: 256,
             contact_patience: Duration::from_secs(2),
             contacts_sought: 64,
+            lookups: 64,
+            lookup_named: 128,
         }
     }
 }

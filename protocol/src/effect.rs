@@ -128,6 +128,13 @@ pub enum Effect {
         /// Whose.
         peer: PeerId,
     },
+    /// Look for those who say that they offer this service; answer with [`Input::ProvidersNamed`](crate::Input::ProvidersNamed).
+    FindProviders {
+        /// Correlates the answers.
+        token: u64,
+        /// What.
+        service: ServiceName,
+    },
     /// This peer is gone: no road should lead to it any more.
     Forget {
         /// Who.
@@ -329,6 +336,8 @@ pub enum Answer {
     },
     /// To [`Command::Ask`](crate::Command::Ask).
     Results(Box<Results>),
+    /// To [`Command::FindProviders`](crate::Command::FindProviders): who is said to offer it; hearsay, to be checked with those it names.
+    Named(Vec<PeerId>),
     /// To [`Command::Cancel`](crate::Command::Cancel): each order, and how it had ended already.
     Cancelling(Vec<(u64, Option<End>)>),
     /// The letter is not sent any more. Which of its copies are sure not to be delivered the disk tells.

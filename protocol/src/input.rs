@@ -140,6 +140,15 @@ pub enum Input {
         /// Nothing more will be found.
         ended: bool,
     },
+    /// Who offers a service was looked for, and these are said to: hearsay.
+    ProvidersNamed {
+        /// As asked.
+        token: u64,
+        /// Who, beside those named before.
+        peers: Vec<PeerId>,
+        /// Nobody else will be named.
+        ended: bool,
+    },
     /// What the machine has free now; travels with beacons.
     Measured {
         /// CPU and memory.
@@ -450,6 +459,8 @@ pub enum Command {
         /// What.
         question: Box<Question>,
     },
+    /// Look for those who are said to offer this service, beside those who told this node.
+    FindProviders(ServiceName),
     /// Say goodbye: the node is about to stop in order.
     Leave,
 }

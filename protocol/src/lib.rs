@@ -25,6 +25,7 @@ pub mod envelope;
 pub mod id;
 mod inbox;
 pub mod input;
+mod lookups;
 pub mod mail;
 pub mod message;
 mod myself;

@@ -310,7 +310,11 @@ impl Peer {
                 }
                 self.on_work_failed(to, now);
             }
-            work @ (Input::ClaimHeard { .. } | Input::TaskProgressed { .. } | Input::TaskEnded { .. } | Input::OutputRead { .. }) => {
+            work @ (Input::ClaimHeard { .. }
+            | Input::TaskProgressed { .. }
+            | Input::TaskEnded { .. }
+            | Input::OutputRead { .. }
+            | Input::ProvidersNamed { .. }) => {
                 self.on_task_input(work, now, &mut out);
             }
             Input::Recalled(recalled) => self.on_recalled(recalled, now, &mut out),
@@ -707,6 +711,7 @@ impl Peer {
             | Command::Withdraw(_)
             | Command::Drain(_)
             | Command::Transfer(_)
+            | Command::FindProviders(_)
             | Command::Ask { .. }) => return self.on_task_command(request, command, now, out),
             Command::Leave => {
                 self.begin_leaving(request, now, out);

@@ -163,7 +163,7 @@ pub struct Offering {
 }
 
 /// What a worker answers when it is asked whether it could take something now.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Availability {
     /// It would start at once.
     pub available: bool,

@@ -1,4 +1,4 @@
-//! `who SERVICE`: who could start it now, asked now.
+//! `who SERVICE`: who could start it now, asked now; whoever told this node that it offers it, and whoever the swarm's adverts name.
 //! Orders nothing. Those who do not answer within 0.3 s are listed as such.
 
 use clap::Args;

@@ -12,9 +12,9 @@ use axum::response::{IntoResponse, Response};
 use futures::StreamExt;
 use protocol::config::limits;
 use protocol::mail::Denial;
-use protocol::service::{Allowed, Needs, Offering, Program, ServiceCard, ServiceName, Services};
+use protocol::service::{Allowed, Lack, Needs, Offering, Program, ServiceCard, ServiceName, Services};
 use protocol::work::{Question, Results};
-use protocol::{Command, PeerId, Status};
+use protocol::{Answer, Command, PeerId, Status};
 use serde::Deserialize;
 
 use super::api;
@@ -375,7 +375,7 @@ pub(super) struct WhoParams {
     software: String,
 }
 
-/// All who say that they offer it, asked now; those who would start at once first.
+/// All who say that they offer it, and all who are said to, asked now; those who would start at once first.
 pub(super) async fn who(
     State(desk): State<Arc<Desk>>,
     Named(name): Named,
@@ -386,22 +386,49 @@ pub(super) async fn who(
     let software = software(words).map_err(Problem::malformed)?.into_iter().collect();
     let needs = Needs { cores: params.cores, memory_bytes: params.memory_bytes, software };
     let status = extract::status(&desk).await?;
+    let offers = |known: &Known| known.services.services.iter().any(|card| card.name == name);
+    let told: Vec<PeerId> = known(&status).into_iter().filter(offers).map(|known| known.id).collect();
+    // Kademlia may name others, whom no beacon tells of. It is asked beside them: mostly it has nothing to add, and costs no time.
+    let (answers, named) = futures::join!(available(&desk, &told, &name, &needs), named(&desk, &name));
+    let mut heard = answers?;
+    let others: Vec<PeerId> = named?.into_iter().filter(|peer| !told.contains(peer)).collect();
+    let hearsay = available(&desk, &others, &name, &needs).await?;
+    // Who answers that it does not offer it was named by an advert that is out of date.
+    heard.extend(
+        hearsay.into_iter().filter(|(_, heard)| !matches!(heard, Ok(Results::Availability(said)) if said.why == Some(Lack::NotOffered))),
+    );
+    // Some may have got their names just now.
+    let status = extract::status(&desk).await?;
     let names = Names::new(&status, desk.about.machine);
-    let offering = known(&status).into_iter().filter(|known| known.services.services.iter().any(|card| card.name == name));
-    let (desk, names, name, needs) = (&desk, &names, &name, &needs);
-    let asked = offering.map(|known| async move {
-        let asked = Question::Availability { service: name.clone(), needs: needs.clone() };
-        let heard = question(desk, known.id, asked).await?;
-        Ok::<_, Problem>(availability(names, known.id, heard))
-    });
-    let answers = futures::stream::iter(asked).buffer_unordered(AT_ONCE).collect::<Vec<_>>().await;
-    let mut answers = answers.into_iter().collect::<Result<Vec<_>, _>>()?;
+    let mut answers: Vec<api::Availability> = heard.into_iter().map(|(id, heard)| availability(&names, id, heard)).collect();
     let eta = |one: &api::Availability| one.eta_seconds.unwrap_or(f64::MAX);
     answers.sort_by(|a, b| {
         let rank = |one: &api::Availability| (one.available != Some(true), !one.answered);
         rank(a).cmp(&rank(b)).then(eta(a).total_cmp(&eta(b))).then(a.worker.cmp(&b.worker)).then(a.worker_id.cmp(&b.worker_id))
     });
     Ok(Json(answers))
+}
+
+/// What each of these answers, or why it does not.
+async fn available(
+    desk: &Desk,
+    peers: &[PeerId],
+    service: &ServiceName,
+    needs: &Needs,
+) -> Result<Vec<(PeerId, Result<Results, String>)>, Problem> {
+    let asked = peers.iter().copied().map(|id| async move {
+        let asked = Question::Availability { service: service.clone(), needs: needs.clone() };
+        Ok::<_, Problem>((id, question(desk, id, asked).await?))
+    });
+    futures::stream::iter(asked).buffer_unordered(AT_ONCE).collect::<Vec<_>>().await.into_iter().collect()
+}
+
+/// Who is said to offer a service, by the adverts that the swarm keeps.
+async fn named(desk: &Desk, service: &ServiceName) -> Result<Vec<PeerId>, Problem> {
+    match extract::command(desk, Command::FindProviders(service.clone())).await? {
+        Answer::Named(peers) => Ok(peers),
+        _ => Err(Problem::new(Code::Internal, "the question for providers was not answered as one")),
+    }
 }
 
 fn availability(names: &Names<'_>, id: PeerId, heard: Result<Results, String>) -> api::Availability {

@@ -111,6 +111,10 @@ struct World {
     blocked_by: BTreeSet<PeerId>,
     /// All peers report the machine of this node.
     one_machine: bool,
+    /// Whom adverts name.
+    named: Vec<PeerId>,
+    /// They offer nothing, whatever adverts say.
+    idle: BTreeSet<PeerId>,
     /// What the worker keeps of the output of unit 1.
     output: Vec<u8>,
     inbox: Vec<InboxLetter>,
@@ -462,6 +466,7 @@ fn answer(world: &mut World, command: &Command) -> Answer {
             world.offers.retain(|offer| offer.card.name != *name);
             if world.offers.len() < before { Answer::Done } else { Answer::Refused(Refusal::NotOffered(name.to_string())) }
         }
+        Command::FindProviders(_) => Answer::Named(world.named.clone()),
         Command::Transfer(_) if world.leader != Some(peer_id(1)) => Answer::Refused(Refusal::NotLeading),
         Command::Ask { to, .. } if world.silent.contains(to) => Answer::Refused(Refusal::NoAnswer),
         Command::Ask { to, question } => Answer::Results(Box::new(results(world, *to, question))),
@@ -577,6 +582,9 @@ fn results(world: &World, to: PeerId, question: &Question) -> Results {
             // Two pages.
             let peers = if after.is_none() { vec![seen(1), seen(3)] } else { vec![seen(5)] };
             Results::Peers { peers, more: after.is_none() }
+        }
+        Question::Availability { .. } if world.idle.contains(&to) => {
+            Results::Availability(Availability { available: false, why: Some(Lack::NotOffered), ..Availability::default() })
         }
         Question::Availability { .. } => Results::Availability(Availability {
             available: false,

@@ -140,7 +140,7 @@ pub(crate) struct Network<'a> {
     /// When what we provide is told; again and again by Kademlia itself.
     telling: Telling,
     /// Questions for providers under way, and who was named so far.
-    searches: HashMap<kad::QueryId, ([u8; 32], BTreeSet<PeerId>)>,
+    searches: HashMap<kad::QueryId, (u64, BTreeSet<PeerId>)>,
     cards: Cards,
     swarm_name: String,
     frame_max: u32,
@@ -262,9 +262,9 @@ impl<'a> Network<'a> {
                 gossip::judge(&mut self.swarm.behaviour_mut().gossip, &token, verdict);
             }
             Command::Advertise(keys) => self.provide(keys),
-            Command::FindProviders(key) => {
+            Command::FindProviders { token, key } => {
                 let query = self.swarm.behaviour_mut().kad.get_providers(kad::RecordKey::new(&key));
-                self.searches.insert(query, (key, BTreeSet::new()));
+                self.searches.insert(query, (token, BTreeSet::new()));
             }
             Command::PutCard { key, card } => {
                 self.kept.card = Some((key, card.clone()));
@@ -470,13 +470,19 @@ impl<'a> Network<'a> {
     }
 
     fn on_providers(&mut self, query: kad::QueryId, answer: kad::GetProvidersResult, last: bool) {
-        let Some((_, found)) = self.searches.get_mut(&query) else { return };
+        let Some((token, found)) = self.searches.get_mut(&query) else { return };
+        let (token, mut peers) = (*token, Vec::new());
         if let Ok(kad::GetProvidersOk::FoundProviders { providers, .. }) = answer {
             let room = PROVIDERS.saturating_sub(found.len());
-            found.extend(providers.into_iter().take(room));
+            peers.extend(providers.into_iter().filter(|peer| !found.contains(peer)).take(room));
+            found.extend(&peers);
         }
-        if last && let Some((key, found)) = self.searches.remove(&query) {
-            self.kept.outgoing.offer(Event::Providers { key, peers: found.into_iter().collect() });
+        if last {
+            self.searches.remove(&query);
+        }
+        // Whoever asks does not wait for the slowest of those who are asked.
+        if last || !peers.is_empty() {
+            self.kept.outgoing.offer(Event::Providers { token, peers, ended: last });
         }
     }
 

@@ -16,6 +16,7 @@ use crate::election::{self, Election};
 use crate::envelope::Kind;
 use crate::id::RequestId;
 use crate::input::{Command, Disk, Input, NewLetter, NewOrder, Recalled};
+use crate::lookups::Lookups;
 use crate::name::Addressee;
 use crate::now::Now;
 use crate::order::{Broken, Fence, OrderKey};
@@ -42,6 +43,7 @@ pub(super) struct Tasks {
     pub(super) orders: Orders,
     catalog: Catalog,
     questions: Questions,
+    lookups: Lookups,
     /// Who asked for which output, by token.
     reading: BTreeMap<u64, (PeerId, u64)>,
     next_reading: u64,
@@ -78,6 +80,7 @@ impl Tasks {
             orders: Orders::new(me, config, std::mem::take(&mut kept.open_orders), kept.next_order, take(&mut kept.closed_own), now),
             catalog: Catalog::new(me),
             questions: Questions::new(config),
+            lookups: Lookups::new(me, config),
             reading: BTreeMap::new(),
             next_reading: 0,
             echoes: VecDeque::new(),
@@ -114,7 +117,7 @@ impl Tasks {
         self.echoes = std::mem::take(&mut out.to_myself);
     }
 
-    pub(super) fn deadlines(&self) -> [(Option<Duration>, &'static str); 8] {
+    pub(super) fn deadlines(&self) -> [(Option<Duration>, &'static str); 9] {
         [
             ((!self.echoes.is_empty()).then_some(Duration::ZERO), "words to myself"),
             (self.election.deadline(), "the election"),
@@ -123,6 +126,7 @@ impl Tasks {
             (self.orders.deadline(), "orders of this node"),
             (self.catalog.deadline(), "services to ask for"),
             (self.questions.deadline(), "questions to give up"),
+            (self.lookups.deadline(), "providers that are looked for"),
             (self.stopping, "the end of tasks"),
         ]
     }
@@ -164,6 +168,16 @@ impl Peer {
                 if let Some((peer, id)) = tasks.reading.remove(&token) {
                     let results = bytes.map_or(Results::NotHere, |bytes| Results::Output { bytes: bytes.into(), more });
                     out.work(peer, Work::QueryResults { id, results: Box::new(results) });
+                }
+            }
+            Input::ProvidersNamed { token, peers, ended } => {
+                let presence = &self.presence;
+                for peer in tasks.lookups.on_named(token, peers, ended, |peer| presence.is_reachable(peer)) {
+                    match presence.contact(&peer) {
+                        Some(contact) => out.effects.push(Effect::Dial { peer, addresses: contact.addresses.clone() }),
+                        // Its card says where it is; whoever is known is dialled.
+                        None => out.effects.push(Effect::FindContact { peer }),
+                    }
                 }
             }
             _ => {}
@@ -488,6 +502,10 @@ impl Peer {
             }
             Command::Cancel(numbers) => return self.tasks.orders.cancel(request, &numbers, now, out),
             Command::Ask { to, question } => self.ask(request, to, *question, now, out),
+            Command::FindProviders(service) => {
+                self.tasks.lookups.look(request, service, now, out);
+                Ok(None)
+            }
             Command::Offer(_) | Command::Withdraw(_) | Command::Drain(_) => {
                 let done = self.on_offer(command, now, out);
                 if done.is_ok() {
@@ -590,6 +608,7 @@ impl Peer {
             let _ = self.tasks.questions.ask(Asker::Catalog(peer), peer, Question::Services, now, out);
         }
         self.tasks.questions.tick(now, out);
+        self.tasks.lookups.tick(|peer| presence.is_reachable(peer), now, out);
         for _ in 0..ROUNDS {
             self.settle_work(now, out);
             self.tasks.orders.tick(now, out);

@@ -278,6 +278,14 @@ impl Sim {
                 let wait = self.chance.between(Duration::ZERO, Duration::from_secs(1));
                 self.agenda.after(wait, Event::Tell { node, life, input: Box::new(Input::ContactSought { peer, found, ended: true }) });
             }
+            Effect::FindProviders { token, service } => {
+                // Adverts outlive those who told them, and not everybody is named.
+                let told = self.nodes.iter().filter(|one| one.runner.advertised.contains(&service)).map(|one| one.identity.id);
+                let told: Vec<_> = told.collect();
+                let peers = told.into_iter().filter(|_| self.chance.index(4) > 0).collect();
+                let wait = self.chance.between(Duration::ZERO, Duration::from_millis(400));
+                self.agenda.after(wait, Event::Tell { node, life, input: Box::new(Input::ProvidersNamed { token, peers, ended: true }) });
+            }
             Effect::Forget { peer } => {
                 if let Some(other) = self.checker.node(peer) {
                     self.network.break_link(pair(node, other), &mut self.agenda);

@@ -499,6 +499,20 @@ async fn workers_and_who_are_asked_now_and_silence_is_listed() {
     assert_eq!(node.problem("GET", "/v1/services?peer=nikki-pi", "").await.code, Code::NoAnswer);
     let none: Vec<api::Availability> = soon(node.client.get("/v1/who/wine")).await.expect("a list");
     assert!(none.is_empty());
+    // Adverts name some that nobody's beacon told of: who has it is listed, who has not is left out, and silence is said.
+    {
+        let mut world = node.world();
+        world.named = vec![peer_id(1), peer_id(2), peer_id(3), peer_id(4), peer_id(9)];
+        world.silent = BTreeSet::from([peer_id(9)]);
+        world.idle = BTreeSet::from([peer_id(1), peer_id(3)]);
+    }
+    let who: Vec<api::Availability> = soon(node.client.get("/v1/who/wine")).await.expect("a list");
+    let said: Vec<_> = who.iter().map(|one| (one.worker_id.clone(), one.answered)).collect();
+    let said: BTreeSet<_> = said.into_iter().collect();
+    let expected = [(2, true), (4, true), (9, false)].map(|(n, answered)| (peer_id(n).to_string(), answered));
+    assert_eq!(said, BTreeSet::from(expected));
+    let who: Vec<api::Availability> = soon(node.client.get("/v1/who/coffee")).await.expect("a list");
+    assert_eq!(who.iter().filter(|one| one.worker == "nikki-pi").count(), 1, "whoever is named twice is asked once");
 }
 
 #[tokio::test]

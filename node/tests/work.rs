@@ -1,8 +1,10 @@
-//! The outcome of an order is in its orderer's inbox, once, whether it was there when the order ended or not.
+//! Work between real nodes: who is said to offer a service, and the outcome of an order, which is in its orderer's inbox, once,
+//! whether it was there when the order ended or not.
 
 mod nodes;
 
 use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
 
 use node::node::Node;
 use node::store::{Content, InboxLetter, InboxQuery, Outcome};
@@ -58,6 +60,33 @@ fn first_report(node: &Node) -> Report {
 fn told(node: &Node) -> Vec<(u64, u64, Option<End>)> {
     let end = |outcome: &Outcome| outcome.order.state.outcome.as_ref().map(|outcome| outcome.end);
     outcomes(node).iter().map(|(n, outcome)| (*n, outcome.order.number, end(outcome))).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_offers_is_named_by_adverts_also_when_it_is_gone_and_nobody_is_waited_for_long() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let ann = began(dir.path(), "ann", None).await;
+    let bea = began(dir.path(), "bea", Some(&ann)).await;
+    let carl = began(dir.path(), "carl", Some(&ann)).await;
+    for node in [&ann, &bea, &carl] {
+        sees(node, 2).await;
+    }
+    offer(&bea, "echo", Program::Echo).await;
+    offer(&carl, "echo", Program::Echo).await;
+    let named = async |node: &Node, service: &str| {
+        let began = Instant::now();
+        let Answer::Named(peers) = ask(node, Command::FindProviders(service.parse().expect("a name"))).await else { panic!("no names") };
+        assert!(began.elapsed() < Duration::from_secs(1), "it took {:?}", began.elapsed());
+        peers.into_iter().collect::<BTreeSet<_>>()
+    };
+    let both = BTreeSet::from([bea.id, carl.id]);
+    wait_until("both are named", async || named(&ann, "echo").await == both).await;
+    assert!(named(&ann, "tea").await.is_empty());
+    carl.stop().await.expect("it stops");
+    assert_eq!(named(&ann, "echo").await, both, "hearsay outlives who it is about");
+    for node in [ann, bea] {
+        node.stop().await.expect("it stops");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
