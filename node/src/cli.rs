@@ -6,6 +6,7 @@ mod batch;
 mod block;
 mod cancel;
 mod chat;
+mod config;
 mod connect;
 mod discard;
 mod dispatcher;

@@ -25,5 +25,7 @@ pub mod time;
 mod why;
 mod write;
 
+pub use services::configured;
+
 #[cfg(test)]
 mod tests;

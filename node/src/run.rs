@@ -11,14 +11,16 @@ use std::time::Duration;
 use anyhow::{Context, anyhow, bail};
 use libp2p::Multiaddr;
 use libp2p::multiaddr::Protocol;
-use protocol::{Notice, Timestamp};
+use protocol::{Answer, Command, Notice, Timestamp};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{broadcast, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::failure::{DISK, Failure, REFUSED};
-use crate::cli::run::{Banner, Bearers, Options, line};
+use crate::cli::run::{Banner, Bearers, Configured, Options, line};
+use crate::control::configured;
 use crate::control::desk::{About, Ask, Desk, Unreached};
+use crate::control::problem::{Code, Problem};
 use crate::control::server::{Door, serve};
 use crate::control::time;
 use crate::driver::Fact;
@@ -53,6 +55,14 @@ pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
         can_listen(&settings.listen)?;
     }
     let mut node = node::start(settings).await.map_err(not_started)?;
+    let warnings = match configure(&node, &options).await {
+        Ok(warnings) => warnings,
+        Err(failure) => {
+            // Nothing was promised to anyone.
+            let _ = node.stop().await;
+            return Err(failure.into());
+        }
+    };
     let mut notices = node.notices.subscribe();
     let door = Door::open(&options.data_dir)?;
     let (asks, asked) = mpsc::channel(ASKS);
@@ -76,6 +86,7 @@ pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
         say(&begun_anew(anew));
     }
     say(&banner(&node, &options).await);
+    warnings.iter().for_each(|warning| say(warning));
     say(&format!("{}  ready; looking for others\n", time::for_people(time::now(), time::now())));
     let mut bearers = Bearers::default();
     if let Some(status) = node.status().await {
@@ -113,6 +124,48 @@ pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
         },
         _ = interrupts.recv() => Ok(ExitCode::from(130)),
     }
+}
+
+/// What the configuration says of services is said anew at each start; what stood in it before and does not now is withdrawn.
+/// Whom it names and nobody knows yet is no reason not to start, or the node would never meet them: that is returned as a warning.
+async fn configure(node: &Node, options: &Options) -> Result<Vec<String>, Failure> {
+    let stopped = || Failure::new(DISK, "the node has stopped before it was ready");
+    let status = node.status().await.ok_or_else(stopped)?;
+    let (mut warnings, mut wanted) = (Vec::new(), Vec::new());
+    for Configured { place, offer } in &options.services {
+        match configured(offer.clone(), &status, node.machine, options.swarm_key.is_none()) {
+            Ok(offering) => wanted.push((place, offering)),
+            Err(problem) if matches!(problem.code, Code::UnknownPeer | Code::AmbiguousPeer) => warnings.push(format!(
+                "warning: {} is not offered ({place}): {}; write the whole id of who may order it, or start again when it was met\n",
+                offer.name, problem.detail
+            )),
+            Err(problem) => return Err(refused(place, &offer.name, &problem)),
+        }
+    }
+    let offered: Vec<_> = status.worker.offers.iter().map(|(offering, ..)| offering).collect();
+    let gone = offered.iter().filter(|old| old.configured && !wanted.iter().any(|(_, new)| new.card.name == old.card.name));
+    for old in gone {
+        ask(node, Command::Withdraw(old.card.name.clone())).await.ok_or_else(stopped)?;
+    }
+    for (place, new) in wanted.into_iter().filter(|(_, new)| !offered.contains(&new)) {
+        let name = new.card.name.to_string();
+        match ask(node, Command::Offer(Box::new(new))).await.ok_or_else(stopped)? {
+            Answer::Refused(refusal) => return Err(refused(place, &name, &refusal.into())),
+            _ => tracing::debug!(service = name, "offered as configured"),
+        }
+    }
+    Ok(warnings)
+}
+
+fn refused(place: &str, service: &str, problem: &Problem) -> Failure {
+    Failure::usage(format!("{place}: {service} cannot be offered: {}", problem.detail))
+        .next("nothing was started; correct the file, or take the service out of it; what may stand there: node run --help")
+}
+
+async fn ask(node: &Node, command: Command) -> Option<Answer> {
+    let (reply, answer) = tokio::sync::oneshot::channel();
+    node.facts().send(Fact::Asked { command, reply }).await.ok()?;
+    answer.await.ok()
 }
 
 /// Whatever of the disk is lost, damaged or not to be had is the disk's fault; all else is a refusal.

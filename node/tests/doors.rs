@@ -196,6 +196,52 @@ fn whoever_begins_anew_is_told_what_is_lost() {
 }
 
 #[test]
+fn services_in_the_file_are_offered_at_each_start_until_they_are_taken_out() {
+    let base = tempfile::tempdir().expect("a directory for the test");
+    let dir = base.path().join("ann");
+    std::fs::create_dir(&dir).expect("the directory is ours");
+    std::fs::set_permissions(&dir, std::os::unix::fs::PermissionsExt::from_mode(0o700)).expect("the directory is ours");
+    let file = dir.join("node.toml");
+    let write = |text: &str| std::fs::write(&file, text).expect("the directory is ours");
+    let says = |words: &[&str]| told(&node(&dir, words).output().expect("the program starts"));
+    let runs = |during: &dyn Fn(String)| {
+        let (mut process, text) = banner(run(&dir, "ann"));
+        during(text);
+        assert_eq!(says(&["stop"]).0, Some(0));
+        assert!(process.ended().success());
+    };
+    let offered = || says(&["services"]).1;
+    write("[services.e]\nbuiltin = \"echo\"\nallow = \"anyone\"\n\n[services.t]\ncommand = [\"/bin/true\"]\nallow = [\"nobody-yet\"]\n");
+    runs(&|text| {
+        assert!(offered().lines().any(|line| line.starts_with("e ")), "{}", offered());
+        assert!(text.contains("warning: t is not offered") && text.contains("node.toml, line 5"), "{text}");
+        let (code, out, _) = says(&["withdraw", "e"]);
+        assert!(code == Some(0) && out.contains("node.toml") && out.contains("at the next start"), "{out}");
+        assert_eq!(offered(), "");
+        assert_eq!(says(&["offer", "mine", "--allow", "anyone", "--builtin", "echo"]).0, Some(0));
+        assert!(!says(&["withdraw", "mine"]).1.contains("node.toml"));
+        assert_eq!(says(&["offer", "mine", "--allow", "anyone", "--builtin", "echo"]).0, Some(0));
+    });
+    runs(&|_| assert!(offered().contains("\ne ") && offered().contains("\nmine "), "{}", offered()));
+    write("swarm = \"lan\"\n");
+    runs(&|_| assert!(!offered().contains("\ne ") && offered().contains("\nmine "), "{}", offered()));
+    for (text, says) in [
+        (
+            "[services.e]\nbuiltin = \"echo\"\nallow = \"anyone\"\nlimit = 0\n",
+            "node.toml, line 1: e cannot be offered: 0 at once cannot be",
+        ),
+        ("[services.e]\nbuiltin = \"echo\"\n", "who may order it?"),
+        ("[services.e]\ncommand = [\"/no/such/brew\"]\nallow = \"anyone\"\n", "/no/such/brew cannot be run"),
+        ("\n[services.e]\nbuilt_in = \"echo\"\n", "node.toml, line 3: unknown field `built_in`"),
+        ("port = 7\n", "node.toml, line 1: unknown field `port`, expected one of `name`"),
+    ] {
+        write(text);
+        let (code, said) = Running::new(run(&dir, "ann")).last_words();
+        assert!(code == Some(2) && said.contains(says) && said.contains("run --help"), "{text}: {said}");
+    }
+}
+
+#[test]
 fn a_node_that_can_listen_nowhere_it_was_told_to_is_not_started() {
     let base = tempfile::tempdir().expect("a directory for the test");
     let dir = base.path().join("ann");

@@ -22,7 +22,7 @@ async fn offer(node: &Node, name: &str, program: Program) {
         needs: Needs::default(),
         allowed: Allowed::Anyone,
     };
-    let offering = Offering { card, program, time_limit_ms: None, software: BTreeSet::new() };
+    let offering = Offering { card, program, time_limit_ms: None, software: BTreeSet::new(), configured: false };
     assert_eq!(ask(node, Command::Offer(Box::new(offering))).await, Answer::Done);
 }
 

@@ -160,6 +160,9 @@ pub struct Offering {
     pub time_limit_ms: Option<u64>,
     /// Software that this offer declares to be on this machine.
     pub software: BTreeSet<String>,
+    /// It stands in the configuration of this node, which says it anew at each start.
+    #[serde(default)]
+    pub configured: bool,
 }
 
 /// What a worker answers when it is asked whether it could take something now.

@@ -193,6 +193,7 @@ mod tests {
             allow: vec!["anyone".to_owned()],
             command: Some(vec!["/home/nikki/brew".to_owned(), "--".to_owned()]),
             builtin: None,
+            configured: false,
         };
         assert_eq!(told(&offer), "coffee: runs \"/home/nikki/brew -- ARG…\", 2 at once, for anyone here");
         let other = Offer { allow: vec!["ada".to_owned(), "bob".to_owned()], command: None, time_limit_seconds: Some(300), ..offer };

@@ -1,5 +1,6 @@
 //! `run`: where a node is started from, and what it says while it runs.
-//! Knows nothing of how a node runs: that is handed in. Flags are stronger than the environment, and that than defaults.
+//! Knows nothing of how a node runs: that is handed in. Flags are stronger than the environment, that than `DATA_DIR/node.toml`, and
+//! that than defaults.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
@@ -12,6 +13,8 @@ use protocol::order::End;
 use protocol::{Notice, PeerId, Timestamp};
 
 use super::Which;
+pub use super::config::Configured;
+use super::config::{self, Config};
 use super::failure::{Failure, REFUSED};
 use super::peers::host_port;
 use super::places::{self, Environment};
@@ -19,8 +22,19 @@ use super::terminal::line as escaped;
 use crate::control::address::multiaddr;
 use crate::control::time::for_people;
 
+/// What may stand in the file.
+const FILE: &str = "All of these may also stand in DATA_DIR/node.toml: name, swarm, swarm_key, listen, peer, no_mdns, machine and log. An option is\n\
+    stronger than the environment, and that than the file. Services in it are offered at each start, with the words of `node offer`:\n\n  \
+    peer = [\"192.168.1.23\"]\n\n  \
+    [services.coffee]\n  \
+    command = [\"/home/nikki/brew\", \"--hot\"]     # or: builtin = \"echo\"\n  \
+    allow = \"anyone\"                            # or: [\"markus\", \"ada\"]\n  \
+    limit = 2                                   # and: about, cores, memory, software, time_limit\n\n\
+    What is taken out of the file is withdrawn at the next start; what `node withdraw` or `node offer` changed of it counts until then.";
+
 /// Options of `run`, as typed.
 #[derive(Debug, Default, Args)]
+#[command(after_help = FILE)]
 pub(super) struct RunArgs {
     /// The swarm's name; `lan` if nothing is said [env: SWARM_SWARM]
     #[arg(long, value_name = "NAME")]
@@ -75,6 +89,8 @@ pub struct Options {
     pub log: Option<String>,
     /// Begin anew where database or key are lost.
     pub start_over: bool,
+    /// Services that stand in the node's configuration.
+    pub services: Vec<Configured>,
     /// The name this program was called by, for what to type next.
     pub called: String,
 }
@@ -110,42 +126,44 @@ fn options(args: RunArgs, which: &Which, environment: &Environment, variable: im
         None => None,
     };
     let place = places::for_run(which.data_dir.as_deref(), name.as_ref(), environment)?;
-    let several = |typed: Vec<String>, name| {
-        if typed.is_empty() {
-            variable(name).map(|all| all.split([',', ' ']).filter(|one| !one.is_empty()).map(str::to_owned).collect()).unwrap_or_default()
-        } else {
-            typed
-        }
+    let mut config = Config::load(&place.dir)?;
+    let named = name.is_some();
+    let name = name.or(config.name.take()).unwrap_or(place.name);
+    let several = |typed: Vec<String>, name, configured: &mut config::Words| {
+        let listed = |all: String| all.split([',', ' ']).filter(|one| !one.is_empty()).map(str::to_owned).collect();
+        if typed.is_empty() { variable(name).map(listed).unwrap_or_else(|| std::mem::take(&mut configured.0)) } else { typed }
     };
-    let listen: Vec<String> = several(args.listen, "SWARM_LISTEN");
+    let listen: Vec<String> = several(args.listen, "SWARM_LISTEN", &mut config.listen);
     if let Some(bad) = listen.iter().find(|address| !address.starts_with('/') || multiaddr(address).is_err()) {
         return Err(Failure::usage(format!("{bad:?} is not a multiaddr")).next("like this: --listen /ip4/0.0.0.0/tcp/6174"));
     }
-    let peers: Vec<String> = several(args.peer, "SWARM_PEER");
+    let peers: Vec<String> = several(args.peer, "SWARM_PEER", &mut config.peer);
     let peers =
         peers.iter().map(|peer| multiaddr(peer)).collect::<Result<_, _>>().map_err(|error| Failure::usage(format!("--peer: {error}")))?;
     let no_mdns = args.no_mdns
         || match variable("SWARM_NO_MDNS").as_deref() {
-            None | Some("0" | "no" | "false") => false,
+            None => config.no_mdns == Some(true),
+            Some("0" | "no" | "false") => false,
             Some("1" | "yes" | "true") => true,
             Some(other) => return Err(Failure::usage(format!("SWARM_NO_MDNS is {other:?}")).next("it is yes or no")),
         };
-    let swarm = args.swarm.or_else(|| variable("SWARM_SWARM"));
+    let swarm = args.swarm.or_else(|| variable("SWARM_SWARM")).or(config.swarm.take());
     if let Some(bad) = swarm.as_deref().filter(|swarm| swarm.parse::<PeerName>().is_err()) {
         return Err(Failure::usage(format!("{bad:?} cannot be the name of a swarm")).next("it is made like the name of a peer"));
     }
     Ok(Options {
         data_dir: place.dir,
-        name: place.name,
-        named: name.is_some(),
+        name,
+        named,
         swarm,
-        swarm_key: args.swarm_key.or_else(|| variable("SWARM_SWARM_KEY").map(PathBuf::from)),
+        swarm_key: args.swarm_key.or_else(|| variable("SWARM_SWARM_KEY").map(PathBuf::from)).or(config.swarm_key.take()),
         listen,
         peers,
         mdns: !no_mdns,
-        machine: args.machine.or_else(|| variable("SWARM_MACHINE")),
-        log: args.log.or_else(|| variable("SWARM_LOG")),
+        machine: args.machine.or_else(|| variable("SWARM_MACHINE")).or(config.machine.take()),
+        log: args.log.or_else(|| variable("SWARM_LOG")).or(config.log.take()),
         start_over: args.start_over,
+        services: config.services(),
         called: called(),
     })
 }
@@ -308,6 +326,30 @@ mod tests {
             })
             .is_err()
         );
+    }
+
+    #[test]
+    fn the_file_is_weaker_than_the_environment_and_that_than_what_is_typed() {
+        let dir = tempfile::tempdir().expect("a directory for the test");
+        let file = "name = \"filed\"\nswarm = \"filed\"\nmachine = \"filed\"\nlog = \"filed\"\npeer = \"10.0.0.3\"\nno_mdns = true\n\
+                    [services.e]\nbuiltin = \"echo\"\n";
+        std::fs::write(dir.path().join("node.toml"), file).expect("it is ours");
+        let which = |name: Option<&str>| Which { data_dir: Some(dir.path().to_owned()), name: name.map(str::to_owned), ..which(None) };
+        let variable = |name: &str| match name {
+            "SWARM_MACHINE" | "SWARM_LOG" => Some("set".to_owned()),
+            "SWARM_NO_MDNS" => Some("no".to_owned()),
+            _ => None,
+        };
+        let args = RunArgs { log: Some("typed".to_owned()), ..RunArgs::default() };
+        let decided = options(args, &which(None), &Environment::default(), variable).expect("good");
+        assert_eq!((decided.name.as_str(), decided.named, decided.swarm.as_deref()), ("filed", false, Some("filed")));
+        assert_eq!((decided.machine.as_deref(), decided.log.as_deref()), (Some("set"), Some("typed")));
+        assert_eq!((decided.mdns, decided.peers.as_slice()), (true, &["/ip4/10.0.0.3/tcp/6174".to_owned()][..]));
+        assert_eq!(decided.services.len(), 1);
+        let decided = options(RunArgs::default(), &which(Some("typed")), &Environment::default(), |_| None).expect("good");
+        assert_eq!((decided.name.as_str(), decided.named, decided.mdns), ("typed", true, false));
+        std::fs::write(dir.path().join("node.toml"), "swarm = \"a/b\"\n").expect("it is ours");
+        assert!(options(RunArgs::default(), &which(None), &Environment::default(), |_| None).is_err());
     }
 
     #[test]

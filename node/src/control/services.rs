@@ -11,6 +11,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use futures::StreamExt;
 use protocol::config::limits;
+use protocol::id::MachineId;
 use protocol::mail::Denial;
 use protocol::service::{Allowed, Lack, Needs, Offering, Program, ServiceCard, ServiceName, Services};
 use protocol::work::{Question, Results};
@@ -131,7 +132,16 @@ fn offering(wanted: api::NewOffer, status: &Status, names: &Names<'_>, open: boo
         program,
         time_limit_ms: wanted.time_limit_seconds.map(|seconds| seconds.saturating_mul(1_000)),
         software,
+        configured: false,
     })
+}
+
+/// A service as it stands in the configuration of a node.
+///
+/// # Errors
+/// It cannot be offered so.
+pub fn configured(wanted: api::NewOffer, status: &Status, machine: MachineId, open: bool) -> Result<Offering, Problem> {
+    Ok(Offering { configured: true, ..offering(wanted, status, &Names::new(status, machine), open)? })
 }
 
 /// A program that is named by a path is there; one that is not is looked for when it is run.
@@ -179,6 +189,7 @@ fn shown(names: &Names<'_>, (offering, running, queued): &(Offering, u32, u32)) 
         allow: allow(names, &card.allowed),
         command,
         builtin,
+        configured: offering.configured,
     }
 }
 

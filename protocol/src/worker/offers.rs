@@ -125,7 +125,7 @@ impl Offers {
     /// It breaks a rule; nothing was changed.
     pub(super) fn check(&self, offering: &Offering) -> Result<(), Refusal> {
         let no = |why: String| Err(Refusal::Offer(why));
-        let Offering { card, program, time_limit_ms, software } = offering;
+        let Offering { card, program, time_limit_ms, software, configured: _ } = offering;
         if !(1..=limits::SLOTS).contains(&card.limit) {
             return no(format!("a service runs 1 to {} at once, not {}", limits::SLOTS, card.limit));
         }

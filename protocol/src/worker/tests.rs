@@ -29,7 +29,13 @@ fn name(text: &str) -> ServiceName {
 
 fn offering(service: &str, limit: u32) -> Offering {
     let card = ServiceCard { name: name(service), about: String::new(), limit, needs: Needs::default(), allowed: Allowed::Anyone };
-    Offering { card, program: Program::Command(vec!["/bin/brew".to_owned()]), time_limit_ms: Some(60_000), software: BTreeSet::new() }
+    Offering {
+        card,
+        program: Program::Command(vec!["/bin/brew".to_owned()]),
+        time_limit_ms: Some(60_000),
+        software: BTreeSet::new(),
+        configured: false,
+    }
 }
 
 fn taking(cores: u32, memory_bytes: u64) -> Needs {

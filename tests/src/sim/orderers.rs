@@ -27,7 +27,13 @@ pub(crate) struct OrderJob {
 pub fn a_service(name: &str, limit: u32) -> Offering {
     let name = name.parse().expect("services of simulated workers have names");
     let card = ServiceCard { name, about: String::new(), limit, needs: Needs::default(), allowed: Allowed::Anyone };
-    Offering { card, program: Program::Command(vec!["/bin/simulated".to_owned()]), time_limit_ms: None, software: BTreeSet::new() }
+    Offering {
+        card,
+        program: Program::Command(vec!["/bin/simulated".to_owned()]),
+        time_limit_ms: None,
+        software: BTreeSet::new(),
+        configured: false,
+    }
 }
 
 /// An order of one unit. What its arguments mean to simulated programs: `for:MILLISECONDS`, `exit:CODE`, `signal:NUMBER`, `missing`,

@@ -75,6 +75,8 @@ pub struct Offer {
     pub command: Option<Vec<String>>,
     /// What is run without a program.
     pub builtin: Option<Builtin>,
+    /// It stands in `node.toml`: whatever is said of it now, at the next start it is offered as it stands there.
+    pub configured: bool,
 }
 
 /// Take nothing new, or take it again.

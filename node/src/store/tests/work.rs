@@ -114,7 +114,7 @@ fn offering(name: &str, limit: u32) -> Offering {
         allowed: Allowed::Peers(BTreeSet::from([peer(2), peer(3)])),
     };
     let program = Program::Command(vec!["/bin/brew".to_owned(), "-f".to_owned()]);
-    Offering { card, program, time_limit_ms: Some(5), software: BTreeSet::from(["brew".to_owned()]) }
+    Offering { card, program, time_limit_ms: Some(5), software: BTreeSet::from(["brew".to_owned()]), configured: true }
 }
 
 /// As [`check`], and once more with each batch written twice: nothing changes by that.
@@ -172,6 +172,7 @@ fn fence_offers_and_draining_come_back_as_last_said() {
         program: Program::Echo,
         time_limit_ms: None,
         software: BTreeSet::new(),
+        configured: false,
     };
     let batches = [
         batch([Change::Fence(fence(5, 0)), Change::Offer(offering("tea", 1).into()), Change::Offer(offering("coffee", 2).into())]),
