@@ -221,11 +221,13 @@ pub struct Config {
     pub attempts: u32,
     /// Units that wait at a worker for each slot of a short service at least (DESIGN 6) …
     pub prefetch: u32,
-    /// … and at most, where they are so short that no more than [`Config::short`] of work waits (measured: an order that does
+    /// … and at most, where they are so short that no more than [`Config::prefetch_work`] waits (measured: an order that does
     /// nothing takes microseconds, its way there and back two commits; with 4 a slot a worker of 8 slots had nothing to do most of the time).
     pub prefetch_most: u32,
     /// How short a service must be for that (DESIGN 6).
     pub short: Duration,
+    /// Work that waits there for each slot, about (guess: what a person does not see, and time for many units to share a commit).
+    pub prefetch_work: Duration,
     /// How long a worker that declined is not asked again for the same service (guess: it tells of what changes).
     pub declined_for: Duration,
     /// How long a report waits for its orderer before it also goes as a letter (DESIGN 4: not reachable after 2 s).
@@ -319,6 +321,7 @@ impl Default for Config {
             prefetch: 4,
             prefetch_most: 64,
             short: Duration::from_millis(50),
+            prefetch_work: Duration::from_millis(100),
             declined_for: Duration::from_secs(1),
             report_letter_after: Duration::from_secs(2),
             stop_tasks_most: Duration::from_secs(6),

@@ -73,7 +73,8 @@ pub(crate) struct Dispatcher {
     gate: Option<Duration>,
     awaited: BTreeSet<PeerId>,
     asked: BTreeSet<PeerId>,
-    rows: BTreeMap<OrderKey, Row>,
+    /// In boxes: a map moves its entries as it grows.
+    rows: BTreeMap<OrderKey, Box<Row>>,
     bytes: u64,
     reports: Reports,
     queue: Queue,
@@ -297,7 +298,7 @@ impl Dispatcher {
 
     /// All keys anew; returns the one that was missing.
     fn renumber(&mut self, priority: Priority) -> u64 {
-        let mut order: Vec<Place> = self.rows.values().map(Row::place).collect();
+        let mut order: Vec<Place> = self.rows.values().map(|row| row.place()).collect();
         order.sort_unstable();
         self.queue.clear();
         self.lines.clear();
@@ -330,7 +331,7 @@ impl Dispatcher {
         if !row.given_up.is_empty() {
             self.given_up.insert(key);
         }
-        self.rows.insert(key, row);
+        self.rows.insert(key, Box::new(row));
         self.settle(&key);
     }
 

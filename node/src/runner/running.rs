@@ -60,18 +60,14 @@ pub(super) struct Output {
 }
 
 impl Output {
-    /// Nothing more is read.
+    /// Nothing more is read of what may still be written.
     pub(super) fn close(&mut self, epoll: &OwnedFd) {
         if let Some(open) = self.open.take() {
-            forget(epoll, &open);
+            // Closing it is not enough: programs being started hold a copy for a moment, and for so long it would be told of again
+            // and again.
+            let _ = epoll::delete(epoll, &open);
         }
     }
-}
-
-/// Hears no more of it. Closing it is not enough: programs being started hold a copy for a moment, and for so long it would be
-/// told of again and again.
-fn forget(epoll: &OwnedFd, source: &OwnedFd) {
-    let _ = epoll::delete(epoll, source);
 }
 
 /// How far it is.
@@ -85,6 +81,7 @@ pub(super) enum Phase {
     Alive {
         pid: Pid,
         /// Tells when it has ended.
+        #[expect(dead_code, reason = "it is watched for as long as it is open")]
         handle: OwnedFd,
         at: Instant,
     },
@@ -160,10 +157,9 @@ impl Running {
 
     /// The program has ended: what it left behind ends too, at once or, if it was told to end, when its time is up.
     /// `false`: it has not.
-    pub(super) fn on_ended(&mut self, epoll: &OwnedFd, now: Instant) -> bool {
-        let Phase::Alive { pid, at, handle } = &self.phase else { return false };
+    pub(super) fn on_ended(&mut self, now: Instant) -> bool {
+        let Phase::Alive { pid, at, .. } = &self.phase else { return false };
         let (pid, at) = (*pid, *at);
-        forget(epoll, handle);
         if self.kill_at.is_none() {
             // Before it is asked how it ended: until then the number of the group cannot be another's.
             self.kill();
@@ -199,8 +195,11 @@ impl Running {
     /// Whether processes of its group are left, after its end; asks those that have ended how.
     pub(super) fn has_group(&self) -> bool {
         let Phase::Dead { group, .. } = self.phase else { return true };
-        while matches!(waitpgid(group, WaitOptions::NOHANG), Ok(Some(_))) {}
-        test_kill_process_group(group) != Err(rustix::io::Errno::SRCH)
+        let left = || test_kill_process_group(group) != Err(rustix::io::Errno::SRCH);
+        left() && {
+            while matches!(waitpgid(group, WaitOptions::NOHANG), Ok(Some(_))) {}
+            left()
+        }
     }
 
     /// Whether something more may come of what it wrote.
@@ -230,7 +229,7 @@ impl Running {
     }
 
     /// Does what is due; what it says is added. `true`: it may have come to its end.
-    pub(super) fn tick(&mut self, epoll: &OwnedFd, now: Instant, said: &mut Vec<Input>) -> bool {
+    pub(super) fn tick(&mut self, now: Instant, said: &mut Vec<Input>) -> bool {
         if let Some(progress) = self.lines.tell(now) {
             said.push(Input::TaskProgressed { task: self.task, done: progress.done, total: progress.total, note: progress.note });
         }
@@ -243,7 +242,7 @@ impl Running {
         }
         if self.again_at.is_some_and(|at| now >= at) {
             self.again_at = None;
-            self.on_ended(epoll, now);
+            self.on_ended(now);
         }
         matches!(self.phase, Phase::Dead { .. })
     }

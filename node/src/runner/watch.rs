@@ -30,7 +30,7 @@ use crate::driver::Fact;
 const CHUNK: usize = 64 * 1024;
 /// How long ends of tries are gathered while others wait for their slots (guess: less than half of the work that waits then, as
 /// long as many commits, and nothing that a person sees).
-const GATHER: Duration = Duration::from_millis(20);
+const GATHER: Duration = Duration::from_millis(40);
 /// Events taken at once (guess).
 const EVENTS: usize = 256;
 /// Directories of tries that are kept for others (guess: what an unusual machine runs at once).
@@ -45,6 +45,8 @@ const LAST: Duration = Duration::from_secs(2);
 /// Sources of events that are no try's.
 pub(super) const BELL: u64 = u64::MAX;
 const REAPER_GONE: u64 = u64::MAX - 1;
+/// What a try is watched for: most sources have one thing to tell, and need not be taken out again.
+const ONCE: epoll::EventFlags = epoll::EventFlags::IN.union(epoll::EventFlags::ONESHOT);
 /// A try's number is multiplied by this; its process is 0, its outputs are 1 and 2.
 const SOURCES: u64 = 4;
 
@@ -81,7 +83,7 @@ pub(super) struct Watch {
 /// What changes.
 #[derive(Default)]
 pub(super) struct State {
-    tries: BTreeMap<u64, Running>,
+    tries: BTreeMap<u64, Box<Running>>,
     numbers: BTreeMap<Try, u64>,
     next: u64,
     /// Tries that wait for others to end.
@@ -210,7 +212,7 @@ impl Watch {
         let keeper = |which: &str| Keeper::new(self.directory.join(format!("{number}.{which}")));
         let running = Running::new(&run, [keeper("out"), keeper("err")]);
         self.state.numbers.insert(run.task, number);
-        self.state.tries.insert(number, running);
+        self.state.tries.insert(number, Box::new(running));
         self.state.turns.put(number, run);
         self.start_waiting();
     }
@@ -257,7 +259,7 @@ impl Watch {
             let pid = started.pid;
             let added: io::Result<()> = sources.into_iter().zip(0..).try_for_each(|(source, which)| {
                 let data = epoll::EventData::new_u64(number * SOURCES + which);
-                Ok(epoll::add(&self.epoll, source, data, epoll::EventFlags::IN)?)
+                Ok(epoll::add(&self.epoll, source, data, ONCE)?)
             });
             let failed = added.err();
             running.on_started(started);
@@ -301,7 +303,7 @@ impl Watch {
 
     fn on_process_ended(&mut self, number: u64) {
         let Some(running) = self.state.tries.get_mut(&number) else { return };
-        if running.on_ended(&self.epoll, Instant::now()) {
+        if running.on_ended(Instant::now()) {
             self.settle(number);
         } else {
             self.schedule(number);
@@ -312,10 +314,16 @@ impl Watch {
         let Some(running) = self.state.tries.get_mut(&number) else { return };
         let output = &mut running.outputs[usize::from(stderr)];
         let Some(open) = &output.open else { return };
-        match rustix::io::read(open, &mut *chunk) {
+        let read = rustix::io::read(open, &mut *chunk);
+        let goes_on = matches!(read, Ok(1..) | Err(rustix::io::Errno::INTR));
+        let source = epoll::EventData::new_u64(number * SOURCES + if stderr { 2 } else { 1 });
+        if goes_on && let Err(error) = epoll::modify(&self.epoll, open, source, ONCE) {
+            tracing::warn!(%error, "the rest of an output cannot be read");
+        }
+        match read {
             Err(rustix::io::Errno::INTR) => {}
             Ok(0) | Err(_) => {
-                output.close(&self.epoll);
+                output.open = None;
                 if matches!(running.phase, Phase::Dead { .. }) {
                     self.settle(number);
                 }
@@ -425,7 +433,7 @@ impl Watch {
             let Some(running) = self.state.tries.get_mut(&number) else { continue };
             running.due = None;
             let mut said = Vec::new();
-            let may_end = running.tick(&self.epoll, now, &mut said);
+            let may_end = running.tick(now, &mut said);
             said.into_iter().for_each(|input| self.say(input));
             if may_end { self.settle(number) } else { self.schedule(number) }
         }

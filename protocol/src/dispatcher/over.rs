@@ -41,7 +41,7 @@ impl Dispatcher {
     pub(super) fn ask_for_closings(&mut self, now: Now) {
         for key in std::mem::take(&mut self.over) {
             self.forget_over(&key);
-            if self.rows.get(&key).is_some_and(super::table::Row::is_done_with) {
+            if self.rows.get(&key).is_some_and(|row| row.is_done_with()) {
                 self.await_closing(key, now.mono, self.config.work_patience);
             }
         }

@@ -12,7 +12,7 @@ const BYTES: usize = 64 * 1024 * 1024;
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Reports {
-    kept: BTreeMap<(OrderKey, u32), Proven<Report>>,
+    kept: BTreeMap<(OrderKey, u32), Box<Proven<Report>>>,
     bytes: usize,
 }
 
@@ -22,13 +22,13 @@ impl Reports {
         let unit = (report.value.of.order, report.value.of.unit);
         if self.bytes + report.body.len() <= BYTES && !self.kept.contains_key(&unit) {
             self.bytes += report.body.len();
-            self.kept.insert(unit, report.clone());
+            self.kept.insert(unit, Box::new(report.clone()));
         }
     }
 
     /// All of one order.
     pub(super) fn of(&self, order: &OrderKey) -> impl Iterator<Item = &Proven<Report>> {
-        self.kept.range((*order, 0)..=(*order, u32::MAX)).map(|(_, report)| report)
+        self.kept.range((*order, 0)..=(*order, u32::MAX)).map(|(_, report)| &**report)
     }
 
     /// These orders are closed.

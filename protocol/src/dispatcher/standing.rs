@@ -31,7 +31,7 @@ impl Dispatcher {
     /// Where at most `most` orders after one stand, in the order of their keys, and whether there are more.
     pub(crate) fn standings(&self, after: Option<OrderKey>, most: usize, workers: &[WorkerView<'_>], now: Now) -> (Vec<Standing>, bool) {
         let behind = after.map_or(Unbounded, Excluded);
-        let mut rows = self.rows.range((behind, Unbounded)).map(|(_, row)| row);
+        let mut rows = self.rows.range((behind, Unbounded)).map(|(_, row)| &**row);
         let page: Vec<&Row> = rows.by_ref().take(most).collect();
         let ahead = self.ahead(&page);
         (page.into_iter().map(|row| self.stand(row, &ahead, workers, now)).collect(), rows.next().is_some())

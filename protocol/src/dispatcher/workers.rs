@@ -306,8 +306,8 @@ impl Workers {
             load.in_flight = used.in_flight;
             let short = u64::try_from(config.short.as_micros()).unwrap_or(u64::MAX);
             if used.runs >= BASIS && used.mean < short {
-                // As many as take no longer, one after the other, than one that just counts as short.
-                let fitting = u32::try_from(short / used.mean.max(1)).unwrap_or(u32::MAX);
+                let waiting = u64::try_from(config.prefetch_work.as_micros()).unwrap_or(u64::MAX);
+                let fitting = u32::try_from(waiting / used.mean.max(1)).unwrap_or(u32::MAX);
                 load.most = card.limit.saturating_mul(1 + fitting.clamp(config.prefetch, config.prefetch_most));
             }
         }

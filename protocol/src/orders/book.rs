@@ -22,7 +22,7 @@ pub(super) struct Book {
     most: u64,
     /// … and their bytes.
     bytes_most: u64,
-    open: BTreeMap<u64, Entry>,
+    open: BTreeMap<u64, Box<Entry>>,
     /// Of all of them.
     bytes: u64,
     /// When the time of one is up.
@@ -56,27 +56,27 @@ impl Book {
         let number = entry.order.number;
         self.bytes += entry.bytes as u64;
         self.expiries.extend(entry.expires.map(|at| (at, number)));
-        self.open.insert(number, entry);
+        self.open.insert(number, Box::new(entry));
     }
 
     /// The order of this key, if it is ours and has not ended.
     pub(super) fn of_key(&self, key: &OrderKey) -> Option<&Entry> {
-        self.open.get(&key.number).filter(|entry| entry.order.key() == *key)
+        self.open.get(&key.number).map(|entry| &**entry).filter(|entry| entry.order.key() == *key)
     }
 
     /// The same, to be changed.
     pub(super) fn find(&mut self, key: &OrderKey) -> Option<&mut Entry> {
-        self.open.get_mut(&key.number).filter(|entry| entry.order.key() == *key)
+        self.open.get_mut(&key.number).map(|entry| &mut **entry).filter(|entry| entry.order.key() == *key)
     }
 
     /// The order of this number, if it has not ended.
     pub(super) fn get(&self, number: u64) -> Option<&Entry> {
-        self.open.get(&number)
+        self.open.get(&number).map(|entry| &**entry)
     }
 
     /// Those after a number, ascending.
     pub(super) fn after(&self, number: u64) -> impl Iterator<Item = &Entry> {
-        self.open.range(number.saturating_add(1)..).map(|(_, entry)| entry)
+        self.open.range(number.saturating_add(1)..).map(|(_, entry)| &**entry)
     }
 
     /// The state of this one is to be written.
@@ -112,7 +112,7 @@ impl Book {
         if let Some(at) = entry.expires {
             self.expiries.remove(&(at, number));
         }
-        Some(entry)
+        Some(*entry)
     }
 
     /// Numbers whose time is up, not more than fit a batch.

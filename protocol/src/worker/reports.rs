@@ -24,7 +24,7 @@ const BROKEN: usize = 10_000;
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Reports {
-    ended: BTreeMap<Unit, Kept>,
+    ended: BTreeMap<Unit, Box<Kept>>,
     bytes: usize,
     /// Those that their orderers were told, in that order: the excerpts of the first go first.
     told: VecDeque<Unit>,
@@ -61,7 +61,7 @@ impl Reports {
         let unit = super::unit(&report.of);
         self.bytes += excerpts(&report);
         self.unlettered.insert(unit);
-        if let Some(before) = self.ended.insert(unit, Kept { report, told: false }) {
+        if let Some(before) = self.ended.insert(unit, Box::new(Kept { report, told: false })) {
             self.bytes -= excerpts(&before.report);
         }
     }

@@ -88,8 +88,8 @@ fn a_hundred_units_over_limits_of_2_4_and_4_never_exceed_them() {
 
 #[test]
 fn a_short_service_is_prefetched_and_a_long_one_is_not() {
-    // Four a slot, or as many as fit into 50 ms: 12 of 4 ms.
-    for (ran_ms, most) in [(20, 10), (4, 26), (1_000, 2)] {
+    // Four a slot, or as many as fit into 100 ms: 25 of 4 ms.
+    for (ran_ms, most) in [(30, 10), (4, 52), (1_000, 2)] {
         let mut desk = Desk::new(vec![worker(3, 2)]);
         let mut running = desk.order(of_units(1, 100)).assigned();
         assert_eq!(running.len(), 2, "nothing was measured yet");
@@ -111,7 +111,7 @@ fn who_could_start_it_at_once_is_better_than_who_would_let_it_wait() {
         let (at, of) = desk.order(order(number)).assigned()[0];
         let measured = desk.workers.iter().position(|worker| worker.peer == at).expect("it is one of the two");
         let mut report = report(of, at);
-        report.value.ran_ms = 12;
+        report.value.ran_ms = 24;
         desk.batch(|dispatcher, now, out| dispatcher.on_reports(at, &[report], now, out));
         if number == 4 {
             // The other one's turn to be measured.
