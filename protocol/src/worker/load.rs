@@ -189,9 +189,11 @@ impl Load {
         })
     }
 
-    /// The next unit to start: the one accepted first of those of services with a free slot that are not `held_up`.
+    /// The next unit to start: the one accepted first of those of services with a free slot that are not `held_up`. What was started
+    /// ahead comes first: until it has begun none of its service starts beside it.
     pub(super) fn next(&self, limit: impl Fn(&ServiceName) -> u32, held_up: &BTreeSet<ServiceName>) -> Option<(Unit, Room)> {
-        let heads = self.services.iter().filter(|(name, slots)| slots.running < limit(name) && !held_up.contains(*name));
+        let may = |name: &ServiceName, slots: &Slots| slots.running < limit(name) && slots.ahead.is_empty() && !held_up.contains(name);
+        let heads = self.services.iter().filter(|(name, slots)| may(name, slots));
         let first = heads.filter_map(|(_, slots)| slots.waiting.first_key_value()).min_by_key(|(place, _)| **place);
         first.map(|(_, unit)| *unit)
     }
