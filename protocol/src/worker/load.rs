@@ -21,7 +21,7 @@ pub(super) struct Load {
 }
 
 /// Cores and bytes of memory.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Room {
     pub(super) cores: u64,
     pub(super) memory: u128,
@@ -57,8 +57,8 @@ struct Slots {
     waiting: BTreeMap<u64, (Unit, Room)>,
     /// Units that begin, in this order, each when one that runs has ended. They need what those have: the room stays theirs.
     ahead: VecDeque<Unit>,
-    /// What running units take …
-    runs: Room,
+    /// What running units take, and how many take as much …
+    runs: BTreeMap<Room, u32>,
     /// … and what waiting ones will.
     waits: Room,
     measured: u32,
@@ -101,7 +101,7 @@ impl Load {
         let Some(slots) = self.services.get_mut(service) else { return 0 };
         if let Some((_, needs)) = slots.waiting.remove(&place) {
             slots.waits.take(needs);
-            slots.runs.add(needs);
+            *slots.runs.entry(needs).or_default() += 1;
             slots.running += 1;
         }
         slots.running
@@ -131,7 +131,10 @@ impl Load {
         let next = slots.ahead.pop_front();
         if next.is_none() {
             slots.running = slots.running.saturating_sub(1);
-            slots.runs.take(needs);
+            if let Some(count) = slots.runs.get_mut(&needs) {
+                *count -= 1;
+            }
+            slots.runs.retain(|_, count| *count > 0);
         }
         self.stirred = true;
         if let Some(ran) = ran {
@@ -174,7 +177,7 @@ impl Load {
     /// What all that runs takes.
     pub(super) fn running(&self) -> Room {
         self.services.values().fold(Room::default(), |mut sum, slots| {
-            sum.add(slots.runs);
+            sum.add(slots.taken());
             sum
         })
     }
@@ -183,7 +186,7 @@ impl Load {
     pub(super) fn taken(&self, but: Option<&ServiceName>) -> Room {
         let others = self.services.iter().filter(|(name, _)| Some(*name) != but);
         others.fold(Room::default(), |mut sum, (_, slots)| {
-            sum.add(slots.runs);
+            sum.add(slots.taken());
             sum.add(slots.waits);
             sum
         })
@@ -204,7 +207,7 @@ impl Load {
         let mut waiting = self.services.iter().filter(|(_, slots)| !slots.waiting.is_empty());
         let (name, slots) = waiting.next().filter(|_| waiting.next().is_none())?;
         let (unit, needs) = slots.waiting.first_key_value()?.1;
-        let alike = (1..=limit(name)).contains(&slots.running) && slots.runs == needs.times(slots.running);
+        let alike = (1..=limit(name)).contains(&slots.running) && slots.runs.keys().eq([needs]);
         (alike && slots.measured > 0 && slots.average < short).then_some(*unit)
     }
 
@@ -220,6 +223,14 @@ impl Load {
 }
 
 impl Slots {
+    /// What its running units take.
+    fn taken(&self) -> Room {
+        self.runs.iter().fold(Room::default(), |mut sum, (needs, count)| {
+            sum.add(needs.times(*count));
+            sum
+        })
+    }
+
     fn held(&self) -> (u32, u32) {
         (self.running, u32::try_from(self.waiting.len() + self.ahead.len()).unwrap_or(u32::MAX))
     }

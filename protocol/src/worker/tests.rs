@@ -967,6 +967,18 @@ fn a_lower_limit_holds_at_once_for_what_is_not_running_and_a_higher_one_starts_w
 }
 
 #[test]
+fn nothing_is_started_ahead_of_a_slot_that_may_be_too_small_for_it() {
+    let mut cafe = short(2);
+    let needing = |number, cores| Order { needs: taking(cores, 0), ..order(number, "coffee") };
+    // Two that take as much together as two that are like the third.
+    cafe.assign(&[needing(11, 0), needing(12, 2), needing(13, 1)], &[first(11), first(12), first(13)]);
+    let started = |effects: Vec<Effect>| effects.iter().filter(|effect| matches!(effect, Effect::Run(_))).count();
+    assert_eq!((started(cafe.done()), cafe.worker.load()), (2, (2, 1)));
+    cafe.end(first(12), Exit::Exited(0), 5);
+    assert_eq!((started(cafe.done()), cafe.worker.load()), (1, (2, 0)));
+}
+
+#[test]
 fn what_was_started_ahead_and_has_not_begun_is_taken_back_when_its_service_changes() {
     let mut cafe = short(1);
     cafe.assign(&[order(11, "coffee"), order(12, "coffee")], &[first(11), first(12)]);
