@@ -542,9 +542,10 @@ async fn a_card_is_found_by_who_never_met_its_owner_and_false_ones_are_not_kept(
         assert!(began.elapsed() < BOUND, "bea does not keep it");
     }
     // Both are gone, and ann comes: only bea can tell her.
-    for gone in [&carl, &mallory] {
+    for gone in [carl, mallory] {
         gone.net.try_send(Command::Stop).expect("room");
         bea.loses(gone.id).await;
+        tokio::task::spawn_blocking(move || gone.net.join()).await.expect("its thread ends");
     }
     let mut ann = Peer::start().await;
     ann.dial(&bea);

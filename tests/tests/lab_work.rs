@@ -137,7 +137,7 @@ fn what_ends_while_its_orderer_is_away_waits_for_him() {
     markus.start(&[]);
     promised("the outcome is there when its orderer is back", seconds(2), SOON, || state(markus, "1") == "done");
     assert_eq!(markus.ok(&["task", "1", "--stdout"]), "ready");
-    wait_until(SOON, "it is in the mailbox, in words", || markus.ok(&["inbox"]).contains("order 1 ended: exit 0"));
+    wait_until(SOON, "it is in the mailbox, in words", || markus.ok(&["inbox"]).contains("order 1 slow: done"));
 }
 
 #[test]

@@ -88,7 +88,7 @@ impl Disk {
             self.apply(author, change, &mut touched)?;
         }
         touched.entries_cover(self)?;
-        let entries = touched.segment.iter().flat_map(|segment| &segment.entries).map(|entry| &entry.what);
+        let entries = touched.segments.iter().flat_map(|segment| &segment.entries).map(|entry| &entry.what);
         self.tasks.check(&touched.tasks, entries)?;
         for stream in &touched.out {
             self.check_out(*stream)?;
@@ -392,7 +392,12 @@ impl Disk {
         let segment = segment_of(body).map_err(|error| format!("a segment that is none: {error}"))?;
         demand!((segment.chain, segment.number, segment.first) == (chain, number, first), "a segment's row does not fit it");
         demand!(segment.author == author && !segment.entries.is_empty(), "an empty segment, or somebody else's");
-        demand!(touched.segment.is_none(), "two segments in one commit");
+        // More than one only of what would not fit the frame of one.
+        demand!(
+            touched.segments.is_empty() || touched.segment_bytes > protocol::config::limits::SEGMENT_BYTES / 4,
+            "two segments in one commit, of little"
+        );
+        touched.segment_bytes = body.len();
         let head = self.head.unwrap_or(Head { chain, number: 0, hash: [0; 32], next_entry: 1 });
         demand!(segment.previous.into_array() == head.hash, "segment {chain}/{number} does not cite the one before");
         let next = if chain == head.chain { head.number + 1 } else { 1 };
@@ -401,7 +406,7 @@ impl Disk {
         let next_entry = first + segment.entries.len() as u64;
         self.head = Some(Head { chain, number, hash: Sha256::digest(body).into(), next_entry });
         self.segments += 1;
-        touched.segment = Some(segment);
+        touched.segments.push(segment);
         Ok(())
     }
 
@@ -548,7 +553,9 @@ struct Touched {
     taken: Vec<(u32, u64, u8)>,
     shown: Vec<u64>,
     outcomes: Vec<u64>,
-    segment: Option<Segment>,
+    segments: Vec<Segment>,
+    /// Of the last of them.
+    segment_bytes: usize,
     tasks: tasks::Touched,
 }
 
@@ -561,7 +568,7 @@ impl Touched {
         let mut discarded: BTreeMap<(PeerId, u64), Ranges> = BTreeMap::new();
         let mut taken: BTreeMap<(PeerId, u64), Ranges> = BTreeMap::new();
         let mut shown = Ranges::default();
-        for entry in self.segment.iter().flat_map(|segment| &segment.entries) {
+        for entry in self.segments.iter().flat_map(|segment| &segment.entries) {
             match &entry.what {
                 What::LetterAccepted { letter, .. } => drop(accepted.insert(*letter)),
                 What::LettersDelivered { to, epoch, first, last } => {
