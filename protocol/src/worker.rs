@@ -199,8 +199,10 @@ impl Worker {
     ///
     /// # Errors
     /// It breaks a rule, which is named; nothing was changed.
-    pub(crate) fn offer(&mut self, offering: Offering, _now: Now, out: &mut Out) -> Result<(), Refusal> {
+    pub(crate) fn offer(&mut self, mut offering: Offering, _now: Now, out: &mut Out) -> Result<(), Refusal> {
         self.offers.check(&offering)?;
+        // What stands in the configuration is withdrawn when it is taken out of it, also if it was changed meanwhile.
+        offering.configured |= self.offers.get(&offering.card.name).is_some_and(|before| before.configured);
         let service = offering.card.name.clone();
         let before = self.offers.put(offering.clone());
         if before.as_ref() == Some(&offering) {

@@ -220,6 +220,12 @@ async fn glance(number: u64, context: &Context) -> Result<String, Failure> {
     }
 }
 
+/// Nobody runs it, and nobody is about to.
+fn is_stuck(task: &Task) -> bool {
+    let soon = task.lacks.iter().any(|one| matches!(one.lack, Lack::Full | Lack::Busy | Lack::NoOrder));
+    matches!(task.state, TaskState::Accepted | TaskState::Queued) && !task.lacks.is_empty() && !soon
+}
+
 /// None while it is too early to tell.
 fn told(task: &Task, late: bool) -> Option<String> {
     let waits = matches!(task.state, TaskState::Accepted | TaskState::Queued);
@@ -244,10 +250,16 @@ fn told(task: &Task, late: bool) -> Option<String> {
 async fn wait_for(number: u64, patience: Option<Duration>, context: &Context) -> Result<u8, Failure> {
     context.farewell.set(format!("order {number} goes on; follow it with: node task {number} --follow"));
     let mut bar = Bar::new(!context.json);
-    let task = match until_ended(context, &number.to_string(), patience, &mut bar, |_, _| Ok(())).await {
-        Ok(task) => task,
-        Err(failure) => return Err(failure),
+    let mut said = context.json || bar.is_seen();
+    let say = |task: &Task, _: &mut Bar| {
+        // Whoever has no bar to look at is told once why nothing happens.
+        if let Some(why) = task.why.as_deref().filter(|_| !said && is_stuck(task)) {
+            eprintln!("order {number} is not running: {}", line(why));
+            said = true;
+        }
+        Ok(())
     };
+    let task = until_ended(context, &number.to_string(), patience, &mut bar, say).await?;
     if !task.done {
         return Err(pending(&task));
     }

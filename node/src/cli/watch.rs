@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::Context;
 use super::bar::{Bar, meter};
-use super::failure::{DONE, ENDED_BADLY, Failure, PENDING};
+use super::failure::{DONE, ENDED_BADLY, Failure, PENDING, USAGE};
 use super::terminal::line;
 use super::words::{about, brief};
 use crate::control::api::{Task, TaskState, What};
@@ -38,7 +38,10 @@ pub(super) async fn until_ended(
         // First the events, then the look: what happens between them is told.
         let mut events = context.client.events(None).await?;
         loop {
-            let task = look(context, id).await?;
+            let task = match look(context, id).await {
+                Err(Failure::Said { exit: USAGE, .. }) if latest.is_some() => return Err(ended_elsewhere(id)),
+                looked => looked?,
+            };
             bar.show(&shown(&task));
             let ended = task.done;
             // Only of orders of this node events tell all.
@@ -73,6 +76,16 @@ pub(super) async fn until_ended(
 
 fn unseen(id: &str) -> Failure {
     Failure::new(PENDING, format!("how far {id} is was not told in time")).next(format!("see how far it is: node task {id}"))
+}
+
+/// An order of another node was seen to go on, and is not known any more.
+fn ended_elsewhere(id: &str) -> Failure {
+    let (whose, number) = id.split_once('/').unwrap_or(("its orderer", id));
+    Failure::new(PENDING, format!("order {} has ended; how, only its own node tells", line(id))).next(format!(
+        "ask there: on {}: node task {}",
+        line(whose),
+        line(number)
+    ))
 }
 
 /// The node went away while somebody waited; the order does not.

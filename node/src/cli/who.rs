@@ -13,7 +13,7 @@ use crate::control::client::quoted;
 #[derive(Debug, Args)]
 pub(super) struct WhoArgs {
     /// The service
-    #[arg(value_name = "SERVICE")]
+    #[arg(value_name = "SERVICE", value_parser = super::words::service)]
     service: String,
     /// For something that takes so many logical CPUs
     #[arg(long, value_name = "N", value_parser = cores)]

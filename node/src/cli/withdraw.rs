@@ -12,7 +12,7 @@ use crate::control::client::quoted;
 #[derive(Debug, Args)]
 pub(super) struct WithdrawArgs {
     /// The service
-    #[arg(value_name = "NAME")]
+    #[arg(value_name = "NAME", value_parser = super::words::service)]
     service: String,
 }
 

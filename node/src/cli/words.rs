@@ -27,6 +27,14 @@ pub(super) fn duration(text: &str) -> Result<Duration, DurationError> {
     number.checked_mul(seconds).filter(|all| *all <= 100 * 366 * 86_400).map(Duration::from_secs).ok_or(DurationError)
 }
 
+/// A name that a service can have.
+///
+/// # Errors
+/// It is none, and why.
+pub(super) fn service(text: &str) -> Result<String, String> {
+    text.parse::<protocol::service::ServiceName>().map(|_| text.to_owned()).map_err(|error| error.to_string())
+}
+
 /// The text is no size.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a size is a number and a unit, like 512M or 4G")]

@@ -79,6 +79,13 @@ impl<'a> Names<'a> {
         *id != self.status.id && self.peers.get(id).is_none_or(|peer| peer.machine != self.machine)
     }
 
+    /// Whether the dispatcher runs on another machine than this peer, as far as is known.
+    pub(super) fn is_led_elsewhere(&self, id: &PeerId) -> bool {
+        let machine = |id: &PeerId| if *id == self.status.id { Some(self.machine) } else { self.peers.get(id).map(|peer| peer.machine) };
+        let leader = self.status.leader.as_ref().map(|leader| leader.fence.leader);
+        leader.is_none_or(|leader| *id != leader && (machine(id).is_none() || machine(id) != machine(&leader)))
+    }
+
     /// What is known of a peer.
     pub(super) fn peer(&self, id: &PeerId) -> Option<&'a PeerStatus> {
         self.peers.get(id).copied()

@@ -177,7 +177,7 @@ impl<'a> Own<'a> {
             state,
             done,
             position: standing.and_then(|standing| standing.position),
-            held_by: standing.map_or(u32::from(elsewhere.is_some()), |standing| standing.held_by),
+            held_by: standing.map_or(u32::from(elsewhere.is_some()), |standing| held_by(standing, names)),
             eta_seconds: standing.filter(|standing| standing.waiting > 0).and_then(|standing| standing.eta_ms).map(seconds),
             eta_basis: standing.map_or(0, |standing| standing.basis),
             lacks: lacks.unwrap_or_default(),
@@ -336,6 +336,11 @@ fn lost(excerpt: &Excerpt) -> u64 {
     excerpt.total.saturating_sub(excerpt.kept.max(excerpt.bytes.len() as u64))
 }
 
+/// On how many machines an order is, besides its orderer's: the dispatcher counts itself, and may be of that machine.
+fn held_by(standing: &Standing, names: &Names<'_>) -> u32 {
+    standing.held_by.saturating_sub(u32::from(!names.is_led_elsewhere(&standing.order.orderer)))
+}
+
 /// An order of another node, as the dispatcher knows it.
 pub(super) fn others(look: Look<'_>, standing: &Standing) -> api::Task {
     let Look { names, now } = look;
@@ -382,7 +387,7 @@ pub(super) fn others(look: Look<'_>, standing: &Standing) -> api::Task {
         progress: None,
         units: api::Units { total: standing.units, done: standing.ended, failed: 0, cancelled: 0, running, waiting: standing.waiting },
         position: standing.position,
-        held_by: standing.held_by,
+        held_by: held_by(standing, names),
         eta_seconds: standing.eta_ms.filter(|_| standing.waiting > 0).map(seconds),
         eta_basis: standing.basis,
         why,

@@ -63,14 +63,17 @@ pub(super) fn waits(service: &str, needs: Option<&Needs>, lacks: &BTreeMap<PeerI
     say(who(&|lack| *lack == Lack::Disk), "has too little room on its disk", "have too little room on their disks");
     let cores = lacks.iter().filter_map(|(worker, lack)| if let Lack::Cores(there) = lack { Some((*there, *worker)) } else { None }).max();
     if let Some((there, worker)) = cores {
-        let wanted = needs.map_or_else(|| "more cores".to_owned(), |needs| plural(u64::from(needs.cores), "core", "cores"));
+        // It may also be the service that needs them, whatever the order says.
+        let wanted = needs.filter(|needs| needs.cores > there);
+        let wanted = wanted.map_or_else(|| "more cores".to_owned(), |needs| plural(u64::from(needs.cores), "core", "cores"));
         clauses.push(format!("needs {wanted}, largest worker ({}) has {there}", names.of(&worker)));
     }
     let memory =
         lacks.iter().filter_map(|(worker, lack)| if let Lack::Memory(there) = lack { Some((*there, *worker)) } else { None }).max();
     if let Some((there, worker)) = memory {
-        let wanted = needs.map_or_else(|| "more".to_owned(), |needs| size(needs.memory_bytes));
-        clauses.push(format!("needs {wanted} of memory, largest worker ({}) has {}", names.of(&worker), size(there)));
+        let wanted = needs.filter(|needs| needs.memory_bytes > there);
+        let wanted = wanted.map_or_else(|| "more memory".to_owned(), |needs| format!("{} of memory", size(needs.memory_bytes)));
+        clauses.push(format!("needs {wanted}, largest worker ({}) has {}", names.of(&worker), size(there)));
     }
     let mut missing: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     for (worker, lack) in lacks {

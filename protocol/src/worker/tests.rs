@@ -979,6 +979,14 @@ fn nothing_is_started_ahead_of_a_slot_that_may_be_too_small_for_it() {
 }
 
 #[test]
+fn what_stands_in_the_configuration_still_does_when_it_was_offered_otherwise() {
+    let mut cafe = Cafe::open(vec![Offering { configured: true, ..offering("coffee", 1) }]);
+    cafe.worker.offer(offering("coffee", 2), cafe.now, &mut cafe.out).expect("good");
+    let stored = Effect::Store(Change::Offer(Box::new(Offering { configured: true, ..offering("coffee", 2) })));
+    assert!(cafe.done().contains(&stored));
+}
+
+#[test]
 fn what_was_started_ahead_and_has_not_begun_is_taken_back_when_its_service_changes() {
     let mut cafe = short(1);
     cafe.assign(&[order(11, "coffee"), order(12, "coffee")], &[first(11), first(12)]);
