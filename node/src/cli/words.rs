@@ -32,7 +32,7 @@ pub(super) fn duration(text: &str) -> Result<Duration, DurationError> {
 /// # Errors
 /// It is none, and why.
 pub(super) fn service(text: &str) -> Result<String, String> {
-    text.parse::<protocol::service::ServiceName>().map(|_| text.to_owned()).map_err(|error| error.to_string())
+    text.parse::<protocol::service::ServiceName>().map(|_| text.to_owned()).map_err(|error| format!("cannot be a service: {error}"))
 }
 
 /// The text is no size.
