@@ -31,7 +31,7 @@ use crate::peer::OrderView;
 use crate::proven::Proven;
 use crate::ranges::Ranges;
 use crate::segment::What;
-use crate::work::{Full, Progress, Work};
+use crate::work::{Full, Progress, UnitsOf, Work};
 
 use self::book::Book;
 use self::closings::Closings;
@@ -51,6 +51,8 @@ pub(crate) struct Orders {
     next: u64,
     keys: Keys,
     leader: Leader,
+    /// The leader is new: it does not know which units of open orders have ended.
+    owes_ends: bool,
     closings: Closings,
     runs: Runs,
     /// Reports that came in this batch, by the worker who told them.
@@ -78,6 +80,7 @@ impl Orders {
             next: next.max(1).max(closings.last() + 1),
             keys: Keys::default(),
             leader: Leader::new(me, config),
+            owes_ends: false,
             closings,
             runs: Runs::default(),
             reported: BTreeMap::new(),
@@ -162,6 +165,7 @@ impl Orders {
             leader::Change::Again(peer) => self.closings.on_lost(peer),
             leader::Change::New(peer) => {
                 self.leader.restart(self.book.numbers());
+                self.owes_ends = true;
                 self.book.forget_refusals();
                 self.closings.owe_all(peer);
             }
@@ -405,6 +409,16 @@ impl Orders {
         let Some((to, orders, cancels)) = self.leader.depart(|number| self.book.size(number), now.mono) else { return };
         let gone = "what has ended is not sent";
         let fence = self.leader.last().expect("somebody leads to whom orders depart");
+        // A new leader is told of all at once, before it hands out anything of what it kept or workers told it of.
+        let all = std::mem::take(&mut self.owes_ends);
+        let begun: Vec<&Entry> = if all {
+            self.book.after(0).filter(|entry| entry.has_begun_to_end()).collect()
+        } else {
+            orders.iter().filter_map(|number| self.book.get(*number)).filter(|entry| entry.has_begun_to_end()).collect()
+        };
+        for word in frames::units_ended(begun.into_iter().map(|entry| UnitsOf { order: entry.order.key(), units: entry.ended_units() })) {
+            out.work(to, word);
+        }
         let orders = orders.into_iter().map(|number| self.book.mark_sent(number, fence).expect(gone).order.clone());
         let mut words = frames::orders(orders);
         words.extend(frames::cancels(cancels.into_iter().map(|number| self.book.get(number).expect(gone).cancel())));

@@ -108,6 +108,8 @@ pub enum Work {
         /// I know of nothing more.
         last: bool,
     },
+    /// Of these orders of mine these units have ended: to a leader that may not know it, before the orders themselves.
+    UnitsEnded(Vec<UnitsOf>),
     /// I do not want these any more: from their orderer to the leader, and on to workers.
     Cancels(Vec<Proven<Cancel>>),
     /// A cancel is on my disk: from the leader to the orderer, whenever it changes.
@@ -149,23 +151,48 @@ pub struct OrdersOf {
 impl OrdersOf {
     /// As many as one word may hold to a page; there is one even if it is empty.
     pub(crate) fn pages(orders: impl IntoIterator<Item = OrdersOf>) -> Vec<Vec<OrdersOf>> {
-        let (mut pages, mut page, mut room) = (Vec::new(), Vec::new(), limits::WORDS);
-        for OrdersOf { orderer, epoch, numbers } in orders {
-            let mut part = Ranges::default();
-            for (first, last) in numbers.iter() {
-                if room == 0 {
-                    page.push(OrdersOf { orderer, epoch, numbers: std::mem::take(&mut part) });
-                    pages.push(std::mem::take(&mut page));
-                    room = limits::WORDS;
-                }
-                part.insert_range(first, last);
-                room -= 1;
-            }
-            page.push(OrdersOf { orderer, epoch, numbers: part });
-        }
-        pages.push(page);
-        pages
+        paged(orders.into_iter().map(|of| ((of.orderer, of.epoch), of.numbers)), |(orderer, epoch), numbers| OrdersOf {
+            orderer,
+            epoch,
+            numbers,
+        })
     }
+}
+
+/// Units of one order.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnitsOf {
+    /// Which order.
+    pub order: OrderKey,
+    /// Which of its units.
+    pub units: Ranges,
+}
+
+impl UnitsOf {
+    /// As many as one word may hold to a page; there is one even if it is empty.
+    pub(crate) fn pages(units: impl IntoIterator<Item = UnitsOf>) -> Vec<Vec<UnitsOf>> {
+        paged(units.into_iter().map(|of| (of.order, of.units)), |order, units| UnitsOf { order, units })
+    }
+}
+
+/// As many ranges as one word may hold to a page.
+fn paged<K: Copy, T>(all: impl Iterator<Item = (K, Ranges)>, of: impl Fn(K, Ranges) -> T) -> Vec<Vec<T>> {
+    let (mut pages, mut page, mut room) = (Vec::new(), Vec::new(), limits::WORDS);
+    for (key, ranges) in all {
+        let mut part = Ranges::default();
+        for (first, last) in ranges.iter() {
+            if room == 0 {
+                page.push(of(key, std::mem::take(&mut part)));
+                pages.push(std::mem::take(&mut page));
+                room = limits::WORDS;
+            }
+            part.insert_range(first, last);
+            room -= 1;
+        }
+        page.push(of(key, part));
+    }
+    pages.push(page);
+    pages
 }
 
 /// Why a leader does not take an order.
@@ -418,6 +445,7 @@ impl Work {
             Work::Broken(tries) => tries.len(),
             Work::GivenUp(units) => units.len(),
             Work::AskClosed { orders, .. } | Work::KnownClosed { orders, .. } => orders.iter().map(|of| of.numbers.pieces().max(1)).sum(),
+            Work::UnitsEnded(units) => units.iter().map(|of| of.units.pieces().max(1)).sum(),
             Work::Cancels(cancels) => cancels.len(),
             Work::CancelTaken { running, lost, .. } => (running.len() + lost.len()).div_ceil(limits::UNITS_PER_ITEM),
             Work::QueryResults { results, .. } => match &**results {
@@ -472,6 +500,7 @@ impl Work {
             Work::Closing(_) => "Closing",
             Work::AskClosed { .. } => "AskClosed",
             Work::KnownClosed { .. } => "KnownClosed",
+            Work::UnitsEnded(_) => "UnitsEnded",
             Work::Cancels(_) => "Cancels",
             Work::CancelTaken { .. } => "CancelTaken",
             Work::Query { .. } => "Query",

@@ -15,7 +15,7 @@ use protocol::message::Message;
 use protocol::order::{Attempt, Broken, Cancel, Claim, Closing, End, Ended, Excerpt, Fence, Order, OrderKey, Priority, Report, Try};
 use protocol::proven::Proven;
 use protocol::service::{Allowed, Availability, Lack, Needs, ServiceCard, Services};
-use protocol::work::{Full, OrdersOf, Placed, PlacedState, Progress, Question, Results, Seen, Standing, Work, Working};
+use protocol::work::{Full, OrdersOf, Placed, PlacedState, Progress, Question, Results, Seen, Standing, UnitsOf, Work, Working};
 use protocol::{Epoch, Ranges, Timestamp};
 use serde_bytes::ByteBuf;
 
@@ -148,6 +148,7 @@ fn words() -> Vec<(&'static str, Work)> {
         ("closing", Work::Closing(Box::new(Proven::own(closing())))),
         ("ask_closed", Work::AskClosed { fence: fence(), orders: vec![orders_of()], last: true }),
         ("known_closed", Work::KnownClosed { fence: fence(), orders: vec![orders_of()], last: true }),
+        ("units_ended", Work::UnitsEnded(vec![UnitsOf { order: key(1), units: orders_of().numbers }])),
         ("cancels", Work::Cancels(vec![Proven::own(cancel)])),
         ("cancel_taken", Work::CancelTaken { order: key(1), running: vec![2], lost: Vec::new() }),
         ("query_services", query(Question::Services)),

@@ -12,8 +12,10 @@ use protocol::effect::Say;
 use protocol::id::{BundleId, Epoch, LetterId};
 use protocol::mail::{Listed, Mailbox, Offer, Parcel, Reason, Release, Slip, Slot};
 use protocol::message::{Listing, Message};
+use protocol::order::OrderKey;
 use protocol::receipt::{Receipt, Sum, digest};
 use protocol::sign::Signed;
+use protocol::work::{UnitsOf, Work};
 use protocol::{Config, PeerId, Ranges};
 use serde_bytes::ByteBuf;
 use sha2::{Digest, Sha256};
@@ -246,6 +248,14 @@ fn only_the_recipient_releases_and_only_the_author_withdraws() {
     assert_eq!(custodian.held.len(), 0);
     custodian.hears(id(1), &Message::Deposit(vec![parcel(1, AWAY, 1), parcel(1, AWAY, 2)]).to_frame());
     assert_eq!((custodian.held.len(), custodian.peer.status().held_bytes), (0, 0));
+}
+
+#[test]
+fn only_an_orderer_says_which_of_its_units_have_ended() {
+    let mut leader = custodian();
+    let order = OrderKey { orderer: id(1), epoch: Epoch(1), number: 1 };
+    let ended = Work::UnitsEnded(vec![UnitsOf { order, units: Ranges::of(1, 5) }]);
+    unchanged(&mut leader, 3, &Message::Work(ended), Cause::Impostor);
 }
 
 #[test]

@@ -559,6 +559,40 @@ fn a_worker_that_is_gone_for_ever_is_given_up_after_half_a_minute() {
 }
 
 #[test]
+fn what_an_orderer_knows_to_have_ended_does_not_run_again_though_its_worker_died_with_the_leader() {
+    for seed in 1_289..1_297 {
+        let mut sim = Sim::new(seed);
+        let peers: [Who; 4] = settled(&mut sim);
+        let leader = sim.elected();
+        let others = other_than(&peers, &[leader]);
+        let (ann, bea) = (others[0], others[1]);
+        // One that led before has its queue of then, too.
+        if seed % 2 == 0 {
+            sim.transfer(leader, others[2]);
+            sim.run_until(|sim| sim.leader() == Some(others[2]));
+        }
+        brewers(&mut sim, &[leader, bea], 2);
+        let number = sim.place(ann, batch(&["for:300"], 40));
+        let ended = |sim: &Sim| (1..=40).filter(|unit| sim.unit_end(ann, number, *unit).is_some()).count();
+        if seed % 2 == 0 {
+            sim.run_until(|sim| ended(sim) >= 4);
+            sim.transfer(others[2], leader);
+            sim.run_until(|sim| sim.leader() == Some(leader));
+        }
+        sim.run_until(|sim| ended(sim) >= 16);
+        let before: BTreeSet<u32> = (1..=40).filter(|unit| sim.unit_end(ann, number, *unit).is_some()).collect();
+        assert!(sim.starts(ann, number).iter().any(|(who, unit, _)| *who == leader && before.contains(unit)));
+        let begun = sim.starts(ann, number).len();
+        sim.crash(leader);
+        sim.run_until(|sim| sim.end(ann, number) == Some(End::Done));
+        let again: Vec<_> = sim.starts(ann, number).split_off(begun).into_iter().filter(|(_, unit, _)| before.contains(unit)).collect();
+        assert_eq!(again, [], "seed {seed}");
+        sim.start(leader);
+        sim.expect_done();
+    }
+}
+
+#[test]
 fn a_worker_cut_off_while_it_runs_tells_its_end_when_it_is_back_and_nothing_runs_twice() {
     for seed in 289..293 {
         let mut sim = Sim::new(seed);

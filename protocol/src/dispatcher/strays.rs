@@ -9,6 +9,7 @@ use libp2p_identity::PeerId;
 use crate::config::limits;
 use crate::order::{Attempt, OrderKey, Try};
 use crate::ranges::Ranges;
+use crate::work::UnitsOf;
 
 /// Units remembered; of more, nothing is (guess: as many as orders may be queued).
 const UNITS: usize = 200_000;
@@ -66,6 +67,22 @@ impl Strays {
         if stray.ended.insert(u64::from(of.unit)) {
             stray.units += 1;
             self.units += 1;
+        }
+    }
+
+    /// Units have ended, as their orderer says.
+    pub(super) fn on_ended(&mut self, of: &UnitsOf) {
+        for (first, last) in of.units.iter() {
+            let count = usize::try_from(last - first + 1).unwrap_or(usize::MAX);
+            if first < 1 || last > limits::ORDER_UNITS as u64 || self.units + count > UNITS {
+                return;
+            }
+            let stray = self.orders.entry(of.order).or_default();
+            let known = stray.ended.len();
+            stray.ended.insert_range(first, last);
+            let fresh = usize::try_from(stray.ended.len() - known).unwrap_or(usize::MAX);
+            stray.units += fresh;
+            self.units += fresh;
         }
     }
 

@@ -9,7 +9,7 @@ use crate::effect::{Effect, Say};
 use crate::now::Timestamp;
 use crate::order::{Attempt, Broken, Closing, End, Ended, Excerpt, FORGOTTEN, Report};
 use crate::service::{Allowed, Lack, Needs, ServiceCard};
-use crate::work::{OrdersOf, PlacedState, Work, Working};
+use crate::work::{OrdersOf, PlacedState, UnitsOf, Work, Working};
 
 mod model;
 mod priorities;
@@ -193,6 +193,13 @@ impl Desk {
         let of = |number: &u64| OrdersOf { orderer: peer(ORDERER), epoch: Epoch(1), numbers: Ranges::of(*number, *number) };
         let (orders, term): (Vec<_>, _) = (numbers.iter().map(of).collect(), self.term);
         self.batch(|dispatcher, _, _| dispatcher.on_known_closed(from, fence(term), &orders, true))
+    }
+
+    fn units_ended(&mut self, number: u64, units: &[(u64, u64)]) -> Done {
+        let mut ended = Ranges::default();
+        units.iter().for_each(|(first, last)| ended.insert_range(*first, *last));
+        let of = UnitsOf { order: key(number), units: ended };
+        self.batch(|dispatcher, _, _| dispatcher.on_units_ended(&[of]))
     }
 
     /// Everybody is at nothing.

@@ -14,7 +14,7 @@ use crate::order::{Broken, FORGOTTEN, Fence, OrderKey, Report, Try};
 use crate::proven::Proven;
 use crate::segment::What;
 use crate::service::Lack;
-use crate::work::Working;
+use crate::work::{UnitsOf, Working};
 
 /// How soon a worker that does not have a large order yet is asked again: it comes by a slower stream (guess).
 const BODY_PATIENCE: Duration = Duration::from_millis(100);
@@ -316,17 +316,46 @@ impl Dispatcher {
                 None => {}
             }
             self.workers.measured(worker, &service, *ran_ms);
-            if let Some(row) = self.rows.get_mut(&of.order) {
-                row.end(of.unit);
-                if let Some((_, worker)) = row.lost.remove(&of.unit) {
-                    self.workers.unlose(&worker, &of.order, of.unit);
-                }
-                // A lone unit's end need not be written: its worker tells it again, until the order is closed.
-                if row.cancel.is_some() {
-                    self.cancels_due.insert(of.order);
-                }
-            }
+            // A lone unit's end need not be written: its worker tells it again, until the order is closed.
+            self.end_unit(&of.order, of.unit);
             self.settle(&of.order);
+        }
+    }
+
+    /// Units have ended, as their orderer says, who has their reports: nothing of them runs any more, whatever became of their workers.
+    pub(crate) fn on_units_ended(&mut self, units: &[UnitsOf]) {
+        for of in units {
+            let key = of.order;
+            if !self.rows.contains_key(&key) {
+                if !self.is_closed(&key) {
+                    self.strays.on_ended(of);
+                }
+                continue;
+            }
+            for unit in of.units.iter().flat_map(|(first, last)| first..=last).map_while(|unit| u32::try_from(unit).ok()) {
+                let Some(row) = self.rows.get_mut(&key).filter(|row| row.is_unit(unit)) else { break };
+                if row.is_over(unit) {
+                    continue;
+                }
+                if row.placement(unit).is_some() {
+                    self.supersede(&key, unit);
+                }
+                self.end_unit(&key, unit);
+                self.dirty.insert(key);
+            }
+            self.settle(&key);
+        }
+    }
+
+    /// A unit that is with nobody has ended.
+    fn end_unit(&mut self, key: &OrderKey, unit: u32) {
+        let Some(row) = self.rows.get_mut(key) else { return };
+        row.end(unit);
+        if let Some((_, worker)) = row.lost.remove(&unit) {
+            self.workers.unlose(&worker, key, unit);
+        }
+        if row.cancel.is_some() {
+            self.cancels_due.insert(*key);
         }
     }
 

@@ -161,6 +161,19 @@ impl Entry {
         (1..=self.order.units()).contains(&unit) && !ended.into_iter().any(|units| units.contains(u64::from(unit)))
     }
 
+    /// Whether some of its units have ended.
+    pub(super) fn has_begun_to_end(&self) -> bool {
+        self.ended > 0
+    }
+
+    /// Those that have.
+    pub(super) fn ended_units(&self) -> Ranges {
+        let mut ended = self.state.done.clone();
+        let others = self.state.failed.iter().chain(self.state.dropped.iter());
+        others.for_each(|(first, last)| ended.insert_range(first, last));
+        ended
+    }
+
     /// A unit that had not ended has.
     pub(super) fn end_unit(&mut self, unit: u32, ended: &Ended) {
         let (came, why) = match ended {

@@ -4,7 +4,7 @@
 use crate::config::limits;
 use crate::order::{Cancel, Order};
 use crate::proven::Proven;
-use crate::work::Work;
+use crate::work::{UnitsOf, Work};
 
 /// Bytes of orders that leave in one frame, but at least one order (guess: a frame should not hold up the next for long).
 const TARGET: usize = 256 * 1024;
@@ -24,6 +24,11 @@ pub(super) fn orders(orders: impl Iterator<Item = Order>) -> Vec<Work> {
         words.push(Work::Orders(frame));
     }
     words
+}
+
+/// Which units of these orders have ended, likewise.
+pub(super) fn units_ended(units: impl Iterator<Item = UnitsOf>) -> impl Iterator<Item = Work> {
+    UnitsOf::pages(units).into_iter().filter(|page| !page.is_empty()).map(Work::UnitsEnded)
 }
 
 /// These cancels, likewise.

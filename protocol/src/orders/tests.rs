@@ -179,6 +179,7 @@ fn numbers(work: &Work) -> Vec<u64> {
     match work {
         Work::Orders(orders) => orders.iter().map(|order| order.value.number).collect(),
         Work::Cancels(cancels) => cancels.iter().map(|cancel| cancel.value.order.number).collect(),
+        Work::UnitsEnded(units) => units.iter().map(|of| of.order.number).collect(),
         Work::Closing(closing) => closing.value.closed.iter().flat_map(|(first, last)| first..=last).collect(),
         other => panic!("an orderer does not say {other:?}"),
     }

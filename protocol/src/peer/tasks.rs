@@ -367,6 +367,14 @@ impl Peer {
                 let (tasks, open) = (&self.tasks, self.tasks.orders.open_numbers());
                 tasks.dispatcher.on_ask_closed(from, fence, orders, last, &open, out);
             }
+            Work::UnitsEnded(units) => {
+                if units.iter().any(|of| of.order.orderer != from) {
+                    return Err(Cause::Impostor);
+                }
+                if leads {
+                    tasks.dispatcher.on_units_ended(&units);
+                }
+            }
             Work::Cancels(cancels) => {
                 tasks.worker.on_cancels(from, &cancels, now, out);
                 tasks.orders.on_cancels(&cancels, now, out);

@@ -51,6 +51,28 @@ fn a_new_leader_adopts_what_runs_whether_or_not_it_knows_the_order() {
 }
 
 #[test]
+fn what_an_orderer_says_has_ended_is_given_to_nobody() {
+    let mut desk = Desk::new(vec![worker(3, 2), worker(4, 2)]);
+    let assigned = desk.order(of_units(1, 10)).assigned();
+    desk.lead();
+    // Before the order of a leader that has none, and after that of one that kept it; a copy that runs all the same is stopped.
+    desk.units_ended(2, &[(2, 7), (9, 90)]);
+    let done = desk.units_ended(1, &[(1, 1), (3, 6), (8, 90)]);
+    let (at, of) = *assigned.iter().find(|(_, of)| of.unit == 1).expect("it is with somebody");
+    assert_eq!(done.superseded().iter().filter(|told| **told == (at, of)).count(), 1);
+    desk.order(of_units(2, 8));
+    let mut given: Vec<(PeerId, Try)> = desk.all_told().assigned();
+    let mut units: BTreeSet<(u64, u32)> = BTreeSet::new();
+    while let Some((at, of)) = given.pop() {
+        assert!(units.insert((of.order.number, of.unit)), "{of}");
+        given.extend(desk.end(at, of).assigned());
+    }
+    assert_eq!(units, BTreeSet::from([(1, 2), (1, 7), (2, 1), (2, 8)]));
+    desk.restart();
+    assert_eq!(desk.standing(1).ended, 8, "what its orderer said is on the disk");
+}
+
+#[test]
 fn a_restarted_dispatcher_goes_on_and_restarts_nothing_that_runs() {
     let mut desk = Desk::new(vec![worker(3, 2), worker(4, 2)]);
     let mut running = desk.order(of_units(1, 10)).assigned();

@@ -445,7 +445,12 @@ fn after_a_start_numbers_go_on_and_open_orders_go_to_the_leader_under_their_own_
     let words = desk.words();
     assert_eq!(
         words,
-        [(peer(2), "Closing", vec![1, 2]), (peer(2), "Closing", vec![4]), (peer(2), "Orders", vec![3, 5, 6])],
+        [
+            (peer(2), "Closing", vec![1, 2]),
+            (peer(2), "Closing", vec![4]),
+            (peer(2), "UnitsEnded", vec![5]),
+            (peer(2), "Orders", vec![3, 5, 6])
+        ],
         "one closing for each memory"
     );
     desk.queued(&[OrderKey { epoch: Epoch(6), ..key(3) }, key(5), key(6)]);

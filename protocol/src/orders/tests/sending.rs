@@ -56,6 +56,35 @@ fn what_is_not_acknowledged_goes_again_later_and_later() {
 }
 
 #[test]
+fn a_new_leader_is_told_at_once_which_units_have_ended() {
+    let mut desk = Desk::led();
+    for _ in 0..3_000 {
+        desk.place(coffee(0));
+    }
+    let batch = desk.placed(4);
+    desk.report(attempt(batch, 2, 1), Ended::Exited(0));
+    desk.report(attempt(batch, 3, 1), Ended::Exited(1));
+    desk.words();
+    desk.orders.on_reachable(peer(3), desk.now);
+    desk.orders.on_leader(Some(fence(2, 3)), desk.now, &mut desk.out);
+    let (effects, _) = desk.close();
+    let mut words = effects.iter().filter_map(|effect| match effect {
+        Effect::Send { to, say } => match &**say {
+            Say::Work(work) => Some((*to, work)),
+            _ => None,
+        },
+        _ => None,
+    });
+    let ended = Work::UnitsEnded(vec![UnitsOf { order: batch, units: Ranges::of(2, 3) }]);
+    assert_eq!(words.next(), Some((peer(3), &ended)), "before any order, though this one leaves much later");
+    assert!(words.all(|(_, work)| work.what() == "Orders"));
+    // It leaves again with its order, once for all others.
+    desk.queued(&(1..=3_000).map(key).collect::<Vec<_>>());
+    let said: Vec<&str> = desk.words().into_iter().map(|(_, what, _)| what).collect();
+    assert_eq!(said, ["UnitsEnded", "Orders"]);
+}
+
+#[test]
 fn what_may_be_lost_goes_again_when_its_leader_can_be_reached_again() {
     let mut desk = Desk::led();
     desk.place(coffee(0));
