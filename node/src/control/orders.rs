@@ -351,15 +351,16 @@ pub(super) async fn units(
     Ok(page(Json(units), next))
 }
 
-/// Lists leave out what a program wrote: a page of it could be megabytes.
+/// Lists leave out what a program wrote: a page of it could be megabytes. What is left out is null, and not called cut.
 fn in_list(task: api::Task) -> api::Task {
-    let cut = |text: &Option<String>, was: bool| was || text.as_ref().is_some_and(|text| !text.is_empty());
+    // The end of what it complained about is what people look for.
+    let whole = task.stderr.as_ref().filter(|_| task.state == TaskState::Failed && task.encoding == Encoding::Utf8);
+    let stderr = whole.map(|text| last_line(text));
     api::Task {
-        stdout_truncated: cut(&task.stdout, task.stdout_truncated),
-        stderr_truncated: cut(&task.stderr, task.stderr_truncated),
+        stdout_truncated: false,
+        stderr_truncated: stderr.is_some() && (task.stderr_truncated || stderr.as_deref() != whole.map(|text| text.trim_end_matches('\n'))),
         stdout: None,
-        // The end of what it complained about is what people look for.
-        stderr: task.stderr.filter(|_| task.state == TaskState::Failed && task.encoding == Encoding::Utf8).map(|text| last_line(&text)),
+        stderr,
         ..task
     }
 }

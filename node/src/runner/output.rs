@@ -15,17 +15,21 @@ use sha2::{Digest, Sha256};
 /// Bytes of all outputs that are kept; beyond it the oldest go (guess: what a small disk can spare).
 pub(super) const KEPT_BYTES: u64 = 1024 * 1024 * 1024;
 /// Room for the line that says what was left out.
-const LINE: usize = 128;
-/// The beginning that is kept of an output longer than [`limits::OUTPUT_BYTES`], and its end.
-const HEAD: u64 = (limits::OUTPUT_BYTES / 2 - LINE) as u64;
-const TAIL: u64 = (limits::OUTPUT_BYTES / 2) as u64;
+const LINE: u64 = 128;
+/// Bytes up to which nothing is left out.
+const ALL: u64 = limits::OUTPUT_BYTES as u64;
+/// The beginning that is kept of an output longer than that, and its end.
+const HEAD: u64 = ALL / 2 - LINE;
+const TAIL: u64 = ALL / 2;
+/// What is behind the head while it is written: until all is known, the room of the line is of use, too.
+const RING: u64 = ALL - HEAD;
 
 /// One output while it is written.
 #[derive(Debug)]
 pub(super) struct Keeper {
     excerpt: Vec<u8>,
     total: u64,
-    /// Made when there is more than fits the excerpt. Behind the head, the tail goes round in it.
+    /// Made when there is more than fits the excerpt. Behind the head, the latest goes round in it.
     file: Option<File>,
     path: PathBuf,
     /// The disk took no more: only the excerpt is kept.
@@ -88,7 +92,11 @@ impl Keeper {
         if file.is_none() && self.total > self.excerpt.len() as u64 {
             self.give_up();
         }
-        let kept = if file.is_some() { self.total.min(HEAD + TAIL) } else { self.excerpt.len() as u64 };
+        let kept = match file {
+            Some(_) if self.total > ALL => HEAD + TAIL,
+            Some(_) => self.total,
+            None => self.excerpt.len() as u64,
+        };
         (Excerpt { bytes: self.excerpt.into(), total: self.total, kept }, file)
     }
 }
@@ -103,8 +111,8 @@ fn put(file: &File, mut from: u64, mut chunk: &[u8]) -> io::Result<()> {
         let (place, room) = if from < HEAD {
             (from, HEAD - from)
         } else {
-            let turn = (from - HEAD) % TAIL;
-            (HEAD + turn, TAIL - turn)
+            let turn = (from - HEAD) % RING;
+            (HEAD + turn, RING - turn)
         };
         let (now, later) = chunk.split_at(chunk.len().min(index(room)));
         file.write_all_at(now, place)?;
@@ -117,16 +125,19 @@ fn put(file: &File, mut from: u64, mut chunk: &[u8]) -> io::Result<()> {
 /// Makes the file what it is read as: if something was left out, the head, a line that says so, and the tail from its
 /// beginning. Returns its length.
 fn straighten(file: &File, total: u64) -> io::Result<u64> {
-    if total <= HEAD + TAIL {
+    if total <= ALL {
         return Ok(total);
     }
-    let mut tail = vec![0; index(TAIL)];
-    file.read_exact_at(&mut tail, HEAD)?;
-    tail.rotate_left(index((total - HEAD) % TAIL));
+    let mut ring = vec![0; index(RING)];
+    file.read_exact_at(&mut ring, HEAD)?;
+    ring.rotate_left(index((total - HEAD) % RING));
+    let tail = &ring[index(RING - TAIL)..];
     let line = format!("\n[swarm: {} bytes are left out here]\n", total - HEAD - TAIL);
     file.write_all_at(line.as_bytes(), HEAD)?;
-    file.write_all_at(&tail, HEAD + line.len() as u64)?;
-    Ok(HEAD + line.len() as u64 + TAIL)
+    file.write_all_at(tail, HEAD + line.len() as u64)?;
+    let length = HEAD + line.len() as u64 + TAIL;
+    file.set_len(length)?;
+    Ok(length)
 }
 
 fn read(file: &File, from: u64, end: u64) -> io::Result<Vec<u8>> {
@@ -230,7 +241,7 @@ mod tests {
 
     #[test]
     fn up_to_a_mebibyte_all_is_kept_however_it_was_cut() {
-        for size in [limits::EXCERPT_BYTES + 1, index(HEAD) + 1, index(HEAD + TAIL)] {
+        for size in [limits::EXCERPT_BYTES + 1, index(HEAD) + 1, index(HEAD + TAIL), limits::OUTPUT_BYTES - 1, limits::OUTPUT_BYTES] {
             let bytes: Vec<u8> = (0..size).map(|number| (number % 251) as u8).collect();
             let (excerpt, file) = written(bytes.chunks(777).map(<[u8]>::to_vec));
             assert_eq!((excerpt.total, excerpt.kept), (size as u64, size as u64));
@@ -241,17 +252,19 @@ mod tests {
 
     #[test]
     fn of_more_the_head_and_the_tail_are_kept_and_the_gap_is_told() {
-        let bytes: Vec<u8> = (0..3 * limits::OUTPUT_BYTES + 12_345).map(|number| (number % 251) as u8).collect();
-        let (excerpt, file) = written(bytes.chunks(65_536).map(<[u8]>::to_vec));
-        let file = file.expect("it is kept");
-        assert_eq!((excerpt.total, excerpt.kept), (bytes.len() as u64, HEAD + TAIL));
-        assert!(file.len() <= limits::OUTPUT_BYTES);
-        let (head, rest) = file.split_at(index(HEAD));
-        let (line, tail) = rest.split_at(rest.len() - index(TAIL));
-        assert_eq!(head, &bytes[..index(HEAD)]);
-        assert_eq!(tail, &bytes[bytes.len() - index(TAIL)..]);
-        let left_out = bytes.len() as u64 - HEAD - TAIL;
-        assert_eq!(String::from_utf8_lossy(line), format!("\n[swarm: {left_out} bytes are left out here]\n"));
+        for size in [limits::OUTPUT_BYTES + 1, limits::OUTPUT_BYTES + index(LINE), 3 * limits::OUTPUT_BYTES + 12_345] {
+            let bytes: Vec<u8> = (0..size).map(|number| (number % 251) as u8).collect();
+            let (excerpt, file) = written(bytes.chunks(65_536).map(<[u8]>::to_vec));
+            let file = file.expect("it is kept");
+            assert_eq!((excerpt.total, excerpt.kept), (bytes.len() as u64, HEAD + TAIL));
+            assert!(file.len() <= limits::OUTPUT_BYTES);
+            let (head, rest) = file.split_at(index(HEAD));
+            let (line, tail) = rest.split_at(rest.len() - index(TAIL));
+            assert_eq!(head, &bytes[..index(HEAD)]);
+            assert_eq!(tail, &bytes[bytes.len() - index(TAIL)..]);
+            let left_out = bytes.len() as u64 - HEAD - TAIL;
+            assert_eq!(String::from_utf8_lossy(line), format!("\n[swarm: {left_out} bytes are left out here]\n"));
+        }
     }
 
     #[test]

@@ -239,6 +239,7 @@ async fn a_failed_unit_says_how_and_what_it_last_complained_about() {
     assert_eq!(node.task("1.3").await.state, api::TaskState::Accepted);
     let failed: Vec<api::Task> = soon(node.client.get("/v1/tasks/1/units?failed=true")).await.expect("a list");
     assert_eq!(failed.iter().map(|unit| (unit.unit, unit.stderr.as_deref())).collect::<Vec<_>>(), [(Some(2), Some("not a PNG"))]);
+    assert_eq!((failed[0].stdout_truncated, failed[0].stderr_truncated), (false, true));
     let units: Vec<api::Task> = soon(node.client.all("/v1/tasks/1/units?limit=2")).await.expect("pages");
     assert_eq!(units.iter().map(|unit| unit.item.as_deref().unwrap_or("")).collect::<Vec<_>>(), ["a.png", "b.png", "c.png"]);
     node.ends(3, report(3, Ended::TimedOut, b"c", ""), Some((End::Failed, None)));
@@ -414,7 +415,11 @@ async fn lists_have_mine_first_and_then_those_of_others_page_by_page() {
     let newest: Vec<api::Task> = soon(node.client.get("/v1/tasks?newest=true&limit=2")).await.expect("a list");
     assert_eq!(newest.iter().map(|task| task.order).collect::<Vec<_>>(), [5, 4]);
     let first: Vec<api::Task> = soon(node.client.get("/v1/tasks?limit=1")).await.expect("a list");
-    assert_eq!((first[0].stdout.as_deref(), first[0].stdout_bytes, first[0].stdout_truncated), (None, Some(4), true));
+    assert_eq!(
+        (first[0].stdout.as_deref(), first[0].stdout_bytes, first[0].stdout_truncated),
+        (None, Some(4), false),
+        "what is left out is not called cut"
+    );
     for bad in ["which=x", "after=x", "after=a/b/c", "limit=0", "newest=true&after=1", "newest=true&which=all"] {
         assert_eq!(node.problem("GET", &format!("/v1/tasks?{bad}"), "").await.code, Code::Malformed, "{bad}");
     }
