@@ -10,6 +10,7 @@ mod dispatcher;
 mod drain;
 mod events;
 mod extract;
+mod guests;
 mod json;
 mod names;
 mod orders;

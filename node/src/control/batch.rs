@@ -19,6 +19,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use super::api::{NewLetter, NewOrder};
 use super::desk::{Ask, Desk};
 use super::extract::{self, BODY_MAX, Params};
+use super::guests::Seat;
 use super::json;
 use super::orders;
 use super::problem::{Code, Problem};
@@ -50,7 +51,10 @@ pub(super) async fn orders(state: Shared, _: Params<Nothing>, request: Request) 
 
 fn begin(kind: Kind, State((desk, share)): Shared, request: Request) -> Result<Response, Problem> {
     extract::demand_type(request.headers(), &["application/x-ndjson", "application/jsonl"])?;
+    let seat = request.extensions().get::<Seat>().cloned();
     let place = share.try_acquire_owned().map_err(|_| Problem::busy(&format!("{BATCHES} batches are under way")))?;
+    // It may be silent between two lines.
+    seat.inspect(Seat::is_heard);
     let (out, pieces) = mpsc::channel::<Bytes>(PIECES);
     let batch = Batch { kind, desk, _place: place, out, waiting: VecDeque::new(), answer: BytesMut::new(), line: 0 };
     tokio::spawn(batch.run(request.into_body()));

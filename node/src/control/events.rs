@@ -6,8 +6,9 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Extension;
 use axum::extract::State;
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use futures::stream;
@@ -20,6 +21,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use super::api;
 use super::desk::{Desk, Shelf};
 use super::extract::{self, Params};
+use super::guests::Seat;
 use super::names::Names;
 use super::problem::Problem;
 use super::server::READERS;
@@ -40,6 +42,7 @@ pub(super) struct EventsParams {
 
 pub(super) async fn events(
     State((desk, share)): State<(Arc<Desk>, Arc<Semaphore>)>,
+    Extension(seat): Extension<Seat>,
     headers: HeaderMap,
     Params(params): Params<EventsParams>,
 ) -> Result<Response, Problem> {
@@ -52,11 +55,16 @@ pub(super) async fn events(
     let Ok(place) = share.try_acquire_owned() else {
         return Err(Problem::busy(&format!("{READERS} readers of events are here already")));
     };
+    // It has a place among readers, and takes none from those who ask.
+    seat.leave();
     let mut watch = desk.watch.clone();
     let now = watch.borrow_and_update().saturating_sub(1);
     let reader = Reader { after: after.unwrap_or(now), watch, desk, ready: VecDeque::new(), _place: place };
     let events = stream::unfold(reader, |mut reader| async move { reader.next().await.map(|event| (Ok::<_, Infallible>(event), reader)) });
-    Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(ALIVE)).into_response())
+    let mut response = Sse::new(events).keep_alive(KeepAlive::new().interval(ALIVE)).into_response();
+    // Nothing more is asked on a connection that has no seat.
+    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    Ok(response)
 }
 
 struct Reader {

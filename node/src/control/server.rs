@@ -10,27 +10,30 @@ use axum::extract::Request;
 use axum::http::{Method, Uri};
 use axum::routing::{delete, get, post, put};
 use http_body_util::BodyExt;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use protocol::Notice;
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{Semaphore, broadcast};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::desk::Desk;
 use super::drain::heard_out;
+use super::guests::{Guests, SILENT, Seat};
 use super::problem::{Code, Problem};
 use super::socket::{self, BindError};
 use super::{batch, dispatcher, events, orders, output, queries, read, services, write};
 
-/// Connections at once (research/reliability.md 2.2).
+/// Connections at once (research/reliability.md 2.2), beside readers of events, …
 pub const CONNECTIONS: usize = 64;
-/// Of these, readers of events, which stay for as long as they like (guess: half) …
+/// … which stay for as long as they like (guess: half as many) …
 pub const READERS: usize = 32;
-/// … and batches (guess: a quarter). What is left is for requests that are answered at once.
+/// … and with batches (guess: a quarter). What is left is for requests that are answered at once.
 pub const BATCHES: usize = 16;
 /// Time for the head of a request, and between two on one connection (research/reliability.md 2.2).
 const HEADER_WITHIN: Duration = Duration::from_secs(10);
@@ -93,7 +96,7 @@ pub async fn serve(desk: Desk, mut door: Door, stop: CancellationToken) {
     let mut look = tokio::time::interval(LOOK);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut said = false;
-    let slots = Arc::new(Semaphore::new(CONNECTIONS));
+    let guests = Guests::new(CONNECTIONS);
     let refusals = Arc::new(Semaphore::new(CONNECTIONS));
     let open = TaskTracker::new();
     loop {
@@ -126,17 +129,15 @@ pub async fn serve(desk: Desk, mut door: Door, stop: CancellationToken) {
                 continue;
             }
         }
-        // As many are turned away at once as are served; whoever comes then waits a moment: refusals are short.
-        tokio::select! {
-            biased;
-            Ok(slot) = Arc::clone(&slots).acquire_owned() => {
-                let connection = speak(stream, router.clone(), stop.clone());
-                open.spawn(async move {
-                    connection.await;
-                    drop(slot);
-                });
+        let seat = tokio::select! {
+            seat = admit(&guests, &refusals) => seat,
+            () = stop.cancelled() => break,
+        };
+        match seat {
+            Ok(seat) => {
+                open.spawn(speak(stream, router.clone(), seat, stop.clone()));
             }
-            Ok(slot) = Arc::clone(&refusals).acquire_owned() => {
+            Err(slot) => {
                 let mut server = http1::Builder::new();
                 server.timer(TokioTimer::new()).header_read_timeout(TURNED_AWAY_WITHIN).keep_alive(false);
                 let connection = server.serve_connection(TokioIo::new(stream), TowerToHyperService::new(busy.clone()));
@@ -145,7 +146,6 @@ pub async fn serve(desk: Desk, mut door: Door, stop: CancellationToken) {
                     drop(slot);
                 });
             }
-            () = stop.cancelled() => break,
         }
     }
     open.close();
@@ -172,13 +172,40 @@ fn reopen(door: &mut Door, said: &mut bool, notices: &broadcast::Sender<Notice>)
     drop(notices.send(Notice::Warning(warning)));
 }
 
-async fn speak(stream: UnixStream, router: Router, stop: CancellationToken) {
+/// A seat for whoever has come; or, where all are taken by others who are being answered, a place among those who are turned
+/// away: as many at once as are served, and whoever comes then waits a moment, since refusals are short.
+async fn admit(guests: &Guests, refusals: &Arc<Semaphore>) -> Result<Seat, OwnedSemaphorePermit> {
+    loop {
+        if let Some(seat) = guests.sit() {
+            return Ok(seat);
+        }
+        if guests.show_out() {
+            guests.left().await;
+            continue;
+        }
+        tokio::select! {
+            biased;
+            Ok(slot) = Arc::clone(refusals).acquire_owned() => return Err(slot),
+            () = guests.left() => {}
+            // Somebody may have been silent for too long by then.
+            () = tokio::time::sleep(SILENT) => {}
+        }
+    }
+}
+
+async fn speak(stream: UnixStream, router: Router, seat: Seat, stop: CancellationToken) {
     let mut server = http1::Builder::new();
     server.timer(TokioTimer::new()).header_read_timeout(HEADER_WITHIN).max_buf_size(64 * 1024);
-    let connection = server.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    let shown_out = seat.shown_out();
+    let service = service_fn(|request: hyper::Request<Incoming>| seat.serve(request, router.clone()));
+    let connection = server.serve_connection(TokioIo::new(stream), service);
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
+        () = shown_out.cancelled() => {
+            tracing::debug!("a connection to the control socket that asked nothing made room for another");
+            return;
+        }
         () = stop.cancelled() => {
             connection.as_mut().graceful_shutdown();
             match tokio::time::timeout(FAREWELL, connection).await {

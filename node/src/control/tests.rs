@@ -1140,6 +1140,36 @@ async fn whoever_follows_or_sends_for_long_leaves_room_for_a_question() {
     .await;
 }
 
+/// Twice as many as there are seats say half a request, or nothing, or half a body, and then nothing more.
+#[tokio::test]
+async fn whoever_says_nothing_makes_room_for_a_question() {
+    let node = Node::start().await;
+    let mut follows = Vec::new();
+    for _ in 0..READERS {
+        follows.push(soon(node.client.events(None)).await.expect("there is room"));
+    }
+    let half = [
+        "",
+        "GET /v1/status HTTP/1.1\r\nhost: x\r\n",
+        "POST /v1/orders HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 50\r\n\r\n{",
+    ];
+    let mut stalled = Vec::new();
+    for said in half.into_iter().cycle().take(2 * CONNECTIONS) {
+        let mut stream = soon(UnixStream::connect(node.path())).await.expect("the door is open");
+        soon(stream.write_all(said.as_bytes())).await.expect("the door listens");
+        stalled.push(stream);
+    }
+    let began = std::time::Instant::now();
+    while soon(node.client.get::<api::Status>("/v1/status")).await.is_err() {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(began.elapsed() < Duration::from_secs(3), "it took {:?}", began.elapsed());
+    for mut events in follows {
+        node.happen(1, What::Stopped);
+        assert!(soon(events.next()).await.is_ok(), "who follows is left alone");
+    }
+}
+
 #[tokio::test]
 async fn many_who_are_turned_away_at_once_all_learn_why() {
     let node = Node::start().await;
