@@ -68,6 +68,10 @@ pub mod limits {
     pub const SLOTS: u32 = 4_096;
     /// Bytes of what a service says about itself (guess: a line of text).
     pub const ABOUT_BYTES: usize = 256;
+    /// Logical CPUs that a unit may ask for (guess: more than one machine has).
+    pub const CORES: u32 = 65_536;
+    /// Bytes of memory that a unit may ask for (guess: more than one machine has).
+    pub const MEMORY_BYTES: u64 = 1 << 60;
     /// Words of software that one order or offer names (guess).
     pub const SOFTWARE: usize = 16;
     /// Bytes of one such word (guess: a name and a version).

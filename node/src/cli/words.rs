@@ -3,28 +3,43 @@
 
 use std::time::Duration;
 
-/// The text is no duration.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a duration is a number and a unit, like 30s, 5m, 2h or 1d")]
-pub(super) struct DurationError;
+use protocol::config::limits;
+
+/// The text is no duration of ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum DurationError {
+    #[error("a duration is a number and a unit, like 30s, 5m, 2h or 1d")]
+    Malformed,
+    #[error("that is longer than the longest, {}d (a hundred years)", limits::ORDER_EXPIRES.as_secs() / DAY)]
+    TooLong,
+}
+
+/// Seconds.
+const DAY: u64 = 86_400;
 
 /// `30s 5m 2h 1d`.
 ///
 /// # Errors
-/// It is none of these.
+/// It is none of these, or too long for any clock.
 pub(super) fn duration(text: &str) -> Result<Duration, DurationError> {
-    let unit = text.chars().last().ok_or(DurationError)?;
-    let number = text.strip_suffix(unit).filter(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit())).ok_or(DurationError)?;
+    let (number, unit) = number_and_unit(text).ok_or(DurationError::Malformed)?;
     let seconds: u64 = match unit {
         's' => 1,
         'm' => 60,
         'h' => 3_600,
-        'd' => 86_400,
-        _ => return Err(DurationError),
+        'd' => DAY,
+        _ => return Err(DurationError::Malformed),
     };
-    let number: u64 = number.parse().map_err(|_| DurationError)?;
-    // A hundred years is as good as for ever, and no clock overflows.
-    number.checked_mul(seconds).filter(|all| *all <= 100 * 366 * 86_400).map(Duration::from_secs).ok_or(DurationError)
+    let time = number.parse::<u64>().ok().and_then(|number| number.checked_mul(seconds)).map(Duration::from_secs);
+    // As good as for ever: what an order may be given is enough for whoever waits for it.
+    time.filter(|time| *time <= limits::ORDER_EXPIRES).ok_or(DurationError::TooLong)
+}
+
+/// Digits and the letter behind them.
+fn number_and_unit(text: &str) -> Option<(&str, char)> {
+    let unit = text.chars().last()?;
+    let number = text.strip_suffix(unit)?;
+    (!number.is_empty() && number.bytes().all(|digit| digit.is_ascii_digit())).then_some((number, unit))
 }
 
 /// A name that a service can have.
@@ -35,35 +50,43 @@ pub(super) fn service(text: &str) -> Result<String, String> {
     text.parse::<protocol::service::ServiceName>().map(|_| text.to_owned()).map_err(|error| format!("cannot be a service: {error}"))
 }
 
-/// The text is no size.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a size is a number and a unit, like 512M or 4G")]
-pub(super) struct SizeError;
+/// The text is no size of ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum SizeError {
+    #[error("a size is a number and a unit, like 512M or 4G")]
+    Malformed,
+    #[error("that is more than the most, {}T", limits::MEMORY_BYTES >> 40)]
+    TooLarge,
+}
 
 /// `512K 512M 4G 1T`, in bytes.
 ///
 /// # Errors
-/// It is none of these.
+/// It is none of these, or more than any machine has.
 pub(super) fn size(text: &str) -> Result<u64, SizeError> {
-    let unit = text.chars().last().ok_or(SizeError)?;
-    let number = text.strip_suffix(unit).filter(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit())).ok_or(SizeError)?;
+    let (number, unit) = number_and_unit(text).ok_or(SizeError::Malformed)?;
     let shift = match unit {
         'K' => 10,
         'M' => 20,
         'G' => 30,
         'T' => 40,
-        _ => return Err(SizeError),
+        _ => return Err(SizeError::Malformed),
     };
-    let number: u64 = number.parse().map_err(|_| SizeError)?;
-    number.checked_mul(1 << shift).filter(|bytes| (1..=1 << 60).contains(bytes)).ok_or(SizeError)
+    let bytes = number.parse::<u64>().ok().and_then(|number| number.checked_mul(1 << shift));
+    match bytes.filter(|bytes| *bytes <= limits::MEMORY_BYTES) {
+        None => Err(SizeError::TooLarge),
+        Some(0) => Err(SizeError::Malformed),
+        Some(bytes) => Ok(bytes),
+    }
 }
 
 /// A number of cores.
 ///
 /// # Errors
 /// No machine has so many, or so few.
-pub(super) fn cores(text: &str) -> Result<u32, &'static str> {
-    text.parse().ok().filter(|cores| (1..=65_536).contains(cores)).ok_or("cores are a whole number from 1 to 65536")
+pub(super) fn cores(text: &str) -> Result<u32, String> {
+    let cores = text.parse().ok().filter(|cores| (1..=limits::CORES).contains(cores));
+    cores.ok_or_else(|| format!("cores are a whole number from 1 to {}", limits::CORES))
 }
 
 /// Where in the queue an order goes.
@@ -141,8 +164,13 @@ mod tests {
         for (text, seconds) in [("30s", 30), ("5m", 300), ("2h", 7_200), ("1d", 86_400), ("0s", 0)] {
             assert_eq!(duration(text), Ok(Duration::from_secs(seconds)), "{text}");
         }
-        for text in ["", "30", "s", "-1s", "1.5s", "1 s", "+1s", "10ms", "1w", "1S", "99999999999d", "99999999999999999999s", "é", "1é"] {
-            assert_eq!(duration(text), Err(DurationError), "{text:?}");
+        for text in ["", "30", "s", "-1s", "1.5s", "1 s", "+1s", "10ms", "1w", "1S", "é", "1é"] {
+            assert_eq!(duration(text), Err(DurationError::Malformed), "{text:?}");
+        }
+        assert_eq!(duration("36600d"), Ok(limits::ORDER_EXPIRES));
+        for text in ["36601d", "99999999999d", "99999999999999999999s"] {
+            let said = duration(text).expect_err(text).to_string();
+            assert_eq!(said, "that is longer than the longest, 36600d (a hundred years)", "{text}");
         }
     }
 
@@ -151,8 +179,11 @@ mod tests {
         for (text, bytes) in [("1K", 1 << 10), ("512M", 512 << 20), ("4G", 4 << 30), ("1T", 1 << 40)] {
             assert_eq!(size(text), Ok(bytes), "{text}");
         }
-        for text in ["", "512", "M", "0M", "-1G", "1.5G", "1 G", "4g", "4GB", "9999999T", "99999999999999999999G", "é"] {
-            assert_eq!(size(text), Err(SizeError), "{text:?}");
+        for text in ["", "512", "M", "0M", "-1G", "1.5G", "1 G", "4g", "4GB", "é"] {
+            assert_eq!(size(text), Err(SizeError::Malformed), "{text:?}");
+        }
+        for text in ["9999999T", "99999999999999999999G"] {
+            assert_eq!(size(text).expect_err(text).to_string(), "that is more than the most, 1048576T", "{text}");
         }
     }
 
