@@ -73,14 +73,13 @@ enum Kind {
 
 impl Kind {
     fn command(self, line: &[u8]) -> Result<Command, Problem> {
-        let plainly = |error| Problem::malformed(json::plainly(&error));
         match self {
             Kind::Letters => {
-                let letter = serde_json::from_slice::<NewLetter<'_>>(line).map_err(plainly)?;
+                let letter: NewLetter<'_> = json::read(line)?;
                 letter.command(None).map(Command::Send).map_err(|error| Problem::new(Code::BadName, error.to_string()))
             }
             Kind::Orders => {
-                let order = serde_json::from_slice::<NewOrder<'_>>(line).map_err(plainly)?;
+                let order: NewOrder<'_> = json::read(line)?;
                 Ok(Command::Order(Box::new(orders::new(order)?)))
             }
         }
@@ -105,7 +104,7 @@ struct Batch {
 
 /// What one line comes to.
 enum Waiting {
-    Asked(u64, oneshot::Receiver<Answer>),
+    Asked(Kind, u64, oneshot::Receiver<Answer>),
     Known(Box<Problem>),
 }
 
@@ -197,7 +196,7 @@ impl Batch {
                 let (reply, answer) = oneshot::channel();
                 let sent = self.desk.asks.send(Ask::Command { command, reply }).await;
                 self.waiting.push_back(match sent {
-                    Ok(()) => Waiting::Asked(self.line, answer),
+                    Ok(()) => Waiting::Asked(self.kind, self.line, answer),
                     Err(_) => Waiting::Known(Box::new(Problem::stopping().line(self.line))),
                 });
             }
@@ -215,7 +214,7 @@ impl Batch {
             let answer = match self.waiting.front_mut() {
                 None => break,
                 Some(Waiting::Known(_)) => None,
-                Some(Waiting::Asked(_, receiver)) => match receiver.try_recv() {
+                Some(Waiting::Asked(.., receiver)) => match receiver.try_recv() {
                     Ok(answer) => Some(Ok(answer)),
                     Err(oneshot::error::TryRecvError::Empty) => break,
                     Err(oneshot::error::TryRecvError::Closed) => Some(Err(())),
@@ -223,7 +222,7 @@ impl Batch {
             };
             let first = self.waiting.pop_front();
             self.note(match (first, answer) {
-                (Some(Waiting::Asked(line, _)), Some(answer)) => outcome(line, answer),
+                (Some(Waiting::Asked(kind, line, _)), Some(answer)) => outcome(kind, line, answer),
                 (Some(Waiting::Known(problem)), _) => Err(problem),
                 _ => break,
             });
@@ -253,7 +252,7 @@ impl Batch {
 /// The outcome of the oldest line. Cancel-safe: it is taken off only when it is known.
 async fn next(waiting: &mut VecDeque<Waiting>) -> Result<Accepted, Box<Problem>> {
     let outcome = match waiting.front_mut() {
-        Some(Waiting::Asked(line, answer)) => outcome(*line, answer.await.map_err(|_| ())),
+        Some(Waiting::Asked(kind, line, answer)) => outcome(*kind, *line, answer.await.map_err(|_| ())),
         Some(Waiting::Known(problem)) => Err(problem.clone()),
         None => Err(Box::new(Problem::stopping())),
     };
@@ -261,11 +260,14 @@ async fn next(waiting: &mut VecDeque<Waiting>) -> Result<Accepted, Box<Problem>>
     outcome
 }
 
-fn outcome(line: u64, answer: Result<Answer, ()>) -> Result<Accepted, Box<Problem>> {
+fn outcome(kind: Kind, line: u64, answer: Result<Answer, ()>) -> Result<Accepted, Box<Problem>> {
     match answer {
         Ok(Answer::Accepted { letter, .. }) => Ok(Accepted::Letter(letter)),
         Ok(Answer::Placed { number, .. }) => Ok(Accepted::Order(number)),
-        Ok(Answer::Refused(refusal)) => Err(Box::new(Problem::from(refusal).line(line))),
+        Ok(Answer::Refused(refusal)) => {
+            let problem = Problem::from(refusal).line(line);
+            Err(Box::new(if matches!(kind, Kind::Orders) { orders::of_an_order(problem) } else { problem }))
+        }
         Ok(_) => Err(Box::new(Problem::new(Code::Internal, "the line was answered as something else").line(line))),
         Err(()) => Err(Box::new(Problem::stopping().line(line))),
     }

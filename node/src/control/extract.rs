@@ -69,7 +69,7 @@ impl<S: Send + Sync, const MAX: usize> FromRequest<S> for Body<MAX> {
 impl<const MAX: usize> Body<MAX> {
     /// As a value of ours.
     pub(super) fn json<'a, T: serde::Deserialize<'a>>(&'a self) -> Result<T, Problem> {
-        serde_json::from_slice(&self.0).map_err(|error| Problem::malformed(json::plainly(&error)))
+        json::read(&self.0)
     }
 }
 

@@ -12,6 +12,8 @@ use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visit
 use serde::{Deserialize, Serialize};
 use serde_cbor::Value;
 
+use super::problem::Problem;
+
 /// How deep a payload may be nested: with the envelopes and the bundle around it that is below the codec's limit.
 const DEPTH_MAX: usize = 8;
 
@@ -207,8 +209,16 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+/// A request, which is an object. A list of the values of its fields, in their order, is one to serde; to us it is a mistake.
+pub(super) fn read<'a, T: Deserialize<'a>>(text: &'a [u8]) -> Result<T, Problem> {
+    if text.trim_ascii_start().starts_with(b"[") {
+        return Err(Problem::malformed("a list, expected an object (column 1)"));
+    }
+    serde_json::from_slice(text).map_err(|error| Problem::malformed(plainly(&error)))
+}
+
 /// Why a text is not what was expected, for those who wrote it: without the words of the language we are written in.
-pub(super) fn plainly(error: &serde_json::Error) -> String {
+fn plainly(error: &serde_json::Error) -> String {
     use serde_json::error::Category;
     let (line, column) = (error.line(), error.column());
     let text = error.to_string();

@@ -67,9 +67,9 @@ pub(super) async fn orders(
 }
 
 /// Letters and orders are refused for some of the same reasons.
-fn of_an_order(problem: Problem) -> Problem {
-    let hint = problem.hint.map(|hint| hint.replace("nothing was sent", "nothing was ordered"));
-    Problem { hint, ..problem }
+pub(super) fn of_an_order(problem: Problem) -> Problem {
+    let said = |text: String| text.replace("nothing was sent", "nothing was ordered").replace("another letter", "another order");
+    Problem { detail: said(problem.detail), hint: problem.hint.map(said), ..problem }
 }
 
 /// As the peer takes it.
@@ -82,6 +82,13 @@ pub(super) fn new(order: api::NewOrder<'_>) -> Result<NewOrder, Problem> {
         .map_err(|_| bad(format!("{} is no priority: 1 is the front, 2 the middle and 3 the end of the queue", order.priority)))?;
     if order.expires_seconds == Some(0) {
         return Err(bad("the order would expire at once; give it time".to_owned()));
+    }
+    if order.cores > limits::CORES {
+        return Err(bad(format!("{} cores are more than any machine has; at most {} can be asked for", order.cores, limits::CORES)));
+    }
+    if order.memory_bytes > limits::MEMORY_BYTES {
+        let (asked, most) = (order.memory_bytes, limits::MEMORY_BYTES);
+        return Err(bad(format!("{asked} bytes of memory are more than any machine has; at most {most} can be asked for")));
     }
     let stdin = match (order.stdin, order.stdin_encoding) {
         (None, _) => None,

@@ -509,6 +509,9 @@ fn place(world: &mut World, new: &protocol::input::NewOrder) -> Answer {
     if new.args.len() > limits::ORDER_ARGS {
         return Answer::Refused(Refusal::OrderTooLarge { what: format!("{} arguments", new.args.len()), limit: limits::ORDER_ARGS });
     }
+    if new.key.as_deref() == Some("in use") {
+        return Answer::Refused(Refusal::KeyInUse);
+    }
     if let Some(number) = new.key.as_ref().and_then(|key| world.keys.get(key)) {
         return Answer::Placed { number: *number, repeated: true };
     }
@@ -938,6 +941,8 @@ async fn orders_by_the_line_are_numbered_in_order_and_one_that_is_refused_harms_
         r#"{"service":"coffee","key":"monday"}"#,
         r#"{"service":"coffee","key":"monday"}"#,
         r#"{"service":"resize","items":["a","b"]}"#,
+        r#"["coffee",["latte"]]"#,
+        r#"{"service":"tea","key":"in use"}"#,
     ];
     let body = StreamBody::new(stream::iter(lines.map(|line| Ok(Frame::data(Bytes::from(format!("{line}\n")))))));
     let mut answers = soon(node.client.batch("/v1/orders/batch", body)).await.expect("it begins");
@@ -945,13 +950,28 @@ async fn orders_by_the_line_are_numbered_in_order_and_one_that_is_refused_harms_
     while let Some(line) = soon(answers.next()).await.expect("it goes on") {
         told.push(match serde_json::from_slice::<api::BatchPlaced>(&line) {
             Ok(placed) => Ok(placed.order),
-            Err(_) => serde_json::from_slice::<Problem>(&line).map(|problem| Err((problem.line, problem.code))).expect("a problem"),
+            Err(_) => {
+                let problem = serde_json::from_slice::<Problem>(&line).expect("a problem");
+                let said = format!("{} {}", problem.detail, problem.hint.unwrap_or_default());
+                assert!(!said.contains("letter") && !said.contains("sent") || problem.code == Code::Malformed, "{said}");
+                Err((problem.line, problem.code))
+            }
         });
     }
     let bad = |line, code| Err((Some(line), code));
     assert_eq!(
         told,
-        [Ok(1), bad(2, Code::BadName), bad(3, Code::Malformed), bad(4, Code::Malformed), Ok(2), Ok(2), Ok(3)],
+        [
+            Ok(1),
+            bad(2, Code::BadName),
+            bad(3, Code::Malformed),
+            bad(4, Code::Malformed),
+            Ok(2),
+            Ok(2),
+            Ok(3),
+            bad(8, Code::Malformed),
+            bad(9, Code::KeyReused)
+        ],
         "the same key is the same order"
     );
     assert_eq!(node.world().orders.len(), 3);

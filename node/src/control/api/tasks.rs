@@ -4,7 +4,8 @@
 use std::borrow::Cow;
 
 use protocol::order::End;
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// An order as it is asked for.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -16,8 +17,8 @@ pub struct NewOrder<'a> {
     /// What the service is told; in each unit `{}` is replaced by its item. Where there are items and no `{}`, it is added at the end.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub args: Vec<String>,
-    /// One unit for each; without, there is one unit without an item.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    /// One unit for each; without, there is one unit without an item. A list of none is refused.
+    #[serde(default, deserialize_with = "some", skip_serializing_if = "Vec::is_empty")]
     pub items: Vec<String>,
     /// What the service reads: text, or what `stdin_encoding` says.
     #[serde(default, borrow, skip_serializing_if = "Option::is_none")]
@@ -46,6 +47,15 @@ pub struct NewOrder<'a> {
     /// Makes the request idempotent for ever.
     #[serde(default, borrow, skip_serializing_if = "Option::is_none")]
     pub key: Option<Cow<'a, str>>,
+}
+
+/// Whoever collects items and finds none does not mean one unit without.
+fn some<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {
+    let items = Vec::deserialize(from)?;
+    if items.is_empty() {
+        return Err(D::Error::custom("`items` is an empty list, of which no unit can be made; without items leave it out"));
+    }
+    Ok(items)
 }
 
 fn last() -> u8 {
