@@ -528,6 +528,30 @@ async fn what_outlived_node_and_reaper_ends_when_the_node_starts_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn where_some_wait_for_their_slots_only_ends_of_their_own_service_are_gathered() {
+    let mut bench = Bench::new();
+    let gate = bench.directory.path().join("gate");
+    for number in 1..=2 {
+        bench
+            .runner
+            .run(Box::new(Run { at_once: 1, ..shell(number, &format!("while ! test -e {}; do sleep 0.01; done", gate.display())) }));
+    }
+    let mut fastest = BOUND;
+    for number in 3..13 {
+        let began = Instant::now();
+        let other = Run { service: "other".parse().expect("a name"), ..command(number, &["true"]) };
+        assert_eq!(bench.run(other).await.exit, Exit::Exited(0));
+        fastest = fastest.min(began.elapsed());
+    }
+    // Gathered for the others, none would be told before 40 ms.
+    assert!(fastest < Duration::from_millis(30), "{fastest:?}");
+    std::fs::write(&gate, "").expect("written");
+    for number in 1..=2 {
+        assert_eq!(bench.end(number).await.exit, Exit::Exited(0), "{number}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn no_more_of_a_service_run_at_once_than_may_and_what_has_not_begun_can_be_taken_back() {
     let mut bench = Bench::new();
     let (gate, log) = (bench.directory.path().join("gate"), bench.directory.path().join("log"));

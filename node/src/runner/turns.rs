@@ -71,9 +71,9 @@ impl Turns {
         self.tidy(service);
     }
 
-    /// Whether some begin only when others have ended.
-    pub(super) fn is_busy(&self) -> bool {
-        self.waiting > 0
+    /// Whether some of a service begin only when others have ended.
+    pub(super) fn is_busy(&self, service: &ServiceName) -> bool {
+        self.services.get(service).is_some_and(|turn| !turn.waiting.is_empty())
     }
 
     fn tidy(&mut self, service: &ServiceName) {

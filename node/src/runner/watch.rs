@@ -13,6 +13,7 @@ use protocol::Input;
 use protocol::effect::Run;
 use protocol::input::Exit;
 use protocol::order::{Excerpt, Try};
+use protocol::service::ServiceName;
 use rustix::event::{Timespec, epoll};
 use rustix::process::waitpid;
 use tokio::sync::mpsc;
@@ -28,7 +29,7 @@ use crate::driver::Fact;
 
 /// Read at once from one program (Linux: what a pipe holds).
 const CHUNK: usize = 64 * 1024;
-/// How long ends of tries are gathered while others wait for their slots (guess: less than half of the work that waits then, as
+/// How long ends of a service's tries are gathered while others of it wait for their slots (guess: less than half of the work that waits then, as
 /// long as many commits, and nothing that a person sees).
 const GATHER: Duration = Duration::from_millis(40);
 /// Events taken at once (guess).
@@ -96,14 +97,22 @@ pub(super) struct State {
     places: BTreeMap<u64, u64>,
     due: BTreeSet<(Instant, u64)>,
     pids: BTreeMap<i32, u64>,
+    /// What is handed over at the end of this turn.
     said: Vec<Input>,
     said_bytes: usize,
-    /// When the first of what was said is handed over at the latest.
-    tell_at: Option<Instant>,
+    /// Ends of tries, by service and in their order, that may be handed over with later ones.
+    ended: BTreeMap<ServiceName, Ended>,
     reaper: Option<Reaper>,
     reaper_started: Option<Instant>,
     look_at: Option<Instant>,
     ending: Option<Instant>,
+}
+
+/// Ends of tries of one service.
+struct Ended {
+    inputs: Vec<Input>,
+    /// When they are handed over at the latest.
+    at: Instant,
 }
 
 impl Watch {
@@ -141,7 +150,8 @@ impl Watch {
 
     fn wait(&self) -> Option<Timespec> {
         let due = self.state.due.first().map(|(at, _)| *at);
-        let at = [due, self.state.tell_at, self.state.look_at, self.state.ending.map(|since| since + LAST)].into_iter().flatten().min()?;
+        let tell_at = self.state.ended.values().map(|ended| ended.at).min();
+        let at = [due, tell_at, self.state.look_at, self.state.ending.map(|since| since + LAST)].into_iter().flatten().min()?;
         // Rounded up to the millisecond, in which the system counts: woken early, the loop would turn in vain.
         let wait = at.saturating_duration_since(Instant::now()) + Duration::from_micros(999);
         Some(Timespec { tv_sec: wait.as_secs().min(3600) as i64, tv_nsec: (i64::from(wait.subsec_millis()) * 1_000_000) as _ })
@@ -411,7 +421,9 @@ impl Watch {
         let task = running.task;
         let [stdout, stderr] = running.outputs;
         let (stdout, stderr) = (self.kept(&task, false, stdout.keeper), self.kept(&task, true, stderr.keeper));
-        self.say(Input::TaskEnded { task, exit, stdout, stderr, ran });
+        let ended = self.state.ended.entry(running.service);
+        let ended = ended.or_insert_with(|| Ended { inputs: Vec::new(), at: Instant::now() + GATHER });
+        ended.inputs.push(Input::TaskEnded { task, exit, stdout, stderr, ran });
         self.start_waiting();
     }
 
@@ -461,20 +473,21 @@ impl Watch {
             Input::OutputRead { bytes, .. } => bytes.as_ref().map_or(0, Vec::len),
             _ => 0,
         };
-        if self.state.said.is_empty() {
-            self.state.tell_at = Some(Instant::now() + GATHER);
-        }
         self.state.said.push(input);
     }
 
-    /// Hands over what was said; waits while the driver has enough to do. While others take the slots of those that end, nobody
-    /// waits for what is said of these: then it is gathered, so that one commit does for all of it.
+    /// Hands over what was said; waits while the driver has enough to do. While others of a service take the slots of those that
+    /// end, nobody waits for what is said of these: then it is gathered, so that one commit does for all of it. Ends of one
+    /// service are told in their order, which says which have begun; of different services nobody relies on it.
     fn tell(&mut self) {
-        let gathers = self.state.turns.is_busy() && self.state.tell_at.is_some_and(|at| Instant::now() < at);
-        if self.state.said.is_empty() || gathers {
+        let now = Instant::now();
+        let (turns, ended) = (&self.state.turns, &mut self.state.ended);
+        let told: Vec<Ended> =
+            ended.extract_if(.., |service, ended| ended.at <= now || !turns.is_busy(service)).map(|(_, ended)| ended).collect();
+        told.into_iter().flat_map(|ended| ended.inputs).for_each(|input| self.say(input));
+        if self.state.said.is_empty() {
             return;
         }
-        self.state.tell_at = None;
         let (inputs, bytes) = (std::mem::take(&mut self.state.said), std::mem::take(&mut self.state.said_bytes));
         if self.facts.blocking_send(Fact::Inputs { inputs, bytes }).is_err() {
             tracing::debug!("nobody hears any more how tasks ended");
