@@ -186,8 +186,11 @@ where
     let (cli, misplaced) = match parse(&words) {
         Ok(parsed) => parsed,
         Err(error) => {
-            // Help and version are no errors; a closed pipe is silent.
-            let _ = error.print();
+            match Failure::from(&error).for_programs() {
+                Some(document) if error.use_stderr() && wants_json(&words) => eprintln!("{document}"),
+                // Help and version are no errors; a closed pipe is silent.
+                _ => drop(error.print()),
+            }
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(USAGE));
         }
     };
@@ -205,6 +208,11 @@ where
             ExitCode::from(failure.exit())
         }
     }
+}
+
+/// Whether a program asked, as far as that can be told of what is not understood.
+fn wants_json(words: &[OsString]) -> bool {
+    words.iter().take_while(|word| *word != "--").any(|word| word == "--json")
 }
 
 /// What was typed, and an option of `run` that stands before another command.
@@ -363,6 +371,26 @@ mod tests {
                 Err(error) => panic!("{words}: {error}"),
             }
         }
+    }
+
+    #[test]
+    fn what_is_not_understood_is_told_to_programs_as_a_problem() {
+        let said = |words: &str| {
+            let words: Vec<OsString> = words.split_whitespace().map(OsString::from).collect();
+            assert!(wants_json(&words), "{words:?}");
+            let text = Failure::from(&parse(&words).expect_err("it is not understood")).for_programs().expect("it is said");
+            serde_json::from_str::<serde_json::Value>(&text).expect("JSON")
+        };
+        let slip = said("node status --json --timeuot 3s");
+        assert_eq!((slip["code"].as_str(), slip["detail"].as_str()), (Some("usage"), Some("unexpected argument '--timeuot' found")));
+        assert!(slip["hint"].as_str().is_some_and(|hint| hint.contains("--timeout") && hint.contains("Usage: node status")), "{slip}");
+        assert!(said("node --json fly")["detail"].as_str().is_some_and(|detail| detail.contains("'fly'")));
+        let bare = said("node order --json --expires 30 coffee");
+        assert!(
+            bare["detail"].as_str().is_some_and(|detail| detail.ends_with("a duration is a number and a unit, like 30s, 5m, 2h or 1d")),
+            "{bare}"
+        );
+        assert!(!wants_json(&["node", "order", "coffee", "--", "--json"].map(OsString::from)));
     }
 
     #[test]

@@ -117,6 +117,17 @@ impl Failure {
     }
 }
 
+/// Paragraphs: what was wrong, what may have been meant, how it is typed.
+impl From<&clap::Error> for Failure {
+    fn from(error: &clap::Error) -> Failure {
+        let text = error.render().to_string();
+        let mut paragraphs = text.split("\n\n").map(|lines| lines.split_whitespace().collect::<Vec<_>>().join(" "));
+        let what = paragraphs.next().unwrap_or_default();
+        let failure = Failure::usage(what.strip_prefix("error: ").unwrap_or(&what));
+        paragraphs.filter(|more| !more.is_empty() && !more.starts_with("For more information")).fold(failure, Failure::next)
+    }
+}
+
 impl From<Problem> for Failure {
     fn from(problem: Problem) -> Failure {
         let exit = match problem.code {
