@@ -54,6 +54,10 @@ pub(super) fn split(words: &[String], own: &[String]) -> Result<Words, Failure> 
     if items.as_ref().is_some_and(Vec::is_empty) {
         return Err(Failure::usage("no item stands after :::").next("nothing was ordered; did a pattern like *.png find nothing?"));
     }
+    if items.iter().flatten().any(|item| item == ITEMS) {
+        return Err(Failure::usage("::: stands twice: all after the first are items, and units of two items each are not made")
+            .next("nothing was ordered; items that are called so: --each-line FILE"));
+    }
     Ok(Words { service: service.clone(), args: args.to_vec(), items })
 }
 
@@ -99,7 +103,6 @@ mod tests {
             ("resize {} 800 ::: a.png b.png", "{} 800", Some("a.png b.png")),
             ("resize ::: a", "", Some("a")),
             ("resize -- --wait ::: a --json", "--wait", Some("a --json")),
-            ("resize {} ::: a ::: b", "{}", Some("a ::: b")),
         ] {
             let words = typed(text).expect(text);
             let all = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
@@ -135,6 +138,8 @@ mod tests {
             ("\u{202e}x", "cannot be a service"),
             (&"x".repeat(65), "at most 64 bytes"),
             ("coffee :::", "no item stands after :::"),
+            ("resize {} ::: a ::: b", "::: stands twice"),
+            ("resize {} ::: :::", "::: stands twice"),
         ] {
             let said = typed(text).expect_err(text);
             assert!(said.contains(says), "{text}: {said}");
