@@ -18,6 +18,13 @@ use crate::control::problem::Problem;
 /// Read from stdin at once.
 const PIECE: usize = 64 * 1024;
 
+/// What the lines are.
+#[derive(Clone, Copy)]
+enum Kind {
+    Letters,
+    Orders,
+}
+
 /// What was accepted, as it is printed for people and programs.
 enum Accepted {
     Letter(String),
@@ -25,25 +32,50 @@ enum Accepted {
 }
 
 pub(super) async fn letters(context: &Context) -> Result<u8, Failure> {
-    let accepted = |line: &[u8]| serde_json::from_slice::<BatchAccepted>(line).ok().map(|letter| Accepted::Letter(letter.id));
-    execute(context, "/v1/letters/batch", accepted).await
+    execute(context, Kind::Letters).await
 }
 
 pub(super) async fn orders(context: &Context) -> Result<u8, Failure> {
-    let accepted = |line: &[u8]| serde_json::from_slice::<BatchPlaced>(line).ok().map(|placed| Accepted::Order(placed.order));
-    execute(context, "/v1/orders/batch", accepted).await
+    execute(context, Kind::Orders).await
 }
 
-async fn execute(context: &Context, path: &str, accepted: fn(&[u8]) -> Option<Accepted>) -> Result<u8, Failure> {
+impl Kind {
+    fn path(self) -> &'static str {
+        match self {
+            Kind::Letters => "/v1/letters/batch",
+            Kind::Orders => "/v1/orders/batch",
+        }
+    }
+
+    fn accepted(self, line: &[u8]) -> Option<Accepted> {
+        match self {
+            Kind::Letters => serde_json::from_slice::<BatchAccepted>(line).ok().map(|letter| Accepted::Letter(letter.id)),
+            Kind::Orders => serde_json::from_slice::<BatchPlaced>(line).ok().map(|placed| Accepted::Order(placed.order)),
+        }
+    }
+
+    /// No line came. Whoever pipes something in expects that something comes of it.
+    fn nothing(self) -> Failure {
+        match self {
+            Kind::Letters => Failure::usage("no letters stand on standard input")
+                .next("a letter a line, like this: {\"to\":[\"nikki-pi\"],\"payload\":\"Hello\"}"),
+            Kind::Orders => Failure::usage("no orders stand on standard input")
+                .next("an order a line, like this: {\"service\":\"coffee\",\"args\":[\"latte\"]}"),
+        }
+    }
+}
+
+async fn execute(context: &Context, kind: Kind) -> Result<u8, Failure> {
     let (pieces, input) = mpsc::channel(8);
     // A thread of its own: reading stdin cannot be given up, and must not hold up the end of this program.
     std::thread::spawn(move || read(&pieces));
     let input = stream::unfold(input, |mut input| async move { input.recv().await.map(|piece| (piece, input)) });
-    let mut lines = context.client.batch(path, StreamBody::new(input)).await?;
+    let mut lines = context.client.batch(kind.path(), StreamBody::new(input)).await?;
     let mut out = BufWriter::new(std::io::stdout().lock());
-    let mut refused = 0u64;
+    let (mut answered, mut refused) = (0u64, 0u64);
     while let Some(text) = lines.next().await? {
-        match accepted(&text) {
+        answered += 1;
+        match kind.accepted(&text) {
             Some(Accepted::Letter(id)) if context.json => writeln!(out, "{{\"id\":\"{id}\"}}")?,
             Some(Accepted::Letter(id)) => writeln!(out, "{id}")?,
             Some(Accepted::Order(number)) if context.json => writeln!(out, "{{\"order\":{number}}}")?,
@@ -59,6 +91,9 @@ async fn execute(context: &Context, path: &str, accepted: fn(&[u8]) -> Option<Ac
         }
     }
     out.flush()?;
+    if answered == 0 {
+        return Err(kind.nothing());
+    }
     Ok(if refused == 0 { DONE } else { REFUSED })
 }
 

@@ -162,8 +162,14 @@ fn runnable(command: Vec<String>) -> Result<Vec<String>, String> {
             return Err(format!("{program} is not a whole path, and the node runs elsewhere than you; give it from / on"));
         }
         let there = std::fs::metadata(path).map_err(|error| format!("{program} cannot be run: {error}"))?;
+        if there.is_dir() {
+            return Err(format!("{program} is a directory, not a program"));
+        }
         let executable = std::os::unix::fs::PermissionsExt::mode(&there.permissions()) & 0o111 != 0;
-        if !there.is_file() || !executable {
+        if !there.is_file() {
+            return Err(format!("{program} is neither a program nor any other file that could be run"));
+        }
+        if !executable {
             return Err(format!("{program} is not a program; to make it one: chmod +x {program}"));
         }
     }

@@ -468,6 +468,7 @@ async fn every_offer_that_cannot_be_is_answered_with_a_sentence() {
         (r#"{"name":"s","command":["./x"],"allow":["anyone"]}"#, Code::BadOffer, "not a whole path"),
         (r#"{"name":"s","command":["/no/such"],"allow":["anyone"]}"#, Code::BadOffer, "cannot be run"),
         (r#"{"name":"s","command":["/etc/passwd"],"allow":["anyone"]}"#, Code::BadOffer, "chmod +x"),
+        (r#"{"name":"s","command":["/tmp"],"allow":["anyone"]}"#, Code::BadOffer, "/tmp is a directory, not a program"),
         (r#"{"name":"s","command":["/bin/sh","\u0000"],"allow":["anyone"]}"#, Code::BadOffer, "NUL"),
         (r#"{"name":"s","builtin":"echo","allow":["anyone"],"limit":0}"#, Code::BadOffer, "0 at once"),
         (r#"{"name":"s","builtin":"echo","allow":["anyone"],"cores":5}"#, Code::BadOffer, "this machine has 4"),
