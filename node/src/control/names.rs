@@ -74,16 +74,15 @@ impl<'a> Names<'a> {
         self.status.id
     }
 
-    /// Whether this peer runs on another machine than this node.
-    pub(super) fn is_elsewhere(&self, id: &PeerId) -> bool {
-        *id != self.status.id && self.peers.get(id).is_none_or(|peer| peer.machine != self.machine)
+    /// Who leads, as far as is known.
+    pub(super) fn leader(&self) -> Option<PeerId> {
+        self.status.leader.as_ref().map(|leader| leader.fence.leader)
     }
 
-    /// Whether the dispatcher runs on another machine than this peer, as far as is known.
-    pub(super) fn is_led_elsewhere(&self, id: &PeerId) -> bool {
+    /// Whether two peers run on different machines. One whose machine is not known is taken to have its own.
+    pub(super) fn are_apart(&self, one: &PeerId, other: &PeerId) -> bool {
         let machine = |id: &PeerId| if *id == self.status.id { Some(self.machine) } else { self.peers.get(id).map(|peer| peer.machine) };
-        let leader = self.status.leader.as_ref().map(|leader| leader.fence.leader);
-        leader.is_none_or(|leader| *id != leader && (machine(id).is_none() || machine(id) != machine(&leader)))
+        one != other && (machine(one).is_none() || machine(one) != machine(other))
     }
 
     /// What is known of a peer.

@@ -165,7 +165,7 @@ impl<'a> Own<'a> {
         let names = self.look.names;
         let lacks = standing.filter(|standing| standing.waiting > 0).map(|standing| why::lacking(&standing.lacks, names));
         // The disk of a dispatcher on another machine is one.
-        let elsewhere = self.view.and_then(|view| view.queued).filter(|fence| names.is_elsewhere(&fence.leader));
+        let elsewhere = self.view.and_then(|view| view.queued).filter(|fence| names.are_apart(&fence.leader, &names.me()));
         api::Task {
             id,
             order: order.number,
@@ -338,7 +338,8 @@ fn lost(excerpt: &Excerpt) -> u64 {
 
 /// On how many machines an order is, besides its orderer's: the dispatcher counts itself, and may be of that machine.
 fn held_by(standing: &Standing, names: &Names<'_>) -> u32 {
-    standing.held_by.saturating_sub(u32::from(!names.is_led_elsewhere(&standing.order.orderer)))
+    let with_orderer = names.leader().is_some_and(|leader| !names.are_apart(&leader, &standing.order.orderer));
+    standing.held_by.saturating_sub(u32::from(with_orderer))
 }
 
 /// An order of another node, as the dispatcher knows it.
