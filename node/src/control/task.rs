@@ -178,7 +178,7 @@ impl<'a> Own<'a> {
             done,
             position: standing.and_then(|standing| standing.position),
             held_by: standing.map_or(u32::from(elsewhere.is_some()), |standing| held_by(standing, names)),
-            eta_seconds: standing.filter(|standing| standing.waiting > 0).and_then(|standing| standing.eta_ms).map(seconds),
+            eta_seconds: standing.and_then(until_start),
             eta_basis: standing.map_or(0, |standing| standing.basis),
             lacks: lacks.unwrap_or_default(),
             placed_at: rfc3339(order.placed),
@@ -336,6 +336,13 @@ fn lost(excerpt: &Excerpt) -> u64 {
     excerpt.total.saturating_sub(excerpt.kept.max(excerpt.bytes.len() as u64))
 }
 
+/// When what waits should start. What no worker will take as things are has no such time.
+fn until_start(standing: &Standing) -> Option<f64> {
+    let soon = |lack: &Lack| matches!(lack, Lack::Full | Lack::Busy | Lack::NoOrder);
+    let stuck = !standing.lacks.is_empty() && !standing.lacks.values().any(soon);
+    standing.eta_ms.filter(|_| standing.waiting > 0 && !stuck).map(seconds)
+}
+
 /// On how many machines an order is, besides its orderer's: the dispatcher counts itself, and may be of that machine.
 fn held_by(standing: &Standing, names: &Names<'_>) -> u32 {
     let with_orderer = names.leader().is_some_and(|leader| !names.are_apart(&leader, &standing.order.orderer));
@@ -389,7 +396,7 @@ pub(super) fn others(look: Look<'_>, standing: &Standing) -> api::Task {
         units: api::Units { total: standing.units, done: standing.ended, failed: 0, cancelled: 0, running, waiting: standing.waiting },
         position: standing.position,
         held_by: held_by(standing, names),
-        eta_seconds: standing.eta_ms.filter(|_| standing.waiting > 0).map(seconds),
+        eta_seconds: until_start(standing),
         eta_basis: standing.basis,
         why,
         lacks: if standing.waiting > 0 { why::lacking(lacks, names) } else { Vec::new() },

@@ -154,6 +154,9 @@ async fn what_workers_lack_is_said_in_a_sentence() {
         (task.lacks.len(), task.lacks[0].lack, task.held_by, task.eta_seconds, task.eta_basis),
         (5, api::Lack::Busy, 2, Some(8.0), 4)
     );
+    // Of what no worker would take, no time can be told.
+    assert_eq!(why(&[(2, Lack::NotAllowed), (3, Lack::Draining)]).await.matches("; ").count(), 1);
+    assert_eq!(node.task("1").await.eta_seconds, None);
     node.says(Standing { position: Some(4), ..standing(key(1)) });
     assert_eq!(node.task("1").await.why.as_deref(), Some("3 others are before it in the queue"));
 }
