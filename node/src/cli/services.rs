@@ -22,6 +22,9 @@ pub(super) struct ServicesArgs {
     peer: Option<String>,
 }
 
+/// What a row about a service of one peer tells.
+pub(super) const HEADS: [&str; 5] = ["SERVICE", "AT ONCE", "EACH TAKES", "FOR", "ABOUT"];
+
 pub(super) async fn execute(args: ServicesArgs, context: &Context) -> Result<u8, Failure> {
     let peer = args.peer.as_deref().map(|peer| format!("&peer={}", quoted(peer))).unwrap_or_default();
     let services: Vec<Service> = context.client.all(&format!("/v1/services?limit=1000{peer}")).await?;
@@ -37,14 +40,14 @@ pub(super) async fn execute(args: ServicesArgs, context: &Context) -> Result<u8,
         }
     } else if args.peer.is_some() {
         let rows: Vec<[String; 5]> = services.iter().map(of_one).collect();
-        print(&context.terminal.table(["SERVICE", "AT ONCE", "EACH TAKES", "FOR", "ABOUT"], &rows))?;
+        print(&context.terminal.table(HEADS, &rows))?;
     } else {
         print(&context.terminal.table(["SERVICE", "WORKERS", "AT ONCE", "FOR YOU", "ABOUT"], &of_all(&services)))?;
     }
     Ok(DONE)
 }
 
-fn of_one(service: &Service) -> [String; 5] {
+pub(super) fn of_one(service: &Service) -> [String; 5] {
     let mut takes = Vec::new();
     if service.cores > 0 {
         takes.push(format!("{} core{}", service.cores, if service.cores == 1 { "" } else { "s" }));

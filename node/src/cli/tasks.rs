@@ -25,6 +25,9 @@ pub(super) struct TasksArgs {
     all: bool,
 }
 
+/// What a row tells.
+pub(super) const HEADS: [&str; 5] = ["ID", "STATE", "WORKER", "PLACED", "ORDER"];
+
 pub(super) async fn execute(args: TasksArgs, context: &Context) -> Result<u8, Failure> {
     let screen = context.terminal.is && !context.json && !args.running && !args.all && !args.mine;
     let tasks: Vec<Task> = if screen {
@@ -50,7 +53,7 @@ pub(super) async fn execute(args: TasksArgs, context: &Context) -> Result<u8, Fa
         }
     } else {
         let rows: Vec<[String; 5]> = tasks.iter().map(row).collect();
-        text = context.terminal.table(["ID", "STATE", "WORKER", "PLACED", "ORDER"], &rows);
+        text = context.terminal.table(HEADS, &rows);
         if screen && tasks.len() == SCREEN {
             text += &format!("the newest {SCREEN}; all of them: --mine\n");
         }
@@ -65,7 +68,7 @@ pub(super) async fn execute(args: TasksArgs, context: &Context) -> Result<u8, Fa
     Ok(DONE)
 }
 
-fn row(task: &Task) -> [String; 5] {
+pub(super) fn row(task: &Task) -> [String; 5] {
     let units = &task.units;
     let state = if units.total > 1 {
         format!("{} {}/{}", task.state.word(), units.done, units.total)

@@ -12,20 +12,23 @@ use crate::control::api::Worker;
 #[derive(Debug, Args)]
 pub(super) struct WorkersArgs {}
 
+/// What a row tells.
+pub(super) const HEADS: [&str; 6] = ["NAME", "STATE", "RUNNING", "CORES FREE", "MEMORY FREE", "SERVICES"];
+
 pub(super) async fn execute(_: WorkersArgs, context: &Context) -> Result<u8, Failure> {
     let workers: Vec<Worker> = context.client.get("/v1/workers").await?;
     if context.json {
         context.document(&workers)?;
     } else if !workers.is_empty() {
         let rows: Vec<[String; 6]> = workers.iter().map(row).collect();
-        print(&context.terminal.table(["NAME", "STATE", "RUNNING", "CORES FREE", "MEMORY FREE", "SERVICES"], &rows))?;
+        print(&context.terminal.table(HEADS, &rows))?;
     } else if context.terminal.is {
         print("nobody here offers anything\n  to offer something: node offer NAME --allow anyone -- CMD\n")?;
     }
     Ok(DONE)
 }
 
-fn row(worker: &Worker) -> [String; 6] {
+pub(super) fn row(worker: &Worker) -> [String; 6] {
     let state = match worker {
         Worker { answered: false, .. } => "no answer",
         Worker { draining: true, .. } => "draining",

@@ -17,6 +17,9 @@ use super::problem::{Code, Problem};
 use super::read::Nothing;
 use super::time::{self, rfc3339};
 
+/// Why a peer that answers has no answer.
+pub(super) const NOT_HERE: &str = "it cannot answer that";
+
 pub(super) fn shown(status: &Status) -> Option<api::Dispatcher> {
     let leader = status.leader.as_ref()?;
     let id = leader.fence.leader;
@@ -57,7 +60,7 @@ pub(super) async fn question(desk: &Desk, to: PeerId, question: Question) -> Res
     let command = Command::Ask { to, question: Box::new(question) };
     match extract::ask(desk, |reply| Ask::Command { command, reply }).await? {
         Answer::Results(results) => match *results {
-            Results::NotHere => Ok(Err("it cannot answer that".to_owned())),
+            Results::NotHere => Ok(Err(NOT_HERE.to_owned())),
             results => Ok(Ok(results)),
         },
         Answer::Refused(refusal @ (Refusal::NoAnswer | Refusal::NotReachable(_) | Refusal::TooManyQuestions)) => {

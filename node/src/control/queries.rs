@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use super::api::{self, About};
 use super::desk::Desk;
-use super::dispatcher::{question, shown};
+use super::dispatcher::{NOT_HERE, question, shown};
 use super::extract::{self, Body, Params};
 use super::names::{self, Names};
 use super::problem::{Code, Problem};
@@ -88,6 +88,7 @@ async fn answer(
                     Ok(json(&tasks.iter().map(|standing| others(look, standing)).collect::<Vec<_>>()))
                 }
                 Ok(_) => Err("its answer is not understood".to_owned()),
+                Err(why) if why == NOT_HERE => Err(not_leading(names, id).unwrap_or(why)),
                 Err(why) => Err(why),
             }
         }
@@ -100,6 +101,12 @@ async fn answer(
             Err(why) => Err(why),
         },
     })
+}
+
+/// Only the dispatcher has tasks to tell of.
+fn not_leading(names: &Names<'_>, id: PeerId) -> Option<String> {
+    let leader = names.leader().filter(|leader| *leader != id)?;
+    Some(format!("it is not the dispatcher, which alone knows all tasks; that is {}", names.of(&leader)))
 }
 
 /// Whom a peer sees, page by page.

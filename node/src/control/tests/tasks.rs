@@ -574,6 +574,10 @@ async fn a_query_is_answered_by_each_who_is_asked() {
     assert_eq!(ask("nikki-pi", "workers").await[0].results["limit"], 4);
     assert_eq!(ask("nikki-pi", "status").await[0].results["dispatcher"], false);
     assert_eq!(ask("nikki-pi", "tasks").await[0].why.as_deref(), Some("it cannot answer that"));
+    node.world().leader = Some(peer_id(3));
+    let why = "it is not the dispatcher, which alone knows all tasks; that is ada";
+    assert_eq!(ask("nikki-pi", "tasks").await[0].why.as_deref(), Some(why));
+    node.world().leader = None;
     assert_eq!(node.problem("POST", "/v1/queries", r#"{"to":"swarm","what":"tasks"}"#).await.code, Code::NoAnswer);
     assert_eq!(node.problem("POST", "/v1/queries", r#"{"to":"swarm","what":"x"}"#).await.code, Code::Malformed);
 }
