@@ -363,6 +363,7 @@ fn services_and_orders_that_cannot_be_meant_end_with_a_sentence_that_says_what_t
         (&["query", "nobody", "what=status"], 2, "nobody called nobody is known"),
         (&["services", "nobody"], 2, "nobody called nobody is known"),
         (&["dispatcher", "--transfer", "nobody"], 2, "nobody called nobody is known"),
+        (&["order", "nosuch"], 0, "nobody here is known to offer nosuch; order 1 starts when somebody does"),
     ] {
         // Where the node is told of stands before SERVICE.
         let mut command = self::node(&node.dir, &[]);

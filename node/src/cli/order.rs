@@ -17,8 +17,8 @@ use super::failure::{DONE, Failure, PENDING, REFUSED};
 use super::terminal::{block, line, print, raw};
 use super::watch::{ended, exit, look, pending, until_ended};
 use super::words::{about, cores, priority, size, some_time};
-use super::{Context, batch, wait};
-use crate::control::api::{Encoding, Lack, NewOrder, Order, Task, TaskState};
+use super::{Context, batch, outcome, wait};
+use crate::control::api::{Encoding, InboxEntry, Lack, MarkRead, NewOrder, Order, Service, Task, TaskState};
 use crate::control::problem::Code;
 
 /// How long `order` looks whether it will run when somebody watches (guess: a dispatcher asks all workers in less).
@@ -29,6 +29,8 @@ const LOOK: Duration = Duration::from_millis(40);
 const NAMED: usize = 10;
 /// Lines of what a failed program complained about (guess).
 const LINES: usize = 10;
+/// Newest outcomes among which the one that has just been seen is looked for (guess: few end within a moment).
+const OUTCOMES: usize = 100;
 
 #[derive(Debug, Args)]
 #[command(after_help = "SERVICE and all after it belong together: options of `order` stand before SERVICE.\n\
@@ -108,7 +110,11 @@ pub(super) async fn execute(args: OrderArgs, context: &Context) -> Result<u8, Fa
         let patience = patience.map(|all| all.saturating_sub(began.elapsed()));
         return wait_for(number, patience, context).await.map_err(|failure| after_accepting(failure, number));
     }
-    if context.terminal.is && !context.json {
+    if !context.terminal.is && !context.json {
+        if let Some(said) = unheard_of(&new.service, number, context).await {
+            eprintln!("{said}");
+        }
+    } else if context.terminal.is && !context.json {
         // Whoever does not want to wait for this has seen the number.
         let told = glance(number, context).await.unwrap_or_else(|_| follow(number));
         print(&told).map_err(|failure| after_accepting(failure, number))?;
@@ -208,6 +214,17 @@ fn follow(number: u64) -> String {
     format!("; follow it with: node task {number} --follow\n")
 }
 
+/// Scripts wait for nothing but may misspell a name: what this node knows by itself is said at once.
+async fn unheard_of(service: &str, number: u64, context: &Context) -> Option<String> {
+    let path = format!("/v1/services?limit=1&service={}", crate::control::client::quoted(service));
+    // The order is accepted, whatever comes of this.
+    let offered: Vec<Service> = context.client.get(&path).await.ok()?;
+    let service = line(service);
+    offered.is_empty().then(|| {
+        format!("warning: nobody here is known to offer {service}; order {number} starts when somebody does\n  what is offered: node services; if it was a slip: node cancel {number}")
+    })
+}
+
 /// What follows `order 1 accepted`.
 async fn glance(number: u64, context: &Context) -> Result<String, Failure> {
     let began = tokio::time::Instant::now();
@@ -272,10 +289,26 @@ async fn wait_for(number: u64, patience: Option<Duration>, context: &Context) ->
     if task.state != TaskState::Done {
         text += &complaints(&task, context).await?;
     }
-    if task.state != TaskState::Done || super::terminal::Terminal::stderr().is {
+    let seen = super::terminal::Terminal::stderr().is;
+    if task.state != TaskState::Done || seen {
         eprint!("{text}");
     }
+    if seen {
+        // The inbox would tell it once more. If it cannot be marked, it does.
+        let _ = mark_read(number, context).await;
+    }
     Ok(exit(&task))
+}
+
+/// A person has seen how the order ended.
+async fn mark_read(number: u64, context: &Context) -> Result<(), Failure> {
+    let path = format!("/v1/inbox?only=outcomes&unread=true&newest=true&limit={OUTCOMES}");
+    let newest: Vec<InboxEntry> = context.client.get(&path).await?;
+    let told = newest.iter().find(|entry| outcome::of(&entry.envelope).is_some_and(|task| task.order == number));
+    if let Some(entry) = told {
+        let _: Vec<InboxEntry> = context.client.post("/v1/inbox/read", &MarkRead { ids: Vec::new(), n: vec![entry.n] }).await?;
+    }
+    Ok(())
 }
 
 /// Which units failed, or the last that the only one said.

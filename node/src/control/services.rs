@@ -255,6 +255,7 @@ fn cards(names: &Names<'_>, me: PeerId, known: &Known) -> Vec<api::Service> {
 #[serde(deny_unknown_fields)]
 pub(super) struct ServicesParams {
     peer: Option<String>,
+    service: Option<String>,
     after: Option<String>,
     limit: Option<usize>,
 }
@@ -277,6 +278,9 @@ pub(super) async fn services(State(desk): State<Arc<Desk>>, Params(params): Para
             }
         }
     };
+    if let Some(wanted) = &params.service {
+        all.retain(|service| service.service == *wanted);
+    }
     let place = |service: &api::Service| format!("{}/{}", service.service, service.worker_id);
     all.sort_by_cached_key(place);
     if let Some(after) = &params.after {
@@ -285,8 +289,9 @@ pub(super) async fn services(State(desk): State<Arc<Desk>>, Params(params): Para
     let more = all.len() > limit;
     all.truncate(limit);
     let next = all.last().filter(|_| more).map(|last| {
-        let peer = params.peer.as_deref().map(|peer| format!("&peer={}", super::client::quoted(peer))).unwrap_or_default();
-        format!("/v1/services?limit={limit}&after={}{peer}", super::client::quoted(&place(last)))
+        let only = |word: &str, what: Option<&str>| what.map(|what| format!("&{word}={}", super::client::quoted(what))).unwrap_or_default();
+        let (peer, service) = (only("peer", params.peer.as_deref()), only("service", params.service.as_deref()));
+        format!("/v1/services?limit={limit}&after={}{peer}{service}", super::client::quoted(&place(last)))
     });
     Ok(page(Json(all), next))
 }

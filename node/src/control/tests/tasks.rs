@@ -449,6 +449,8 @@ async fn services_are_offered_shown_and_withdrawn() {
     assert_eq!(shown, [("brew", "markus", true), ("coffee", "nikki-pi", true), ("echo", "markus", true), ("tea", "nikki-pi", false)]);
     let hers: Vec<api::Service> = soon(node.client.get("/v1/services?peer=nikki-pi")).await.expect("she answers");
     assert_eq!(hers.iter().map(|one| one.service.as_str()).collect::<Vec<_>>(), ["coffee"]);
+    let only: Vec<api::Service> = soon(node.client.all("/v1/services?limit=1&service=tea")).await.expect("a list");
+    assert!(!only.is_empty() && only.iter().all(|one| one.service == "tea"), "{only:?}");
     soon(node.client.delete("/v1/offers/brew")).await.expect("withdrawn");
     assert_eq!(node.problem("DELETE", "/v1/offers/brew", "").await.code, Code::NotOffered);
     let draining: api::Draining = soon(node.client.post("/v1/drain", &serde_json::json!({"draining": true}))).await.expect("told");
