@@ -32,6 +32,8 @@ use crate::store::{Anew, CommitError, DirectoryError, Fault, OpenError};
 const PORT: u16 = 6174;
 /// How long the banner waits for the first address (guess: listening takes milliseconds).
 const LISTENING: Duration = Duration::from_secs(2);
+/// How long the first measurement of the machine is waited for (guess: it takes milliseconds).
+const MEASURED: Duration = Duration::from_secs(2);
 /// How long `connect` waits for an answer (the network's own patience is 5 s).
 const CONNECTING: Duration = Duration::from_secs(8);
 /// How long `connect` waits for the greeting that tells the name (guess).
@@ -130,7 +132,7 @@ pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
 /// Whom it names and nobody knows yet is no reason not to start, or the node would never meet them: that is returned as a warning.
 async fn configure(node: &Node, options: &Options) -> Result<Vec<String>, Failure> {
     let stopped = || Failure::new(DISK, "the node has stopped before it was ready");
-    let status = node.status().await.ok_or_else(stopped)?;
+    let status = measured(node, options).await.ok_or_else(stopped)?;
     let (mut warnings, mut wanted) = (Vec::new(), Vec::new());
     for Configured { place, offer } in &options.services {
         match configured(offer.clone(), &status, node.machine, options.swarm_key.is_none()) {
@@ -155,6 +157,19 @@ async fn configure(node: &Node, options: &Options) -> Result<Vec<String>, Failur
         }
     }
     Ok(warnings)
+}
+
+/// What the node knows, with how large its machine is if that matters to what it should offer.
+async fn measured(node: &Node, options: &Options) -> Option<protocol::Status> {
+    let matters = options.services.iter().any(|service| service.offer.cores.is_some() || service.offer.memory_bytes.is_some());
+    let begin = tokio::time::Instant::now();
+    loop {
+        let status = node.status().await?;
+        if !matters || status.statistics.cores > 0 || begin.elapsed() > MEASURED {
+            return Some(status);
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
 }
 
 fn refused(place: &str, service: &str, problem: &Problem) -> Failure {

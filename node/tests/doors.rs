@@ -231,6 +231,11 @@ fn services_in_the_file_are_offered_at_each_start_until_they_are_taken_out() {
             "node.toml, line 1: e cannot be offered: 0 at once cannot be",
         ),
         ("[services.e]\nbuiltin = \"echo\"\n", "who may order it?"),
+        (
+            "[services.e]\nbuiltin = \"echo\"\nallow = \"anyone\"\ncores = 60000\n",
+            "node.toml, line 1: e cannot be offered: each run would take 60000 cores and this machine has",
+        ),
+        ("[services.e]\nbuiltin = \"echo\"\nallow = \"anyone\"\nmemory = \"1000T\"\n", "so that it would never run"),
         ("[services.e]\ncommand = [\"/no/such/brew\"]\nallow = \"anyone\"\n", "/no/such/brew cannot be run"),
         ("\n[services.e]\nbuilt_in = \"echo\"\n", "node.toml, line 3: unknown field `built_in`"),
         ("port = 7\n", "node.toml, line 1: unknown field `port`, expected one of `name`"),
