@@ -274,6 +274,11 @@ pub enum Event {
         /// Why.
         error: String,
     },
+    /// Somebody answers at addresses without an id that were asked for.
+    Reached {
+        /// Where.
+        addresses: Vec<Multiaddr>,
+    },
     /// To [`Command::FindProviders`], once or more: hearsay, to be checked with those it names.
     Providers {
         /// As asked.

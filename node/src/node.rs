@@ -1,7 +1,7 @@
 //! A node: opens its directory, starts its loops and joins them by channels; ends them in order.
 //! Knows nothing of letters. A loop that ends ends the node: nothing goes on half.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -120,6 +120,10 @@ pub struct Node {
     pub entries: watch::Receiver<u64>,
     /// News; subscribe for them.
     pub notices: broadcast::Sender<Notice>,
+    /// Those since the very beginning, for the first who asks: what is wrong with the start is said at once.
+    heard: Option<broadcast::Receiver<Notice>>,
+    /// Where nobody is reached of those whom the settings name, and why.
+    pub unreached: watch::Receiver<BTreeMap<Multiaddr, String>>,
     /// The network's numbers.
     pub net: Arc<Net>,
     facts: mpsc::Sender<Fact>,
@@ -166,9 +170,9 @@ pub async fn start(settings: Settings) -> Result<Node, StartError> {
         events,
     )?;
     let net = Arc::new(net);
-    if !settings.peers.is_empty() {
-        // A command right after the start finds room.
-        let _ = net.try_send(net::Command::Dial { peer: None, addresses: settings.peers, urgent: true });
+    for address in &settings.peers {
+        // Commands right after the start find room. Each is one to reach: they need not know each other.
+        let _ = net.try_send(net::Command::Dial { peer: None, addresses: vec![address.clone()], urgent: true });
     }
 
     let mut seed = [0; 32];
@@ -177,12 +181,14 @@ pub async fn start(settings: Settings) -> Result<Node, StartError> {
 
     let (facts, driver_facts) = mpsc::channel(FACTS);
     let (entries, watch) = watch::channel(peer.next_entry());
-    let (notices, _) = broadcast::channel(NOTICES);
+    let (notices, heard) = broadcast::channel(NOTICES);
     let edge = Arc::new(Edge::new(secrets, swarm.clone()));
     let workers = Workers::start(&edge, &facts)?;
     let runner = Runner::start(directory.path(), facts.clone())?;
     let (met, _) = broadcast::channel(MET);
-    tokio::spawn(intake(from_net, facts.clone(), workers.clone(), notices.clone(), met.clone()));
+    let (missing, unreached) = watch::channel(BTreeMap::new());
+    let named = Named { peers: settings.peers.into_iter().collect(), missing };
+    tokio::spawn(intake(from_net, facts.clone(), workers.clone(), notices.clone(), met.clone(), named));
     tokio::spawn(measure(facts.clone()));
     let driver = Driver { peer, edge, store, net: Arc::clone(&net), workers, runner, clock, entries, notices: notices.clone() };
     let (end, ended) = oneshot::channel();
@@ -192,7 +198,7 @@ pub async fn start(settings: Settings) -> Result<Node, StartError> {
         // The node may have been dropped without waiting.
         drop(end.send(result));
     })?;
-    Ok(Node { id, swarm, machine, met, reader, entries: watch, notices, net, facts, ended, directory })
+    Ok(Node { id, swarm, machine, met, reader, entries: watch, notices, heard: Some(heard), unreached, net, facts, ended, directory })
 }
 
 impl Node {
@@ -200,6 +206,11 @@ impl Node {
     #[must_use]
     pub fn facts(&self) -> mpsc::Sender<Fact> {
         self.facts.clone()
+    }
+
+    /// News since the node was begun, for one reader.
+    pub fn first_notices(&mut self) -> Option<broadcast::Receiver<Notice>> {
+        self.heard.take()
     }
 
     /// What was given up to begin anew, if that was asked for.
@@ -244,6 +255,24 @@ impl Node {
     }
 }
 
+/// Those whom the settings name, and which of them are not reached.
+struct Named {
+    peers: BTreeSet<Multiaddr>,
+    missing: watch::Sender<BTreeMap<Multiaddr, String>>,
+}
+
+impl Named {
+    fn missed(&self, addresses: &[Multiaddr], why: &str) {
+        for address in addresses.iter().filter(|address| self.peers.contains(address)) {
+            self.missing.send_modify(|missing| drop(missing.insert(address.clone(), why.to_owned())));
+        }
+    }
+
+    fn reached(&self, addresses: &[Multiaddr]) {
+        self.missing.send_if_modified(|missing| addresses.iter().filter(|address| missing.remove(address).is_some()).count() > 0);
+    }
+}
+
 /// Turns what the network says into facts, in order; waits while the driver or the workers have enough to do.
 async fn intake(
     mut events: mpsc::Receiver<net::Event>,
@@ -251,6 +280,7 @@ async fn intake(
     workers: Workers,
     notices: broadcast::Sender<Notice>,
     met: broadcast::Sender<Met>,
+    named: Named,
 ) {
     let opening = Arc::new(Semaphore::new(OPENING_BYTES / OPENING_UNIT));
     let hearing = Arc::new(Semaphore::new(GOSSIPS_HEARD));
@@ -309,17 +339,22 @@ async fn intake(
             }
             net::Event::DialFailed { peer, addresses, error } => {
                 tracing::debug!(?peer, ?addresses, error, "dial failed");
+                let why = match unresolved(&addresses, &error) {
+                    Some(host) => {
+                        format!("the name {host} cannot be resolved; is it right? its address will do too, like --peer 192.168.1.23")
+                    }
+                    None => error.clone(),
+                };
+                named.missed(&addresses, &why);
+                // Only what the user named has no id; it is tried on and on, and said once.
                 if peer.is_none() && unreached.insert(addresses.clone()) {
-                    // Only what the user named has no id; it is tried on and on, and said once.
-                    let why = match unresolved(&addresses, &error) {
-                        Some(host) => {
-                            format!("the name {host} cannot be resolved; is it right? its address will do too, like --peer 192.168.1.23")
-                        }
-                        None => error.clone(),
-                    };
                     warn(&notices, format!("nobody is reached there yet, trying again now and then: {why}"));
                 }
                 drop(met.send(Met::Failed { addresses, error }));
+                continue;
+            }
+            net::Event::Reached { addresses } => {
+                named.reached(&addresses);
                 continue;
             }
             net::Event::Providers { token, peers, ended } => Input::ProvidersNamed { token, peers, ended },

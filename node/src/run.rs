@@ -65,7 +65,7 @@ pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
             return Err(failure.into());
         }
     };
-    let mut notices = node.notices.subscribe();
+    let mut notices = node.first_notices().unwrap_or_else(|| node.notices.subscribe());
     let door = Door::open(&options.data_dir)?;
     let (asks, asked) = mpsc::channel(ASKS);
     let about = About {
@@ -77,7 +77,8 @@ pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
         data_dir: options.data_dir.clone(),
         started: time::now(),
     };
-    let desk = Desk { asks, shelf: Arc::new(node.reader.clone()), watch: node.entries.clone(), notices: node.notices.clone(), about };
+    let (watch, unreached) = (node.entries.clone(), node.unreached.clone());
+    let desk = Desk { asks, shelf: Arc::new(node.reader.clone()), watch, notices: node.notices.clone(), unreached, about };
     let closing = CancellationToken::new();
     let serving = tokio::spawn(serve(desk, door, closing.clone()));
     let (stop, mut stopped) = mpsc::channel(1);

@@ -260,6 +260,22 @@ fn a_node_that_can_listen_nowhere_it_was_told_to_is_not_started() {
 }
 
 #[test]
+fn a_named_peer_that_cannot_be_found_is_said_at_the_start_and_in_status() {
+    let base = tempfile::tempdir().expect("a directory for the test");
+    let dir = base.path().join("ann");
+    let mut command = run(&dir, "ann");
+    let mut process = Running::new({
+        command.args(["--peer", "no-such-host.invalid"]).stdout(Stdio::piped());
+        command
+    });
+    let mut lines = BufReader::new(process.0.stdout.take().expect("piped")).lines();
+    let said = lines.find(|line| line.as_ref().is_ok_and(|line| line.contains("warning"))).expect("it is said").expect("text");
+    assert!(said.contains("the name no-such-host.invalid cannot be resolved; is it right?"), "{said}");
+    let (_, status, _) = told(&node(&dir, &["status"]).output().expect("the program starts"));
+    assert!(status.contains("tried    no-such-host.invalid:6174: nobody is reached yet: the name"), "{status}");
+}
+
+#[test]
 fn no_address_of_a_former_run_is_shown() {
     let mut node = Node::start("ann");
     let before = node.address();

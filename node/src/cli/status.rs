@@ -56,6 +56,9 @@ fn shown(status: &Status) -> String {
     for address in &status.addresses {
         text += &format!("  address  {}\n", line(&host_port(address)));
     }
+    for missing in &status.unreached {
+        text += &format!("  tried    {}: nobody is reached yet: {}\n", line(&host_port(&missing.address)), line(&missing.why));
+    }
     let unread = if status.letters.unread > 0 { format!(" ({} not read)", status.letters.unread) } else { String::new() };
     let waiting = if status.letters.waiting > 0 { format!(" ({} not delivered yet)", status.letters.waiting) } else { String::new() };
     text += &format!("  peers    {} available, {} known\n", status.peers.available, status.peers.known);
@@ -113,7 +116,7 @@ pub(super) fn size(bytes: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control::api::{Disk, Dispatcher, LetterCounts, Me, OrderCounts, PeerCounts};
+    use crate::control::api::{Disk, Dispatcher, LetterCounts, Me, Missing, OrderCounts, PeerCounts};
 
     #[test]
     fn a_status_says_what_is_out_of_the_ordinary() {
@@ -133,6 +136,7 @@ mod tests {
             cloned: false,
             disk: Disk { low: false, database_bytes: 2 << 20, free_bytes: 3 << 30 },
             refused: std::collections::BTreeMap::new(),
+            unreached: Vec::new(),
             data_dir: "/d".to_owned(),
             started_at: "1970-01-01T00:00:00.000Z".to_owned(),
             boot: 1,
@@ -148,6 +152,8 @@ mod tests {
              data     /d\n  \
              running  0.1.0 since 1970-01-01\n"
         );
+        status.unreached = vec![Missing { address: "/dns/nikki/tcp/6174".to_owned(), why: "the name nikki cannot be resolved".to_owned() }];
+        assert!(shown(&status).contains("  tried    nikki:6174: nobody is reached yet: the name nikki cannot be resolved\n"));
         status.available = false;
         status.disk.low = true;
         status.cloned = true;

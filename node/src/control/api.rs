@@ -52,12 +52,23 @@ pub struct Status {
     pub disk: Disk,
     /// What was refused from others since the start, by cause.
     pub refused: BTreeMap<String, u64>,
+    /// Addresses that the node was told to reach (`--peer`) and where nobody answers yet; each is tried again now and then.
+    pub unreached: Vec<Missing>,
     /// Where the node keeps its things.
     pub data_dir: String,
     /// When the node started.
     pub started_at: String,
     /// How often it was started.
     pub boot: u64,
+}
+
+/// An address where nobody is reached.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Missing {
+    /// The multiaddr.
+    pub address: String,
+    /// What happened the last time.
+    pub why: String,
 }
 
 /// A node itself.

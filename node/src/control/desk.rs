@@ -1,9 +1,11 @@
 //! What the doors may ask of the node, and what they are shown.
 //! Knows nothing of HTTP. Everything here is a question or a view; nothing can change the node but a [`Command`].
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use libp2p::Multiaddr;
 use protocol::id::MachineId;
 use protocol::order::Order;
 use protocol::peer::OrderView;
@@ -27,6 +29,8 @@ pub struct Desk {
     pub watch: watch::Receiver<u64>,
     /// News that is not durable.
     pub notices: broadcast::Sender<Notice>,
+    /// Addresses that the node was told to reach and where nobody answers, with the reason.
+    pub unreached: watch::Receiver<BTreeMap<Multiaddr, String>>,
     /// What does not change while the node runs.
     pub about: About,
 }

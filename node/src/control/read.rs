@@ -59,10 +59,19 @@ pub(super) async fn status(State(desk): State<Arc<Desk>>, _: Params<Nothing>) ->
         },
         refused: status.refused.iter().map(|(cause, count)| (cause.as_str().to_owned(), *count)).collect(),
         disk: api::Disk { low, database_bytes: counts.database_bytes, free_bytes },
+        unreached: unreached(&desk, &status),
         data_dir: desk.about.data_dir.display().to_string(),
         started_at: rfc3339(desk.about.started),
         boot: status.boot,
     }))
+}
+
+/// Whoever came from there meanwhile needs no dial.
+fn unreached(desk: &Desk, status: &Status) -> Vec<api::Missing> {
+    let missing = desk.unreached.borrow();
+    let here = |address: &String| status.peers.iter().any(|peer| peer.connected && peer.addresses.contains(address));
+    let missing = missing.iter().map(|(address, why)| api::Missing { address: address.to_string(), why: why.clone() });
+    missing.filter(|missing| !here(&missing.address)).collect()
 }
 
 #[derive(Deserialize)]

@@ -246,6 +246,7 @@ impl Node {
             shelf: Arc::new(FakeShelf(Arc::clone(&world))),
             watch,
             notices: broadcast::channel(16).0,
+            unreached: watch::channel(BTreeMap::new()).1,
             about: About {
                 id: peer_id(1),
                 version: "0.1.0".to_owned(),

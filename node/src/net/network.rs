@@ -594,6 +594,9 @@ impl<'a> Network<'a> {
         self.kept.dialing.on_connected(peer, dialled);
         if let Some(flight) = self.flights.remove(&connection) {
             self.kept.dialing.on_arrived(flight.target, peer);
+            if let Target::Road(_) = flight.target {
+                self.kept.outgoing.offer(Event::Reached { addresses: flight.addresses });
+            }
         }
         self.links.on_established(peer, connection, address.clone());
     }
