@@ -264,7 +264,9 @@ struct Named {
 impl Named {
     fn missed(&self, addresses: &[Multiaddr], why: &str) {
         for address in addresses.iter().filter(|address| self.peers.contains(address)) {
-            self.missing.send_modify(|missing| drop(missing.insert(address.clone(), why.to_owned())));
+            // The address is shown beside it.
+            let why = why.strip_prefix(&format!("{address}: ")).unwrap_or(why).to_owned();
+            self.missing.send_modify(|missing| drop(missing.insert(address.clone(), why)));
         }
     }
 
@@ -285,7 +287,7 @@ async fn intake(
     let opening = Arc::new(Semaphore::new(OPENING_BYTES / OPENING_UNIT));
     let hearing = Arc::new(Semaphore::new(GOSSIPS_HEARD));
     let mut listening: BTreeSet<Multiaddr> = BTreeSet::new();
-    let mut unreached: BTreeSet<Vec<Multiaddr>> = BTreeSet::new();
+    let mut missed: BTreeMap<Vec<Multiaddr>, u32> = BTreeMap::new();
     while let Some(event) = events.recv().await {
         let input = match event {
             net::Event::Frame { from, lane, frame } => {
@@ -339,16 +341,25 @@ async fn intake(
             }
             net::Event::DialFailed { peer, addresses, error } => {
                 tracing::debug!(?peer, ?addresses, error, "dial failed");
-                let why = match unresolved(&addresses, &error) {
-                    Some(host) => {
-                        format!("the name {host} cannot be resolved; is it right? its address will do too, like --peer 192.168.1.23")
-                    }
-                    None => error.clone(),
-                };
-                named.missed(&addresses, &why);
+                let host = unresolved(&addresses, &error);
+                let why = host.as_ref().map(|host| format!("the name {host} cannot be resolved"));
+                named.missed(&addresses, why.as_deref().unwrap_or(&error));
                 // Only what the user named has no id; it is tried on and on, and said once.
-                if peer.is_none() && unreached.insert(addresses.clone()) {
-                    warn(&notices, format!("nobody is reached there yet, trying again now and then: {why}"));
+                if peer.is_none() {
+                    let times = missed.entry(addresses.clone()).or_default();
+                    *times += 1;
+                    match why {
+                        Some(why) if *times == 1 => warn(
+                            &notices,
+                            format!(
+                                "nobody is reached there yet, trying again now and then: {why}; is it right? \
+                                 its address will do too, like --peer 192.168.1.23"
+                            ),
+                        ),
+                        // Nodes that are started together are not there at once.
+                        None if *times == 2 => warn(&notices, format!("nobody is reached there yet, trying again now and then: {error}")),
+                        _ => {}
+                    }
                 }
                 drop(met.send(Met::Failed { addresses, error }));
                 continue;
