@@ -3,11 +3,15 @@
 
 use std::fs::{self, DirBuilder, Permissions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 const TASKS: &str = "tasks";
 const OUTPUT: &str = "output";
+/// Changes of a file within this time may bear one time (Linux: a tick of the kernel, 10 ms at most; some file systems are coarser,
+/// none of Linux's own).
+const TICK: Duration = Duration::from_millis(50);
 
 /// Where all tasks of a node are, and within it where outputs are kept; made if they are not there.
 ///
@@ -61,10 +65,26 @@ pub(super) fn of_try(path: &Path) -> io::Result<()> {
     if path.is_dir() { Ok(()) } else { DirBuilder::new().mode(0o700).create(path) }
 }
 
-/// Whether the directory of a try that has ended is as if it were new: nothing is in it, and nobody else may use it.
-pub(super) fn is_as_new(path: &Path) -> bool {
-    let private = fs::symlink_metadata(path).is_ok_and(|data| data.is_dir() && data.permissions().mode() & 0o7777 == 0o700);
-    private && fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_none())
+/// When a directory was changed last, by the file system: whatever is made or removed in it, or done to it, changes that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Changed {
+    at: (i64, i64),
+    /// A change after it was seen bears another time.
+    settled: bool,
+}
+
+/// The directory of a try that has ended, if it is as if it were new: nothing is in it, and nobody else may use it. It is read
+/// only if it was changed since it was seen `before`.
+pub(super) fn as_new(path: &Path, before: Option<Changed>) -> Option<Changed> {
+    let data = fs::symlink_metadata(path).ok().filter(|data| data.is_dir() && data.permissions().mode() & 0o7777 == 0o700)?;
+    let at = (data.ctime(), data.ctime_nsec());
+    if before.is_some_and(|before| before.settled && before.at == at) {
+        return before;
+    }
+    let empty = fs::read_dir(path).ok()?.next().is_none();
+    let second = SystemTime::now().duration_since(UNIX_EPOCH).ok().and_then(|now| now.checked_sub(TICK));
+    let settled = second.is_some_and(|then| (then.as_secs() as i64, i64::from(then.subsec_nanos())) > at);
+    empty.then_some(Changed { at, settled })
 }
 
 /// Removes a directory with all that is in it. What cannot be removed is said, and tried again at the next start.
@@ -89,5 +109,44 @@ fn open_up(path: &Path) {
         // A link is not followed: it is no directory here.
         let directories = entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
         next.extend(directories.map(|entry| entry.path()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Instant;
+
+    fn seen_settled(path: &Path) -> Changed {
+        let until = Instant::now() + Duration::from_secs(10);
+        loop {
+            let changed = as_new(path, None).expect("it is as new");
+            assert!(Instant::now() < until, "no time goes by");
+            if changed.settled {
+                return changed;
+            }
+            std::thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn a_directory_is_as_new_while_nothing_is_in_it_and_nobody_was_let_in() {
+        let base = tempfile::tempdir().expect("a directory");
+        let (path, file) = (base.path().join("own"), base.path().join("own/file"));
+        of_try(&path).expect("it is made");
+        let fresh = as_new(&path, None);
+        assert!(fresh.is_some_and(|changed| !changed.settled), "what comes now may bear the same time");
+        fs::write(&file, "x").expect("written");
+        assert_eq!(as_new(&path, fresh), None);
+        fs::remove_file(&file).expect("removed");
+        let before = seen_settled(&path);
+        assert_eq!(as_new(&path, Some(before)), Some(before));
+        fs::write(&file, "x").expect("written");
+        assert_eq!(as_new(&path, Some(before)), None);
+        fs::remove_file(&file).expect("removed");
+        assert!(as_new(&path, Some(before)).is_some_and(|changed| changed != before));
+        let before = seen_settled(&path);
+        fs::set_permissions(&path, Permissions::from_mode(0o777)).expect("changed");
+        assert_eq!(as_new(&path, Some(before)), None);
     }
 }

@@ -1,5 +1,6 @@
-//! Which processes a node has started and not yet seen the end of, in a small file: for who must end them when it cannot.
-//! Knows nothing of tries. A place is overwritten when its process has ended; nothing here needs to outlive the machine.
+//! Which processes a node has started and may not have seen the end of, in a small file: for who must end them when it cannot.
+//! Knows nothing of tries. A place is overwritten by who comes after; no later process is taken for one that has ended. Nothing
+//! here needs to outlive the machine.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -69,11 +70,6 @@ impl Journal {
         self.put(slot, &row);
     }
 
-    /// It has ended.
-    pub(super) fn ended(&self, slot: u32) {
-        self.put(slot, &[0; 8]);
-    }
-
     /// A process that is not written down is still found by its marks.
     fn put(&self, slot: u32, bytes: &[u8]) {
         if let Err(error) = self.0.write_all_at(bytes, (BOOT_BYTES + slot as usize * ROW) as u64) {
@@ -82,7 +78,7 @@ impl Journal {
     }
 }
 
-/// What was written down in the directory of a run and has not ended; nothing if that was before the machine was started.
+/// What was written down in the directory of a run; nothing if that was before the machine was started.
 pub(super) fn read(directory: &Path) -> Vec<Birth> {
     let Ok(bytes) = std::fs::read(directory.join(FILE)) else { return Vec::new() };
     let mut boot = std::fs::read(BOOT).unwrap_or_default();
@@ -106,10 +102,10 @@ mod tests {
         let me = rustix::process::getpid();
         journal.born(0, me, 0);
         journal.born(2, Pid::from_raw(7).expect("a number"), 5);
-        journal.ended(2);
-        let [birth] = read(directory.path())[..] else { panic!("one is left") };
+        journal.born(2, me, u64::MAX);
+        let [birth, later] = read(directory.path())[..] else { panic!("both are found") };
         let process = Process::read(me).expect("it runs");
-        assert!(birth.is(&process));
+        assert!(birth.is(&process) && !later.is(&process));
         assert!(!Birth { to: process.start - 2, ..birth }.is(&process), "of that number, but not born then");
     }
 

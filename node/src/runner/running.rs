@@ -14,6 +14,7 @@ use rustix::process::{
     Pid, Signal, WaitId, WaitIdOptions, WaitOptions, kill_process_group, test_kill_process_group, waitid, waitpgid, waitpid,
 };
 
+use super::directory::Changed;
 use super::output::Keeper;
 use super::progress::Lines;
 use super::spawn::Started;
@@ -35,6 +36,8 @@ pub(super) struct Running {
     pub(super) slot: u32,
     /// Its own directory, when it has begun.
     pub(super) place: u64,
+    /// When that was changed last before it has begun, if it is not made for it.
+    pub(super) place_changed: Option<Changed>,
     pub(super) phase: Phase,
     /// Standard output and standard error.
     pub(super) outputs: [Output; 2],
@@ -96,6 +99,7 @@ impl Running {
             service: run.service.clone(),
             slot: 0,
             place: 0,
+            place_changed: None,
             phase: Phase::Waiting,
             outputs: outputs.map(|keeper| Output { open: None, keeper }),
             lines: Lines::default(),

@@ -70,10 +70,6 @@ impl Ground {
         &self.marks
     }
 
-    pub(super) fn journal(&self) -> &Journal {
-        &self.journal
-    }
-
     /// The directory of that number.
     pub(super) fn own(&self, place: u64) -> PathBuf {
         self.directory.join(place.to_string())
@@ -130,7 +126,6 @@ impl Ground {
             (handle, ..) => {
                 let _ = kill_process_group(pid, Signal::KILL);
                 let _ = waitpid(Some(pid), WaitOptions::empty());
-                self.journal.ended(slot);
                 Err(format!("{name} could not be watched{}", handle.err().map_or(String::new(), |error| format!(": {error}"))))
             }
         }

@@ -18,13 +18,14 @@ use rustix::event::{Timespec, epoll};
 use rustix::process::waitpid;
 use tokio::sync::mpsc;
 
+use super::directory::{self, Changed};
 use super::output::{Keeper, Outputs};
 use super::reaper::Reaper;
 use super::running::{Phase, Running};
 use super::spawn::{Ground, Started, short};
 use super::strays::{Judge, Strays};
 use super::turns::Turns;
-use super::{Bell, Chore, Start, directory};
+use super::{Bell, Chore, Start};
 use crate::driver::Fact;
 
 /// Read at once from one program (Linux: what a pipe holds).
@@ -92,7 +93,7 @@ pub(super) struct State {
     slots: u32,
     free_slots: Vec<u32>,
     /// Directories of tries that have ended, as new; each bears the number of the first try in it.
-    spare: Vec<u64>,
+    spare: Vec<(u64, Changed)>,
     /// Which try is in which directory.
     places: BTreeMap<u64, u64>,
     due: BTreeSet<(Instant, u64)>,
@@ -237,7 +238,8 @@ impl Watch {
                 self.state.slots += 1;
                 self.state.slots - 1
             });
-            running.place = self.state.spare.pop().unwrap_or(number);
+            let spare = self.state.spare.pop();
+            (running.place, running.place_changed) = spare.map_or((number, None), |(place, changed)| (place, Some(changed)));
             self.state.places.insert(running.place, number);
             // The threads that start programs end after this loop.
             drop(self.starts.send(Start { number, slot: running.slot, place: running.place, run }));
@@ -407,15 +409,14 @@ impl Watch {
         };
         if let Some(pid) = pid {
             self.state.pids.remove(&pid.as_raw_nonzero().get());
-            self.ground.journal().ended(running.slot);
         }
         if began {
             self.state.places.remove(&running.place);
             let own = self.ground.own(running.place);
-            if self.state.spare.len() < SPARE && directory::is_as_new(&own) {
-                self.state.spare.push(running.place);
-            } else {
-                drop(self.chores.send(Chore::Remove(own)));
+            let changed = directory::as_new(&own, running.place_changed).filter(|_| self.state.spare.len() < SPARE);
+            match changed {
+                Some(changed) => self.state.spare.push((running.place, changed)),
+                None => drop(self.chores.send(Chore::Remove(own))),
             }
         }
         let task = running.task;
