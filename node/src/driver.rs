@@ -31,7 +31,7 @@ const BATCH_FACTS: usize = 2048;
 /// throughput for latency).
 const BATCH_BYTES: usize = 2 * 1024 * 1024;
 /// How long changes that nobody is told of wait for others, to be flushed with them (guess: a few commits).
-const HOLD: Duration = Duration::from_millis(5);
+const HOLD: Duration = Duration::from_millis(20);
 /// Facts that may wait; whoever feeds the driver waits beyond it.
 pub const FACTS: usize = 8192;
 /// Bytes of bundles just written that are kept for sending them, so that they are not read back (guess: two windows).
