@@ -12,7 +12,7 @@ use super::queue::Place;
 use crate::config::Config;
 use crate::effect::{QueueState, Queued};
 use crate::now::Timestamp;
-use crate::order::{Attempt, Cancel, Order, OrderKey, Try};
+use crate::order::{Attempt, Broken, Cancel, Order, OrderKey, Try};
 use crate::proven::Proven;
 use crate::ranges::Ranges;
 
@@ -33,6 +33,8 @@ pub(super) struct Row {
     /// It is in the queue.
     pub(super) queued: bool,
     pub(super) given_up: Ranges,
+    /// By which signal those last died, as far as that was seen.
+    pub(super) killed_by: BTreeMap<u32, i32>,
     ended: Ranges,
     /// Units had ended before the memory of the orderer was put back to an earlier state.
     pub(super) forgotten: bool,
@@ -64,6 +66,8 @@ struct Tried {
     attempts: u32,
     /// … those whose process died …
     crashed: u32,
+    /// … by which signal the last of those died, if by one …
+    signal: Option<i32>,
     /// … and where the last one was: another worker is better.
     last: Option<PeerId>,
 }
@@ -129,6 +133,7 @@ impl Row {
             wanted: Wanted::Said,
             queued: false,
             given_up: Ranges::default(),
+            killed_by: BTreeMap::new(),
             ended: Ranges::default(),
             forgotten: false,
             over: 0,
@@ -153,7 +158,11 @@ impl Row {
         row.given_up = state.given_up;
         row.ended = state.ended;
         row.over = u32::try_from(row.ended.len() + row.given_up.len()).unwrap_or(u32::MAX);
-        row.tried = state.tried.into_iter().map(|(unit, attempts, crashed)| (unit, Tried { attempts, crashed, last: None })).collect();
+        row.tried = state
+            .tried
+            .into_iter()
+            .map(|(unit, attempts, crashed)| (unit, Tried { attempts, crashed, signal: None, last: None }))
+            .collect();
         for (unit, attempt, worker) in state.tries {
             if row.is_unit(unit) && !row.is_over(unit) {
                 row.put(unit, Placement { attempt, worker, stage: Stage::Unsure, since: now, again_at: None, asked: 0 });
@@ -295,6 +304,7 @@ impl Row {
     pub(super) fn give_up(&mut self, unit: u32) {
         if !self.is_over(unit) {
             self.given_up.insert(u64::from(unit));
+            self.killed_by.extend(self.tried.get(&unit).and_then(|tried| tried.signal).map(|signal| (unit, signal)));
             self.over += 1;
         }
         self.forget(unit);
@@ -307,10 +317,13 @@ impl Row {
     }
 
     /// An attempt came to nothing; returns how many have died.
-    pub(super) fn broke(&mut self, unit: u32, number: u32, worker: PeerId, blames_the_process: bool) -> u32 {
+    pub(super) fn broke(&mut self, unit: u32, number: u32, worker: PeerId, why: Broken) -> u32 {
         let tried = self.tried.entry(unit).or_default();
         tried.attempts = tried.attempts.max(number);
-        tried.crashed += u32::from(blames_the_process);
+        if why.blames_the_process() {
+            tried.crashed += 1;
+            tried.signal = if let Broken::Killed(signal) = why { Some(signal) } else { None };
+        }
         tried.last = Some(worker);
         tried.crashed
     }

@@ -269,7 +269,7 @@ impl Dispatcher {
                 if !longer {
                     return self.words.to(from).superseded.push(of);
                 }
-                row.broke(of.unit, placement.attempt.number, placement.worker, false);
+                row.broke(of.unit, placement.attempt.number, placement.worker, Broken::Superseded);
                 self.supersede(&of.order, of.unit);
             }
             None => {}
@@ -398,7 +398,7 @@ impl Dispatcher {
     fn on_try_broken(&mut self, key: &OrderKey, unit: u32, why: Broken, _now: Now) {
         let Some(row) = self.rows.get_mut(key) else { return };
         let Some(placement) = row.placement(unit).copied() else { return };
-        let crashed = row.broke(unit, placement.attempt.number, placement.worker, why.blames_the_process());
+        let crashed = row.broke(unit, placement.attempt.number, placement.worker, why);
         self.take_back(key, unit);
         if crashed >= self.config.attempts {
             self.give_up(key, unit);
@@ -413,21 +413,39 @@ impl Dispatcher {
         if let Some((_, worker)) = row.lost.remove(&unit) {
             self.workers.unlose(&worker, key, unit);
         }
-        let why = why_given_up(row);
+        let why = why_given_up(row, unit);
         self.given_up.insert(*key);
         self.dirty.insert(*key);
-        self.words.to(key.orderer).given_up.push((*key, unit, why.to_owned()));
+        self.words.to(key.orderer).given_up.push((*key, unit, why));
     }
 
     /// Units of an order that nobody could run, to its orderer.
     pub(super) fn tell_given_up(&mut self, key: &OrderKey) {
         let Some(row) = self.rows.get(key) else { return };
         let units = row.given_up.iter().flat_map(|(first, last)| first..=last).filter_map(|unit| u32::try_from(unit).ok());
-        let why = why_given_up(row);
-        self.words.to(key.orderer).given_up.extend(units.map(|unit| (*key, unit, why.to_owned())));
+        self.words.to(key.orderer).given_up.extend(units.map(|unit| (*key, unit, why_given_up(row, unit))));
     }
 }
 
-fn why_given_up(row: &Row) -> &'static str {
-    if row.forgotten { FORGOTTEN } else { CRASHED }
+fn why_given_up(row: &Row, unit: u32) -> String {
+    match row.killed_by.get(&unit) {
+        _ if row.forgotten => FORGOTTEN.to_owned(),
+        Some(signal) => format!("{CRASHED}, the last time by {}", signal_name(*signal)),
+        None => CRASHED.to_owned(),
+    }
+}
+
+/// As whoever wrote the program knows it: those that programs die of, by the numbers that all machines share.
+fn signal_name(signal: i32) -> String {
+    let name = match signal {
+        4 => "SIGILL",
+        6 => "SIGABRT",
+        8 => "SIGFPE",
+        9 => "SIGKILL",
+        11 => "SIGSEGV",
+        13 => "SIGPIPE",
+        15 => "SIGTERM",
+        _ => return format!("signal {signal}"),
+    };
+    format!("signal {signal} ({name})")
 }

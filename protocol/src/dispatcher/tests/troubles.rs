@@ -124,7 +124,10 @@ fn after_five_dead_processes_a_unit_is_given_up_and_lost_connections_do_not_coun
             next = done.assigned();
             continue;
         }
-        assert_eq!(done.said, [(peer(ORDERER), Work::GivenUp(vec![(key(1), 1, "crashed its workers".to_owned())]))]);
+        assert_eq!(
+            done.said,
+            [(peer(ORDERER), Work::GivenUp(vec![(key(1), 1, "crashed its workers, the last time by signal 9 (SIGKILL)".to_owned())]))]
+        );
         assert_eq!(done.assigned(), []);
     }
     assert!(desk.queue[&key(1)].1.as_ref().is_some_and(|state| state.given_up.contains(1)), "it is on disk");
