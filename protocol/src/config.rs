@@ -232,6 +232,9 @@ pub struct Config {
     pub short: Duration,
     /// Work that waits there for each slot, about (guess: what a person does not see, and time for many units to share a commit).
     pub prefetch_work: Duration,
+    /// A run that takes so long is not short, this once: where no other of its service goes on, what waits behind it is given back (guess:
+    /// four times [`Config::short`], and twice what may wait for a slot, so that a machine that is slow for a moment is waited for).
+    pub overdue: Duration,
     /// How long a worker that declined is not asked again for the same service (guess: it tells of what changes).
     pub declined_for: Duration,
     /// How long a report waits for its orderer before it also goes as a letter (DESIGN 4: not reachable after 2 s).
@@ -326,6 +329,7 @@ impl Default for Config {
             prefetch_most: 64,
             short: Duration::from_millis(50),
             prefetch_work: Duration::from_millis(100),
+            overdue: Duration::from_millis(200),
             declined_for: Duration::from_secs(1),
             report_letter_after: Duration::from_secs(2),
             stop_tasks_most: Duration::from_secs(6),

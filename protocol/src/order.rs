@@ -312,7 +312,7 @@ impl Statement for Report {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Broken {
-    /// Another attempt is preferred.
+    /// Another attempt is preferred: by the leader, which has one; or by its worker, where it would have waited for long and did not begin.
     Superseded,
     /// Its worker stops in order.
     Stopping,

@@ -75,6 +75,8 @@ pub(crate) struct Worker {
     unheard: Unheard,
     /// What runs and is not told to, by when it shall be.
     started: VecDeque<(Duration, Try)>,
+    /// What was told to run, by when it takes too long for others to wait behind it.
+    overdue: BTreeSet<(Duration, Unit)>,
     /// Whose progress is to be told, and when.
     progressed: BTreeSet<(Duration, Unit)>,
     /// Whom everything is to be told that it may not know.
@@ -102,6 +104,10 @@ enum Stage {
 struct Running {
     /// It does run; else it begins when another of its service has ended.
     begun: bool,
+    /// It was told not to begin if it has not, for this reason.
+    taken_back: Option<Broken>,
+    /// It takes so long that nothing should wait behind it.
+    overdue: bool,
     /// When it began, or was started ahead.
     at: Timestamp,
     since: Duration,
@@ -183,6 +189,7 @@ impl Worker {
             reports,
             unheard: Unheard::new(config),
             started: VecDeque::new(),
+            overdue: BTreeSet::new(),
             progressed: BTreeSet::new(),
             debts: BTreeMap::from([(me, Debt::new(Duration::ZERO, config))]),
             words: Words::default(),
@@ -212,7 +219,8 @@ impl Worker {
             self.load.forget_measured(&service);
         }
         self.load.stirred = true;
-        self.recall(&service, |_| true, out);
+        // Where it shall run now is the leader's to say: here, perhaps.
+        self.recall(&service, |_| true, Broken::Superseded, out);
         for unit in self.load.waiting(&service) {
             if offering.card.allowed.allows(&unit.0.orderer, &self.me) {
                 self.refit(unit, &offering);
@@ -243,10 +251,7 @@ impl Worker {
         if !self.offers.remove(name) {
             return Err(Refusal::NotOffered(name.to_string()));
         }
-        self.recall(name, |_| true, out);
-        for unit in self.load.waiting(name) {
-            self.give_back(unit, Broken::Stopping, out);
-        }
+        self.give_all_back(name, |_| true, Broken::Stopping, out);
         self.load.drop_unused(name);
         out.store(Change::DropOffer(name.clone()));
         out.note(What::Withdrawn { service: name.clone() });
@@ -254,31 +259,39 @@ impl Worker {
         Ok(())
     }
 
-    /// Finishes what was taken and takes nothing new, or takes it again.
+    /// Finishes what runs and takes nothing new, or takes it again. What waits is given back.
     pub(crate) fn drain(&mut self, draining: bool, out: &mut Out) {
         if self.offers.drain(draining) {
             out.store(Change::Drain(draining));
+        }
+        for service in self.load.services().into_iter().filter(|_| draining) {
+            self.give_all_back(&service, |_| true, Broken::Stopping, out);
         }
     }
 
     /// Takes no orders of this peer any more, or takes them again. What runs goes on; what waits is given back.
     pub(crate) fn block(&mut self, peer: PeerId, on: bool, out: &mut Out) {
         self.offers.block(peer, on);
-        let waiting: Vec<Unit> =
-            self.tasks.range(all_of(peer)).filter(|(_, task)| matches!(task.stage, Stage::Waiting(_))).map(|(unit, _)| *unit).collect();
-        for unit in waiting.into_iter().filter(|_| on) {
-            self.give_back(unit, Broken::Stopping, out);
+        for service in self.load.services().into_iter().filter(|_| on) {
+            self.give_all_back(&service, |unit| unit.0.orderer == peer, Broken::Stopping, out);
         }
-        let services: Vec<ServiceName> = self.services().services.iter().map(|card| card.name.clone()).collect();
-        for service in services.iter().filter(|_| on) {
-            self.recall(service, |unit| unit.0.orderer == peer, out);
+    }
+
+    /// What has not begun will not run here.
+    fn give_all_back(&mut self, service: &ServiceName, which: impl Fn(&Unit) -> bool, why: Broken, out: &mut Out) {
+        self.recall(service, &which, why, out);
+        for unit in self.load.waiting(service).into_iter().filter(which) {
+            self.give_back(unit, why, out);
         }
     }
 
     /// What was started ahead and has not begun is given back: its end comes as that of what was stopped.
-    fn recall(&self, service: &ServiceName, which: impl Fn(&Unit) -> bool, out: &mut Out) {
+    fn recall(&mut self, service: &ServiceName, which: impl Fn(&Unit) -> bool, why: Broken, out: &mut Out) {
         for unit in self.load.ahead(service).into_iter().filter(which) {
-            out.effects.push(Effect::TakeBack { task: self.tasks[&unit].of });
+            let Some(Task { of, stage: Stage::Running(running), .. }) = self.tasks.get_mut(&unit) else { continue };
+            if running.taken_back.replace(why).is_none() {
+                out.effects.push(Effect::TakeBack { task: *of });
+            }
         }
     }
 
@@ -465,15 +478,16 @@ impl Worker {
 
     fn has_slot(&self, service: &ServiceName, limit: u32) -> Result<(), Lack> {
         let (running, waiting) = self.load.of(service);
+        let waits_shortly = self.is_short(service) && (self.load.flows(service) || running < limit);
         // How many of them fit into a short time is the leader's to judge.
-        let most = if self.is_short(service) { limit.saturating_mul(1 + self.config.prefetch_most) } else { limit };
+        let most = if waits_shortly { limit.saturating_mul(1 + self.config.prefetch_most) } else { limit };
         if running + waiting < most { Ok(()) } else { Err(Lack::Full) }
     }
 
     /// Cores and memory: those that short runs of the same service take will soon be free.
     fn has_room(&self, service: &ServiceName, needs: Room) -> Result<(), Lack> {
         let mut free = self.room();
-        free.take(self.load.taken(self.is_short(service).then_some(service)));
+        free.take(self.load.taken((self.is_short(service) && self.load.flows(service)).then_some(service)));
         if free.holds(needs) { Ok(()) } else { Err(Lack::Busy) }
     }
 
@@ -557,11 +571,11 @@ impl Worker {
         if *of != task {
             return;
         }
-        let (at, stop) = (running.at, running.stop);
+        let (at, stop, taken_back) = (running.at, running.stop, running.taken_back);
         let measured = matches!(exit, Exit::Exited(_) | Exit::TimedOut).then_some(ran);
         let (_, next) = self.remove(unit(&task), measured);
         next.into_iter().for_each(|unit| self.begin(unit, now));
-        match end(stop, exit) {
+        match end(stop, taken_back, exit) {
             Ok(ended) => self.report(task, ended, (stdout, stderr), at, ran, now, out),
             Err(why) => {
                 out.store(Change::DropTry(task));
@@ -642,8 +656,9 @@ impl Worker {
                 if let Some(progress) = &running.progress {
                     self.progressed.remove(&(progress.0, unit));
                 }
+                self.overdue.remove(&(running.since + self.config.overdue, unit));
                 if running.begun {
-                    next = self.load.end(&task.service, task.needs, ran);
+                    next = self.load.end(&task.service, task.needs, running.overdue, ran);
                 } else {
                     self.load.drop_ahead(&task.service, &unit);
                 }
@@ -673,7 +688,8 @@ impl Worker {
         let average = self.load.average(service);
         let eta = match (&why, average) {
             (None, _) => Some(Duration::ZERO),
-            (Some(Lack::Full | Lack::Busy), Some((average, _))) => Some(average * (waiting / limit.max(1) + 1)),
+            // When a run ends that takes long for once, nobody knows.
+            (Some(Lack::Full | Lack::Busy), Some((average, _))) if self.load.flows(service) => Some(average * (waiting / limit.max(1) + 1)),
             _ => None,
         };
         let Statistics { cores, memory_bytes, .. } = self.offers.statistics;
@@ -752,6 +768,16 @@ impl Worker {
         while let Some((_, of)) = self.started.front().copied().filter(|(at, _)| *at <= now.mono) {
             self.started.pop_front();
             self.tell_started(&of);
+            if let Some(Task { of: known, stage: Stage::Running(running), .. }) = self.tasks.get(&unit(&of)).filter(|task| task.of == of) {
+                self.overdue.insert((running.since + self.config.overdue, unit(known)));
+            }
+        }
+        while let Some((_, unit)) = self.overdue.first().copied().filter(|(at, _)| *at <= now.mono) {
+            self.overdue.pop_first();
+            if let Some(Task { service, stage: Stage::Running(running), .. }) = self.tasks.get_mut(&unit) {
+                running.overdue = true;
+                self.load.overdue(service);
+            }
         }
         while let Some((_, unit)) = self.progressed.first().copied().filter(|(at, _)| *at <= now.mono) {
             self.progressed.pop_first();
@@ -783,16 +809,25 @@ impl Worker {
 
     pub(crate) fn deadline(&self) -> Option<Duration> {
         let started = self.started.front().map(|(at, _)| *at);
+        let overdue = self.overdue.first().map(|(at, _)| *at);
         let progressed = self.progressed.first().map(|(at, _)| *at);
         let debts = self.debts.values().filter_map(|debt| debt.at).min();
         let letters = self.reports.letters_deadline(self.config.report_letter_after);
-        [started, progressed, debts, letters, self.unheard.deadline(), self.early.deadline()].into_iter().flatten().min()
+        [started, overdue, progressed, debts, letters, self.unheard.deadline(), self.early.deadline()].into_iter().flatten().min()
     }
 
+    /// What can start does; what would wait for long is given back, and may have kept others waiting.
     fn start(&mut self, name_of: impl Fn(&PeerId) -> Option<PeerName>, now: Now, out: &mut Out) {
-        if !std::mem::take(&mut self.load.stirred) {
-            return;
+        while std::mem::take(&mut self.load.stirred) {
+            self.start_what_fits(&name_of, now, out);
+            self.load.stirred = false;
+            for service in self.load.stuck() {
+                self.give_all_back(&service, |_| true, Broken::Superseded, out);
+            }
         }
+    }
+
+    fn start_what_fits(&mut self, name_of: impl Fn(&PeerId) -> Option<PeerName>, now: Now, out: &mut Out) {
         let mut free = self.room();
         free.take(self.load.running());
         let mut held_up = BTreeSet::new();
@@ -813,7 +848,6 @@ impl Worker {
         while let Some(unit) = self.load.next_ahead(|service| self.offers.limit(service), self.config.short) {
             self.run(unit, true, &name_of, now, out);
         }
-        self.load.stirred = false;
     }
 
     /// Runs what waited, now or (`ahead`) when one of its service has ended; false if it cannot be run at all.
@@ -839,8 +873,17 @@ impl Worker {
             time_limit: offers::time_limit(offering),
             orderer: name_of(&order.orderer),
         };
-        let running =
-            Running { begun: !ahead, at: now.wall, since: now.mono, told: false, stop: None, progress: None, progress_at: Duration::ZERO };
+        let running = Running {
+            begun: !ahead,
+            taken_back: None,
+            overdue: false,
+            at: now.wall,
+            since: now.mono,
+            told: false,
+            stop: None,
+            progress: None,
+            progress_at: Duration::ZERO,
+        };
         task.stage = Stage::Running(running);
         out.store(Change::TryStarted { task: of, at: now.wall });
         out.effects.push(Effect::Run(Box::new(run)));
@@ -940,13 +983,14 @@ impl Debt {
     }
 }
 
-/// What the end of a process is worth.
-fn end(stop: Option<Stop>, exit: Exit) -> Result<Ended, Broken> {
+/// What the end of a process is worth, or of what was taken back before it was one.
+fn end(stop: Option<Stop>, taken_back: Option<Broken>, exit: Exit) -> Result<Ended, Broken> {
     match (stop, exit) {
         (Some(Stop::Superseded | Stop::Closed), _) => Err(Broken::Superseded),
         (_, Exit::Exited(code)) => Ok(Ended::Exited(code)),
         (_, Exit::TimedOut) => Ok(Ended::TimedOut),
-        (Some(Stop::Leaving), _) | (None, Exit::Stopped) => Err(Broken::Stopping),
+        (Some(Stop::Leaving), _) => Err(Broken::Stopping),
+        (None, Exit::Stopped) => Err(taken_back.unwrap_or(Broken::Stopping)),
         (Some(Stop::Cancelled), Exit::Killed(_) | Exit::Stopped) => Ok(Ended::Cancelled),
         (None, Exit::Killed(signal)) => Err(Broken::Killed(signal)),
         (_, Exit::NotStarted(mut why)) => {

@@ -491,6 +491,110 @@ fn a_draining_worker_finishes_what_it_runs_and_takes_nothing_new() {
     assert!(sim.status(bea).worker.draining, "it outlives a restart");
 }
 
+// -- a unit that runs long for once
+
+/// One unit for each of so many milliseconds.
+fn lasting(ms: &[u64]) -> NewOrder {
+    NewOrder { items: ms.iter().map(|ms| format!("for:{ms}")).collect(), ..coffee(&["{}"]) }
+}
+
+/// These workers, of whom the leader knows that `coffee` takes 5 ms.
+fn quick(sim: &mut Sim, ann: Who, workers: &[Who], limit: u32) {
+    brewers(sim, workers, limit);
+    let number = sim.place(ann, lasting(&[5; 100]));
+    sim.within(seconds(5), |sim| sim.end(ann, number) == Some(End::Done));
+}
+
+fn units_done(sim: &Sim, who: Who, number: u64, units: u32) -> u32 {
+    (1..=units).filter(|unit| sim.unit_end(who, number, *unit).is_some()).count().try_into().expect("few")
+}
+
+#[test]
+fn what_waits_behind_a_unit_that_hangs_is_done_by_another_worker() {
+    for (seed, limit) in (271..276).flat_map(|seed| [(seed, 1), (seed, 3)]) {
+        let mut sim = Sim::new(seed);
+        let [ann, bea, carl] = settled(&mut sim);
+        quick(&mut sim, ann, &[bea, carl], limit);
+        let slots = usize::try_from(limit).expect("few");
+        let items = [vec![5; 40], vec![60_000; slots], vec![5; 40]].concat();
+        let units = u32::try_from(items.len()).expect("few");
+        let number = sim.place(ann, lasting(&items));
+        sim.within(seconds(2), |sim| units_done(sim, ann, number, units) == units - limit);
+        // Nothing is counted against a unit that never began, and none ran twice.
+        assert_eq!((extra_starts(&sim, ann, number), sim.outcome(ann, number)), (0, None), "seed {seed}");
+        sim.within(seconds(65), |sim| sim.end(ann, number) == Some(End::Done));
+        sim.expect_done();
+    }
+}
+
+#[test]
+fn where_nobody_else_can_all_goes_on_when_the_unit_that_hangs_has_ended() {
+    for seed in 276..280 {
+        let mut sim = Sim::new(seed);
+        let [ann, bea, carl] = settled(&mut sim);
+        quick(&mut sim, ann, &[bea], 1);
+        let number = sim.place(ann, lasting(&[vec![5; 20], vec![60_000], vec![5; 200]].concat()));
+        sim.run_for(seconds(2));
+        let frames = sim.frames();
+        let stands = standing(&mut sim, ann, number);
+        assert_eq!((stands.ended, stands.waiting, stands.tries.len(), stands.eta_ms), (20, 200, 1, None), "seed {seed}");
+        assert!(stands.lacks.values().any(|lack| *lack == Lack::Full), "seed {seed}: {stands:?}");
+        sim.run_for(seconds(10));
+        assert!(sim.frames() - frames < 500, "seed {seed}: nothing goes to and fro");
+        let later = sim.place(ann, coffee(&["for:5"]));
+        sim.run_for(seconds(2));
+        assert_eq!(sim.starts(ann, later), []);
+        sim.within(seconds(60), |sim| all_ended(sim, ann, &[number, later]));
+        assert_eq!((sim.end(ann, number), sim.starts(ann, number).len()), (Some(End::Done), 221));
+        // One that hangs and a worker that comes.
+        quick(&mut sim, ann, &[bea], 1);
+        let number = sim.place(ann, lasting(&[vec![60_000], vec![5; 40]].concat()));
+        sim.run_for(seconds(5));
+        sim.offer(carl, a_service("coffee", 1));
+        sim.within(seconds(5), |sim| units_done(sim, ann, number, 41) == 40);
+        sim.within(seconds(65), |sim| sim.end(ann, number) == Some(End::Done));
+        sim.expect_done();
+    }
+}
+
+#[test]
+fn a_draining_worker_begins_nothing_that_waits_and_others_do_it() {
+    let mut sim = Sim::new(281);
+    let [ann, bea, carl] = settled(&mut sim);
+    quick(&mut sim, ann, &[bea], 1);
+    let number = sim.place(ann, lasting(&[vec![45; 1], vec![5; 40]].concat()));
+    sim.within(seconds(1), |sim| sim.running(bea) == 1);
+    sim.drain(bea, true);
+    sim.run_for(seconds(1));
+    let begun = sim.starts(ann, number).len();
+    assert!(begun < 10 && sim.running(bea) == 0, "{begun} had begun");
+    assert_eq!(standing(&mut sim, ann, number).waiting, u32::try_from(41 - begun).expect("few"));
+    sim.offer(carl, a_service("coffee", 1));
+    sim.within(seconds(5), |sim| sim.end(ann, number) == Some(End::Done));
+    assert_eq!(extra_starts(&sim, ann, number), 0);
+    sim.expect_done();
+}
+
+#[test]
+fn what_waits_begins_at_once_when_more_may_run_at_once() {
+    let mut sim = Sim::new(282);
+    let [ann, bea] = settled(&mut sim);
+    quick(&mut sim, ann, &[bea], 1);
+    let number = sim.place(ann, lasting(&[vec![10_000], vec![5; 40]].concat()));
+    for wait in [100, 1_000] {
+        sim.run_for(millis(wait));
+        assert_eq!(sim.running(bea), 1);
+    }
+    sim.offer(bea, a_service("coffee", 2));
+    sim.within(seconds(2), |sim| units_done(sim, ann, number, 41) == 40);
+    let number = sim.place(ann, lasting(&[vec![10_000; 2], vec![5; 40]].concat()));
+    sim.within(seconds(30), |sim| sim.running(bea) == 2 && sim.starts(ann, number).len() == 2);
+    sim.offer(bea, a_service("coffee", 3));
+    sim.within(seconds(3), |sim| units_done(sim, ann, number, 42) == 40);
+    assert_eq!(extra_starts(&sim, ann, number), 0);
+    sim.expect_done();
+}
+
 // -- deaths
 
 #[test]

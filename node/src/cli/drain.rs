@@ -29,7 +29,8 @@ fn told(now: Draining) -> String {
     if !now.draining {
         return "orders are taken again\n".to_owned();
     }
-    let left = match now.running + now.queued {
+    // What has not begun is given back.
+    let left = match now.running {
         0 => "nothing runs here".to_owned(),
         1 => "1 unit goes on".to_owned(),
         many => format!("{many} units go on"),
@@ -46,7 +47,7 @@ mod tests {
         let check = |draining, running, queued, expected: &str| assert!(told(Draining { draining, running, queued }).contains(expected));
         check(true, 0, 0, "nothing runs here");
         check(true, 1, 0, "1 unit goes on");
-        check(true, 2, 3, "5 units go on");
+        check(true, 2, 3, "2 units go on");
         check(false, 2, 0, "taken again");
     }
 }

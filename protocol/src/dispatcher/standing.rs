@@ -125,6 +125,10 @@ impl Dispatcher {
             let Some(card) = card(view, service) else { continue };
             let load = self.workers.load_of(&view.peer, card, &self.config);
             let Some((mean, runs)) = self.workers.mean(&view.peer, service) else { continue };
+            // When a run ends that takes long for once, nobody knows.
+            if load.in_flight >= card.limit && self.workers.is_held_up(&view.peer, service) {
+                continue;
+            }
             if !matches!(self.workers.judge(view, card, &load, &row.shape), Verdict::Never(_)) {
                 rate += u128::from(card.limit) * UNIT_OF_TIME / u128::from(mean.max(1));
                 basis = basis.saturating_add(runs);

@@ -385,6 +385,14 @@ impl Dispatcher {
                 self.settle(&of.order);
                 continue;
             }
+            if *why == Broken::Superseded {
+                // It has not begun, and would have waited there for long. A late copy of the assignment has this number.
+                self.workers.on_held_up(&from, &row.order.value.service);
+                row.used(of.unit, of.attempt.number);
+                self.take_back(&of.order, of.unit);
+                self.settle(&of.order);
+                continue;
+            }
             if !why.blames_the_process() {
                 // It will not be better at once; who died is counted.
                 let until = now.mono + self.config.declined_for;

@@ -66,6 +66,8 @@ struct Use {
     mean: u64,
     /// … of so many, and more.
     runs: u32,
+    /// All its slots are taken by runs that take long for once, as it said, and none has ended since: nothing is to wait there.
+    held_up: bool,
 }
 
 /// What a worker has to do for one service.
@@ -218,8 +220,21 @@ impl Workers {
         used.runs = used.runs.saturating_add(1);
         let weight = MEMORY.min(u64::from(used.runs));
         used.mean = (used.mean * (weight - 1) + ran) / weight;
+        used.held_up = false;
         // It has taken and ended something: what it declined for want of room may fit now.
         known.declined.retain(|(name, shape), _| name != service || shape.is_some());
+    }
+
+    /// A worker gives back what waits there for a service: it gets no more than it has slots, until one of its runs has ended.
+    pub(super) fn on_held_up(&mut self, peer: &PeerId, service: &ServiceName) {
+        if let Some(known) = self.known.get_mut(peer) {
+            known.uses_of(service).held_up = true;
+        }
+    }
+
+    /// Whether a worker has said that its runs of a service take long for once.
+    pub(super) fn is_held_up(&self, peer: &PeerId, service: &ServiceName) -> bool {
+        self.known.get(peer).and_then(|known| known.uses.get(service)).is_some_and(|used| used.held_up)
     }
 
     /// Average run of a service at a worker in microseconds, and of how many; none while nothing was measured.
@@ -238,6 +253,9 @@ impl Workers {
 
     /// A worker did not take a unit.
     pub(super) fn on_declined(&mut self, peer: &PeerId, service: &ServiceName, shape: &Shape, lack: Lack, until: Duration) {
+        if lack == Lack::Full {
+            self.on_held_up(peer, service);
+        }
         let Some(known) = self.known.get_mut(peer) else { return };
         let shape = match lack {
             Lack::NotAllowed | Lack::Cores(_) | Lack::Memory(_) | Lack::Software(_) | Lack::Busy => Some(shape.clone()),
@@ -305,7 +323,7 @@ impl Workers {
         if let Some(used) = known.uses.get(&card.name) {
             load.in_flight = used.in_flight;
             let short = u64::try_from(config.short.as_micros()).unwrap_or(u64::MAX);
-            if used.runs >= BASIS && used.mean < short {
+            if used.runs >= BASIS && used.mean < short && !used.held_up {
                 let waiting = u64::try_from(config.prefetch_work.as_micros()).unwrap_or(u64::MAX);
                 let fitting = u32::try_from(waiting / used.mean.max(1)).unwrap_or(u32::MAX);
                 load.most = card.limit.saturating_mul(1 + fitting.clamp(config.prefetch, config.prefetch_most));

@@ -1,6 +1,6 @@
 //! Slots, cores and memory: what of them is taken, who waits for them, and how long runs take.
 //! Knows nothing of what runs. Units start in the order of their acceptance, but for those whose service has no slot; of a short
-//! service some are started ahead, and begin when others of it have ended.
+//! service some are started ahead, and begin when others of it have ended; where all that run take long, none waits behind them.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -54,6 +54,8 @@ impl Room {
 #[derive(Debug, Default)]
 struct Slots {
     running: u32,
+    /// Those of them that take so long that nothing should wait behind them.
+    overdue: u32,
     waiting: BTreeMap<u64, (Unit, Room)>,
     /// Units that begin, in this order, each when one that runs has ended. They need what those have: the room stays theirs.
     ahead: VecDeque<Unit>,
@@ -125,9 +127,18 @@ impl Load {
         }
     }
 
+    /// A unit that runs takes so long that nothing should wait behind it.
+    pub(super) fn overdue(&mut self, service: &ServiceName) {
+        if let Some(slots) = self.services.get_mut(service) {
+            slots.overdue += 1;
+            self.stirred = true;
+        }
+    }
+
     /// A unit runs no more; `ran` if it tells how long a run takes. Returns the one that begins in its place.
-    pub(super) fn end(&mut self, service: &ServiceName, needs: Room, ran: Option<Duration>) -> Option<Unit> {
+    pub(super) fn end(&mut self, service: &ServiceName, needs: Room, overdue: bool, ran: Option<Duration>) -> Option<Unit> {
         let slots = self.services.get_mut(service)?;
+        slots.overdue -= u32::from(overdue);
         let next = slots.ahead.pop_front();
         if next.is_none() {
             slots.running = slots.running.saturating_sub(1);
@@ -208,7 +219,23 @@ impl Load {
         let (name, slots) = waiting.next().filter(|_| waiting.next().is_none())?;
         let (unit, needs) = slots.waiting.first_key_value()?.1;
         let alike = (1..=limit(name)).contains(&slots.running) && slots.runs.keys().eq([needs]);
-        (alike && slots.measured > 0 && slots.average < short).then_some(*unit)
+        (alike && slots.flows() && slots.measured > 0 && slots.average < short).then_some(*unit)
+    }
+
+    /// Whether what waits for a service will soon begin, as far as its running units tell.
+    pub(super) fn flows(&self, service: &ServiceName) -> bool {
+        self.services.get(service).is_none_or(Slots::flows)
+    }
+
+    /// Services of which units run or wait here, and others that were measured.
+    pub(super) fn services(&self) -> Vec<ServiceName> {
+        self.services.keys().cloned().collect()
+    }
+
+    /// Services for which units wait behind nothing but runs that take long.
+    pub(super) fn stuck(&self) -> Vec<ServiceName> {
+        let stuck = |slots: &Slots| !slots.flows() && slots.held().1 > 0;
+        self.services.iter().filter(|(_, slots)| stuck(slots)).map(|(name, _)| name.clone()).collect()
     }
 
     /// All of a service that were started ahead and have not begun.
@@ -223,6 +250,10 @@ impl Load {
 }
 
 impl Slots {
+    fn flows(&self) -> bool {
+        self.overdue == 0 || self.overdue < self.running
+    }
+
     /// What its running units take.
     fn taken(&self) -> Room {
         self.runs.iter().fold(Room::default(), |mut sum, (needs, count)| {

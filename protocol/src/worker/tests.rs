@@ -516,7 +516,7 @@ fn room_for_a_report_is_reserved_before_a_unit_is_taken_and_excerpts_that_were_t
 fn each_end_is_a_report_or_the_end_of_an_attempt_and_never_both() {
     let stop = [None, Some(Stop::Leaving), Some(Stop::Superseded), Some(Stop::Cancelled), Some(Stop::Closed)];
     let check =
-        |exit: Exit, expected: [Result<Ended, Broken>; 5]| assert_eq!(stop.map(|stop| end(stop, exit.clone())), expected, "{exit:?}");
+        |exit: Exit, expected: [Result<Ended, Broken>; 5]| assert_eq!(stop.map(|stop| end(stop, None, exit.clone())), expected, "{exit:?}");
     let gone = Err(Broken::Superseded);
     let truth = |ended: Ended| [Ok(ended.clone()), Ok(ended.clone()), gone.clone(), Ok(ended), gone.clone()];
     check(Exit::Exited(7), truth(Ended::Exited(7)));
@@ -526,7 +526,7 @@ fn each_end_is_a_report_or_the_end_of_an_attempt_and_never_both() {
     check(Exit::Stopped, stopped(Broken::Stopping));
     let no = || Ok(Ended::NotStarted("no such file".to_owned()));
     check(Exit::NotStarted("no such file".to_owned()), [no(), Err(Broken::Stopping), gone.clone(), no(), gone]);
-    let long = end(None, Exit::NotStarted("é".repeat(1_000)));
+    let long = end(None, None, Exit::NotStarted("é".repeat(1_000)));
     assert_eq!(long, Ok(Ended::NotStarted("é".repeat(256))));
 }
 
@@ -764,9 +764,10 @@ fn a_long_list_of_reports_goes_in_steps_and_the_leader_hears_what_runs_only_afte
 fn what_could_not_be_sent_goes_again_later_and_later() {
     let mut cafe = Cafe::open(vec![offering("coffee", 2)]);
     cafe.running("coffee", 2);
-    cafe.end(first(1), Exit::Exited(0), 10);
+    cafe.wait(200);
+    cafe.end(first(1), Exit::Exited(0), 210);
     cafe.done();
-    let report = cafe.report(first(1), Ended::Exited(0), 10);
+    let report = cafe.report(first(1), Ended::Exited(0), 210);
     let mut waits = Vec::new();
     for _ in 0..9 {
         cafe.worker.on_send_failed(peer(ORDERER), cafe.now);
@@ -783,7 +784,7 @@ fn what_could_not_be_sent_goes_again_later_and_later() {
     assert_eq!(cafe.worker.deadline(), due, "nothing is owed to a stranger");
     cafe.worker.on_send_failed(peer(LEADER), cafe.now);
     cafe.wait(200);
-    let ran = 200 + 10 + u64::try_from(waits.iter().sum::<u128>()).expect("small");
+    let ran = 200 + 210 + u64::try_from(waits.iter().sum::<u128>()).expect("small");
     cafe.expect(&[tells(LEADER, &[&report]), working(LEADER, fence(1, LEADER), &[(first(2), Some(ran))], true)]);
 }
 
@@ -852,9 +853,10 @@ fn who_is_away_is_told_nothing_and_everything_on_return() {
 fn reports_for_an_orderer_that_is_away_go_as_letters_once() {
     let mut cafe = Cafe::open(vec![offering("coffee", 2)]);
     cafe.running("coffee", 2);
-    cafe.end(first(1), Exit::Exited(0), 10);
+    cafe.wait(200);
+    cafe.end(first(1), Exit::Exited(0), 210);
     cafe.done();
-    let report = cafe.report(first(1), Ended::Exited(0), 10);
+    let report = cafe.report(first(1), Ended::Exited(0), 210);
     cafe.worker.on_reports_taken(peer(ORDERER), &[first(1)], cafe.now);
     let told_again = Some(cafe.now.mono + Duration::from_secs(30));
     assert!(cafe.worker.letters_due(|_| true, cafe.now).is_empty());
@@ -998,6 +1000,91 @@ fn what_was_started_ahead_and_has_not_begun_is_taken_back_when_its_service_chang
     cafe.worker.offer(offering("coffee", 2), cafe.now, &mut cafe.out).expect("good");
     assert!(cafe.done().contains(&Effect::TakeBack { task: first(12) }));
     cafe.end(first(12), Exit::Stopped, 0);
+    cafe.expect(&all(vec![vec![drops(first(12))], both(|to| broke(to, first(12), Broken::Superseded))]));
+    assert_eq!(cafe.worker.load(), (1, 0));
+}
+
+// -- a run that takes long for once
+
+/// A café whose service was measured to be short: one runs, one is started ahead, one waits.
+fn one_ahead_and_one_waiting() -> Cafe {
+    let mut cafe = short(1);
+    cafe.assign(&[order(11, "coffee"), order(12, "coffee"), unlike(13)], &[first(11), first(12), first(13)]);
+    cafe.done();
+    assert_eq!(cafe.worker.load(), (1, 2));
+    cafe.wait(10);
+    cafe.expect(&both(|to| say(to, Work::Started(vec![first(11)]))));
+    cafe
+}
+
+#[test]
+fn what_waits_behind_a_run_that_takes_long_for_once_is_given_back_and_none_is_taken_until_it_has_ended() {
+    let mut cafe = one_ahead_and_one_waiting();
+    cafe.wait(189);
+    cafe.expect(&[]);
+    cafe.wait(1);
+    cafe.expect(&all(vec![vec![Effect::TakeBack { task: first(12) }], both(|to| broke(to, first(13), Broken::Superseded))]));
+    // A late copy of its assignment does not make it run, nor does what the leader sent meanwhile.
+    cafe.assign(&[order(14, "coffee")], &[first(14), first(13)]);
+    cafe.expect(&[declined(first(14), Lack::Full), broke(LEADER, first(13), Broken::Superseded)]);
+    cafe.end(first(12), Exit::Stopped, 0);
+    cafe.expect(&all(vec![vec![drops(first(12))], both(|to| broke(to, first(12), Broken::Superseded))]));
+    assert_eq!((cafe.worker.load(), cafe.worker.deadline()), ((1, 0), None));
+    let said = cafe.worker.availability(&name("coffee"), &Needs::default(), &peer(ORDERER));
+    assert_eq!((said.why, said.remaining, said.eta_ms), (Some(Lack::Full), 1, None), "nobody knows when it ends");
+    cafe.wait(60_000);
+    cafe.end(first(11), Exit::Exited(0), 60_200);
+    cafe.done();
+    let again = attempt(13, 1, LEADER, 2);
+    cafe.assign(&[], &[again]);
+    assert!(cafe.done().iter().any(|effect| matches!(effect, Effect::Run(run) if run.task == again)));
+}
+
+#[test]
+fn what_was_taken_back_and_had_begun_meanwhile_goes_on() {
+    let mut cafe = one_ahead_and_one_waiting();
+    cafe.wait(190);
+    assert!(cafe.done().contains(&Effect::TakeBack { task: first(12) }));
+    cafe.end(first(11), Exit::Exited(0), 200);
+    cafe.done();
+    assert_eq!(cafe.worker.load(), (1, 0));
+    cafe.end(first(12), Exit::Exited(0), 5);
+    let report = cafe.report(first(12), Ended::Exited(0), 5);
+    let told = cafe.done();
+    assert!(told.iter().any(|effect| matches!(effect, Effect::Store(Change::TryEnded(kept)) if kept.of == report.of)), "{told:?}");
+}
+
+#[test]
+fn what_waits_stays_while_one_slot_of_its_service_goes_on() {
+    let mut cafe = short(2);
+    let orders: Vec<Order> = (11..=15).map(|number| order(number, "coffee")).collect();
+    cafe.assign(&orders, &(11..=15).map(first).collect::<Vec<_>>());
+    let taken_back = |cafe: &mut Cafe| {
+        let task = |effect| if let Effect::TakeBack { task } = effect { Some(task) } else { None };
+        cafe.done().into_iter().filter_map(task).collect::<Vec<Try>>()
+    };
+    // The first hangs; the other slot has one of 150 ms, and another.
+    for (wait, ended) in [(10, None), (140, Some(12)), (60, None), (90, Some(13)), (10, None), (180, None)] {
+        cafe.wait(wait);
+        ended.into_iter().for_each(|number| cafe.end(first(number), Exit::Exited(0), 10));
+        assert_eq!(taken_back(&mut cafe), []);
+    }
+    cafe.assign(&[order(16, "coffee")], &[first(16)]);
+    assert_eq!((taken_back(&mut cafe), cafe.worker.load()), (vec![], (2, 2)));
+    // Then that one takes long, too.
+    cafe.wait(10);
+    assert_eq!(taken_back(&mut cafe), [first(15), first(16)]);
+    cafe.end(first(14), Exit::Exited(0), 10);
+    assert_eq!((taken_back(&mut cafe), cafe.worker.load()), (vec![], (2, 1)), "it had begun before it could be taken back");
+}
+
+#[test]
+fn who_drains_gives_back_what_has_not_begun() {
+    let mut cafe = one_ahead_and_one_waiting();
+    cafe.worker.drain(true, &mut cafe.out);
+    let stored = [Effect::Store(Change::Drain(true)), Effect::TakeBack { task: first(12) }];
+    cafe.expect(&all(vec![stored.to_vec(), both(|to| broke(to, first(13), Broken::Stopping))]));
+    cafe.end(first(12), Exit::Stopped, 0);
     cafe.expect(&all(vec![vec![drops(first(12))], both(|to| broke(to, first(12), Broken::Stopping))]));
     assert_eq!(cafe.worker.load(), (1, 0));
 }
@@ -1037,8 +1124,10 @@ struct World {
     /// Taken and neither reported nor broken, as its leader sees it.
     open: BTreeSet<Try>,
     runs: u64,
-    /// How many were seen to wait in `waiting`.
+    /// How many were seen to wait in `waiting` …
     ahead: usize,
+    /// … and how many were taken back.
+    taken_back: usize,
 }
 
 impl World {
@@ -1069,6 +1158,7 @@ impl World {
                     self.reported.insert(report.of);
                     assert_eq!(self.ended.insert(report.of, (**report).clone()), None, "reported twice");
                 }
+                Effect::TakeBack { .. } => self.taken_back += 1,
                 Effect::Store(Change::DropTry(task)) => assert!(self.started.remove(task).is_some() || self.ended.remove(task).is_some()),
                 _ => {}
             }
@@ -1125,7 +1215,7 @@ impl World {
 
 #[test]
 fn whatever_comes_limits_hold_no_unit_runs_twice_at_once_and_every_unit_taken_ends_once() {
-    let mut ahead = 0;
+    let (mut ahead, mut taken_back) = (0, 0);
     for seed in 0..40 {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let offers = || {
@@ -1216,6 +1306,7 @@ fn whatever_comes_limits_hold_no_unit_runs_twice_at_once_and_every_unit_taken_en
                     term += 1;
                     cafe.led_by(fence(term, LEADER));
                 }
+                97..98 => [true, false].into_iter().for_each(|draining| cafe.worker.drain(draining, &mut cafe.out)),
                 _ => cafe.wait(u64::from(rng.next_u32() % 400)),
             }
             if rng.next_u32() % 3 > 0 || dice >= 40 {
@@ -1266,8 +1357,9 @@ fn whatever_comes_limits_hold_no_unit_runs_twice_at_once_and_every_unit_taken_en
         assert!(world.ended.is_empty() && cafe.worker.reports.all_broken().next().is_none(), "seed {seed}");
         assert!(world.runs > 60 && reports_told > 30 && closed > 5, "seed {seed}: {} runs, {reports_told} reports", world.runs);
         ahead += world.ahead;
+        taken_back += world.taken_back;
     }
-    assert!(ahead > 100, "{ahead} times a unit was started ahead");
+    assert!(ahead > 100 && taken_back > 10, "{ahead} times a unit was started ahead, {taken_back} times taken back");
 }
 
 #[test]

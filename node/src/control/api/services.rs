@@ -94,7 +94,7 @@ pub struct Draining {
     pub draining: bool,
     /// Units that run here.
     pub running: u32,
-    /// Units that wait here.
+    /// Units that wait here; they are being given back.
     pub queued: u32,
 }
 

@@ -19,7 +19,7 @@ struct Player {
     /// Since when, and until when.
     running: BTreeMap<Try, (Duration, Duration)>,
     reports: BTreeMap<Try, Proven<Report>>,
-    dead: BTreeSet<Try>,
+    dead: BTreeMap<Try, Broken>,
 }
 
 /// The swarm around a desk: an orderer and players.
@@ -58,7 +58,7 @@ impl World {
             waiting: Vec::new(),
             running: BTreeMap::new(),
             reports: BTreeMap::new(),
-            dead: BTreeSet::new(),
+            dead: BTreeMap::new(),
         };
         World {
             rng,
@@ -133,8 +133,8 @@ impl World {
                         takes.push(of);
                     } else if let Some(report) = player.reports.get(&of) {
                         self.to_desk.push_back((player.fake.peer, Work::Reports(vec![report.clone()])));
-                    } else if player.dead.contains(&of) {
-                        self.to_desk.push_back((player.fake.peer, Work::Broken(vec![(of, Broken::Crashed)])));
+                    } else if let Some(why) = player.dead.get(&of) {
+                        self.to_desk.push_back((player.fake.peer, Work::Broken(vec![(of, *why)])));
                     } else if !player.orders.contains(&of.order) {
                         declines.push((of, Lack::NoOrder));
                     } else if !room || picky {
@@ -187,7 +187,7 @@ impl World {
         if !player.reports.is_empty() {
             self.to_desk.push_back((from, Work::Reports(player.reports.values().cloned().collect())));
         }
-        let dead = player.dead.iter().map(|of| (*of, Broken::Crashed)).collect();
+        let dead = player.dead.iter().map(|(of, why)| (*of, *why)).collect();
         self.to_desk.push_back((from, Work::Broken(dead)));
         let waiting = player.waiting.iter().map(|of| Working { of: *of, running_ms: None });
         let running_ms = |since: Duration| u64::try_from((now - since).as_millis()).ok();
@@ -266,13 +266,20 @@ impl World {
                 if self.chance(40) {
                     let player = &mut self.players[at];
                     player.running.remove(&of);
-                    player.dead.insert(of);
+                    player.dead.insert(of, Broken::Crashed);
                     self.to_desk.push_back((player.fake.peer, Work::Broken(vec![(of, Broken::Killed(9))])));
                 } else {
                     self.end(at, of, Ended::Exited(0));
                 }
             }
             for of in std::mem::take(&mut self.players[at].waiting) {
+                // It would have waited for long.
+                if self.chance(20) {
+                    let player = &mut self.players[at];
+                    player.dead.insert(of, Broken::Superseded);
+                    self.to_desk.push_back((player.fake.peer, Work::Broken(vec![(of, Broken::Superseded)])));
+                    continue;
+                }
                 let until = now + Duration::from_millis(u64::from(self.rng.next_u32() % 2_000));
                 let player = &mut self.players[at];
                 player.running.insert(of, (now, until));
@@ -291,7 +298,7 @@ impl World {
                     player.up = false;
                     player.waiting.clear();
                     player.orders.clear();
-                    player.dead.extend(std::mem::take(&mut player.running).into_keys());
+                    player.dead.extend(std::mem::take(&mut player.running).into_keys().map(|of| (of, Broken::Crashed)));
                 }
                 let done = self.desk.lose(gone);
                 self.hear(done);

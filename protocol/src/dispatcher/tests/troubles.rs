@@ -336,3 +336,80 @@ fn an_order_that_its_worker_knows_to_have_ended_is_given_up() {
     let given_up = Work::GivenUp(vec![(key(1), 1, FORGOTTEN.to_owned())]);
     assert_eq!(done.said, [(peer(ORDERER), given_up)], "its orderer knows it again, or has closed it meanwhile");
 }
+
+// -- what would wait for long
+
+/// Of these it is known that a unit takes 4 ms there.
+fn measured(workers: Vec<Fake>) -> Desk {
+    let mut desk = Desk::new(workers);
+    let mut open = desk.order(of_units(1, 200)).assigned();
+    while !open.is_empty() {
+        let (at, of) = open.remove(0);
+        open.extend(ends(&mut desk, at, of, 4));
+    }
+    desk.close(1);
+    desk
+}
+
+fn ends(desk: &mut Desk, at: PeerId, of: Try, ran_ms: u64) -> Vec<(PeerId, Try)> {
+    let mut report = report(of, at);
+    report.value.ran_ms = ran_ms;
+    desk.batch(|dispatcher, now, out| dispatcher.on_reports(at, &[report], now, out)).assigned()
+}
+
+fn gives_back(desk: &mut Desk, at: PeerId, tries: &[Try]) -> Vec<(PeerId, Try)> {
+    let broken: Vec<(Try, Broken)> = tries.iter().map(|of| (*of, Broken::Superseded)).collect();
+    desk.batch(|dispatcher, now, out| dispatcher.on_broken(at, &broken, now, out)).assigned()
+}
+
+#[test]
+fn what_a_worker_gives_back_unbegun_goes_to_another_under_a_new_number_and_not_back_until_a_run_there_has_ended() {
+    let mut desk = measured(vec![worker(3, 1), worker(4, 1)]);
+    let given = desk.order(of_units(2, 60)).assigned();
+    let of = |peer: PeerId, given: &[(PeerId, Try)]| given.iter().filter(|(at, _)| *at == peer).map(|(_, of)| *of).collect::<Vec<Try>>();
+    let (slow, quick) = (of(peer(3), &given), of(peer(4), &given));
+    assert_eq!((slow.len(), quick.len()), (26, 26));
+    desk.take(peer(3), &slow);
+    desk.start(peer(3), slow[0]);
+    assert_eq!(gives_back(&mut desk, peer(3), &slow[1..]), [], "the other has all that it may have");
+    let stands = desk.standing(2);
+    assert_eq!((stands.waiting, stands.lacks.get(&peer(3))), (33, Some(&Lack::Full)));
+    let (mut open, mut ran) = (quick, 0);
+    while let Some(one) = open.pop() {
+        ran += 1;
+        for (at, of) in ends(&mut desk, peer(4), one, 4) {
+            assert!(at == peer(4) && of.attempt.number == 1 + u32::from(slow[1..].iter().any(|before| before.unit == of.unit)));
+            open.push(of);
+        }
+    }
+    assert_eq!((ran, desk.standing(2).ended), (59, 59));
+    assert_eq!(ends(&mut desk, peer(3), slow[0], 8_000), []);
+    desk.close(2);
+}
+
+#[test]
+fn what_one_worker_alone_gives_back_waits_in_the_queue_and_is_never_given_up() {
+    let mut desk = measured(vec![worker(3, 2)]);
+    let mut given = desk.order(of_units(2, 600)).assigned();
+    for _ in 0..8 {
+        assert_eq!(given.len(), 52);
+        let waiting: Vec<Try> = given.split_off(2).into_iter().map(|(_, of)| of).collect();
+        desk.take(peer(3), &waiting);
+        assert_eq!(gives_back(&mut desk, peer(3), &waiting), []);
+        assert_eq!(gives_back(&mut desk, peer(3), &waiting), [], "said again");
+        let stands = desk.standing(2);
+        assert_eq!((stands.eta_ms, stands.lacks.get(&peer(3))), (None, Some(&Lack::Full)), "nobody knows when those that run end");
+        let waited = desk.wait(Duration::from_secs(1)).assigned();
+        assert!(waited.iter().all(|(_, of)| given.iter().any(|(_, given)| given == of)), "only what runs is asked about");
+        // One of them ends at last, and was quick.
+        let (_, last) = given.pop().expect("two run");
+        given.extend(ends(&mut desk, peer(3), last, 4));
+        assert!(desk.standing(2).eta_ms.is_some());
+    }
+    while let Some((at, of)) = given.pop() {
+        given.extend(ends(&mut desk, at, of, 4));
+    }
+    assert_eq!(desk.standing(2).ended, 600);
+    assert!(desk.queue[&key(2)].1.as_ref().is_some_and(|state| state.given_up.is_empty()));
+    desk.close(2);
+}
