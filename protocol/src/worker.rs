@@ -410,9 +410,9 @@ impl Worker {
             let known = here.of.attempt;
             return match &here.stage {
                 _ if task.attempt < known => Verdict::Late,
+                _ if task.attempt == known => Verdict::Taken,
                 Stage::Running(Running { stop: Some(Stop::Leaving), .. }) => Verdict::Declined(Lack::NotAvailable),
                 Stage::Running(Running { stop: Some(Stop::Superseded | Stop::Closed), .. }) => Verdict::Declined(Lack::Busy),
-                _ if task.attempt == known => Verdict::Taken,
                 Stage::Running(running) => Verdict::Runs(here.working(running, now)),
                 Stage::Waiting(_) => {
                     here.of = task;

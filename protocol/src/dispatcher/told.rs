@@ -150,8 +150,10 @@ impl Dispatcher {
     fn on_declined(&mut self, from: PeerId, of: Try, lack: Lack, now: Now) {
         let connection = self.workers.connection(&from);
         let Some(row) = self.rows.get_mut(&of.order) else { return };
-        let asked =
-            |placement: &&mut Placement| placement.worker == from && placement.attempt == of.attempt && placement.stage <= Stage::Assigned;
+        // Who has taken it and declines it when it is asked again does not have it: its end was lost on its way, and it was started anew.
+        let asked = |placement: &&mut Placement| {
+            placement.worker == from && placement.attempt == of.attempt && (placement.stage <= Stage::Assigned || placement.asked > 0)
+        };
         if row.placement(of.unit).filter(asked).is_none() {
             return;
         }

@@ -111,6 +111,17 @@ fn an_assignment_that_crosses_a_worker_s_list_is_repeated_and_not_given_up() {
 }
 
 #[test]
+fn a_worker_that_declines_what_it_had_taken_when_it_is_asked_again_does_not_have_it() {
+    let mut desk = Desk::new(vec![worker(3, 1), worker(4, 1)]);
+    let (at, of) = desk.order(order(1)).assigned()[0];
+    desk.take(at, &[of]);
+    assert_eq!(desk.decline(at, of, Lack::NotOffered).assigned(), [], "said before it was taken, and heard after");
+    assert_eq!(desk.wait(desk.config.work_patience).assigned(), [(at, of)]);
+    let (elsewhere, again) = desk.decline(at, of, Lack::NotOffered).assigned()[0];
+    assert!(elsewhere != at && again.attempt.number == 2);
+}
+
+#[test]
 fn after_five_dead_processes_a_unit_is_given_up_and_lost_connections_do_not_count() {
     let mut desk = Desk::new(vec![worker(3, 1)]);
     let mut next = desk.order(order(1)).assigned();
