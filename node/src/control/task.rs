@@ -269,6 +269,10 @@ impl<'a> Own<'a> {
         if self.order.state.outcome.is_some() || ended == 0 || units.running == 0 {
             return None;
         }
+        // Where its dispatcher knows of no pace either, units wait behind some that take long for once.
+        if self.standing().is_some_and(|standing| standing.waiting > 0 && standing.eta_ms.is_none()) {
+            return Some((None, 0));
+        }
         let since = Duration::from_millis(self.look.now.0.saturating_sub(self.order.placed.0));
         Some((left(since, u64::from(ended), u64::from(units.total - units.cancelled)), ended))
     }

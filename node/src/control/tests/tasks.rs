@@ -197,6 +197,24 @@ async fn a_task_is_what_disk_node_and_dispatcher_know_together() {
 }
 
 #[tokio::test]
+async fn nobody_says_when_units_end_that_wait_behind_one_that_hangs() {
+    let node = Node::start().await;
+    node.order(serde_json::json!({"service": "resize", "args": ["{}", "800"], "items": ["a.png", "b.png", "c.png"]})).await;
+    node.ends(1, report(1, Ended::Exited(0), b"", ""), None);
+    node.runs(2, 1, None);
+    let says = |waiting, eta_ms| {
+        let (lacks, tries) = (BTreeMap::from([(peer_id(2), Lack::Full)]), vec![placed(2, 1, PlacedState::Running)]);
+        node.says(Standing { units: 3, ended: 1, waiting, eta_ms, lacks, tries, ..standing(key(1)) });
+    };
+    says(1, Some(8_000));
+    let task = node.task("1").await;
+    assert_eq!((task.units.running, task.units.waiting, task.eta_basis, task.eta_seconds.is_some()), (1, 1, 1, true), "from its own pace");
+    says(1, None);
+    let task = node.task("1").await;
+    assert_eq!((task.units.waiting, task.eta_basis, task.eta_seconds, task.lacks.len()), (1, 0, None, 1));
+}
+
+#[tokio::test]
 async fn the_outcome_of_an_order_is_an_event_in_the_inbox_and_is_read_like_a_letter() {
     let node = Node::start().await;
     node.receive(1, 2, "Hello");
