@@ -17,6 +17,9 @@ use super::names::Names;
 use super::time::rfc3339;
 use super::why;
 
+/// Units that take so many times as long as those before them do not end at their pace (guess).
+const SLOWER: u32 = 4;
+
 /// What the dispatcher says of an order.
 #[derive(Clone, Debug, Default)]
 pub(super) enum Word {
@@ -274,6 +277,11 @@ impl<'a> Own<'a> {
             return Some((None, 0));
         }
         let since = Duration::from_millis(self.look.now.0.saturating_sub(self.order.placed.0));
+        // The last ones take so much longer than those before that their pace says nothing.
+        let each = since * units.running / ended;
+        if units.waiting == 0 && self.live.values().all(|live| live.since > each * SLOWER) {
+            return Some((None, 0));
+        }
         Some((left(since, u64::from(ended), u64::from(units.total - units.cancelled)), ended))
     }
 

@@ -212,6 +212,13 @@ async fn nobody_says_when_units_end_that_wait_behind_one_that_hangs() {
     says(1, None);
     let task = node.task("1").await;
     assert_eq!((task.units.waiting, task.eta_basis, task.eta_seconds, task.lacks.len()), (1, 0, None, 1));
+    // Nor when the last one ends, where all others took much less.
+    node.ends(3, report(3, Ended::Exited(0), b"", ""), None);
+    node.says(Standing { units: 3, ended: 2, waiting: 0, eta_ms: None, ..standing(key(1)) });
+    assert!(node.task("1").await.eta_seconds.is_some());
+    node.world().views.get_mut(&1).expect("it is open").running[0].for_ = Duration::from_secs(1 << 34); // The order is of 1970.
+    let task = node.task("1").await;
+    assert_eq!((task.units.running, task.units.waiting, task.eta_seconds), (1, 0, None));
 }
 
 #[tokio::test]
