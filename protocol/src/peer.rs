@@ -487,6 +487,7 @@ impl Peer {
             Said::Leaving => {
                 let facts = self.presence.on_leaving(from, now, out);
                 self.spread(facts, now, out);
+                self.tasks.dispatcher.on_left(from, now);
             }
             // It speaks another version: that is its own record's matter too; here it is only counted.
             Said::Unsupported { .. } => self.record.on_refused(Cause::Version),

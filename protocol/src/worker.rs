@@ -749,6 +749,10 @@ impl Worker {
     /// The node stops in order: what runs is ended, what waits is given back.
     pub(crate) fn leave(&mut self, _now: Now, out: &mut Out) {
         self.leaving = true;
+        // First: what waits for one that runs would begin when that is stopped.
+        for service in self.load.services() {
+            self.give_all_back(&service, |_| true, Broken::Stopping, out);
+        }
         for unit in self.tasks.keys().copied().collect::<Vec<_>>() {
             match self.tasks[&unit].stage {
                 Stage::Running(_) => self.stop(unit, Stop::Leaving, out),

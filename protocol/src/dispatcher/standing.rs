@@ -99,7 +99,7 @@ impl Dispatcher {
         Placed { unit, attempt: placement.attempt, worker: placement.worker, state, since_ms }
     }
 
-    /// What each worker lacks for the next unit.
+    /// What each worker lacks for the next unit; nothing if one lacks nothing, which is about to get it.
     fn lacks(&self, row: &Row, workers: &[WorkerView<'_>]) -> BTreeMap<libp2p_identity::PeerId, Lack> {
         let lack = |view: &WorkerView<'_>| match card(view, &row.order.value.service) {
             None => Some(Lack::NotOffered),
@@ -111,8 +111,10 @@ impl Dispatcher {
                 if kept { Some(Lack::Busy) } else { verdict.lack() }
             }
         };
+        let Some(mut lacks) = workers.iter().map(|view| Some((lack(view)?, view.peer))).collect::<Option<Vec<_>>>() else {
+            return BTreeMap::new();
+        };
         // Those that offer it first: the list has an end.
-        let mut lacks: Vec<_> = workers.iter().filter_map(|view| Some((lack(view)?, view.peer))).collect();
         lacks.sort_by_key(|(lack, peer)| (*lack == Lack::NotOffered, *peer));
         lacks.into_iter().take(limits::PAGE).map(|(lack, peer)| (peer, lack)).collect()
     }

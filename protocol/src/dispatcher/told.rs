@@ -48,6 +48,13 @@ impl Dispatcher {
         self.has_answered(peer);
     }
 
+    /// A peer that cannot be reached any more had said goodbye.
+    pub(crate) fn on_left(&mut self, peer: PeerId, now: Now) {
+        if self.fence.is_some() {
+            self.workers.on_left(&peer, now.mono);
+        }
+    }
+
     /// Something for a peer was not sent: it is told again.
     pub(crate) fn on_send_failed(&mut self, peer: PeerId, now: Now) {
         if self.fence.is_some() && self.workers.is_reachable(&peer) {

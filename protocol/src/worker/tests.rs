@@ -646,6 +646,20 @@ fn a_node_that_stops_in_order_gives_back_what_waits_and_stops_what_runs() {
 }
 
 #[test]
+fn a_node_that_stops_begins_nothing_of_what_was_started_ahead() {
+    let mut cafe = one_ahead_and_one_waiting();
+    cafe.worker.leave(cafe.now, &mut cafe.out);
+    let effects = cafe.done();
+    let at =
+        |wanted: &Effect| effects.iter().position(|effect| effect == wanted).unwrap_or_else(|| panic!("{wanted:?} is not in {effects:?}"));
+    assert!(at(&Effect::TakeBack { task: first(12) }) < at(&stops(first(11))), "or it would take that one's slot");
+    cafe.end(first(12), Exit::Stopped, 0);
+    cafe.end(first(11), Exit::Stopped, 10);
+    let effects = cafe.done();
+    assert!(cafe.worker.is_idle() && effects.contains(&drops(first(11))) && effects.contains(&drops(first(12))), "{effects:?}");
+}
+
+#[test]
 fn arguments_that_no_program_can_be_given_are_not_made() {
     let mut cafe = Cafe::open(vec![offering("coffee", 4)]);
     let with = |number, args: Vec<String>, item: usize| Order { args, items: vec!["x".repeat(item)], ..order(number, "coffee") };

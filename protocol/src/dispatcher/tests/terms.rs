@@ -14,6 +14,16 @@ fn nothing_is_placed_before_all_have_told_what_they_are_at() {
 }
 
 #[test]
+fn what_is_about_to_be_given_to_a_worker_lacks_nothing() {
+    let mut desk = Desk::new(vec![worker(3, 1), worker_of("tea", peer(4), 1)]);
+    desk.lead();
+    desk.order(order(1));
+    assert_eq!(desk.standing(1).lacks, BTreeMap::new(), "peer 4 does not offer it, and is not why it waits");
+    desk.workers.remove(0);
+    assert_eq!(desk.standing(1).lacks.into_values().collect::<Vec<_>>(), [Lack::NotOffered]);
+}
+
+#[test]
 fn the_gate_opens_after_2_s_or_when_the_last_who_is_silent_is_gone() {
     let mut desk = Desk::new(vec![worker(3, 1)]);
     desk.lead();

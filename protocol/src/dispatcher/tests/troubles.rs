@@ -122,6 +122,17 @@ fn a_worker_that_declines_what_it_had_taken_when_it_is_asked_again_does_not_have
 }
 
 #[test]
+fn what_a_worker_had_that_said_goodbye_goes_elsewhere_at_once() {
+    let mut desk = Desk::new(vec![worker(3, 1), worker(4, 1)]);
+    let (at, of) = desk.order(order(1)).assigned()[0];
+    desk.start(at, of);
+    desk.workers.retain(|worker| worker.peer != at);
+    assert_eq!(desk.lose(at).assigned(), [], "who is only silent may come back");
+    let (elsewhere, again) = desk.batch(|dispatcher, now, _| dispatcher.on_left(at, now)).assigned()[0];
+    assert!(elsewhere != at && again.attempt.number == 2);
+}
+
+#[test]
 fn after_five_dead_processes_a_unit_is_given_up_and_lost_connections_do_not_count() {
     let mut desk = Desk::new(vec![worker(3, 1)]);
     let mut next = desk.order(order(1)).assigned();
