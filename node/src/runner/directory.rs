@@ -7,6 +7,8 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use rustix::fs::{IFlags, Mode, OFlags, ioctl_getflags, llistxattr};
+
 const TASKS: &str = "tasks";
 const OUTPUT: &str = "output";
 /// Changes of a file within this time may bear one time (Linux: a tick of the kernel, 10 ms at most; some file systems are coarser,
@@ -65,6 +67,22 @@ pub(super) fn of_try(path: &Path) -> io::Result<()> {
     if path.is_dir() { Ok(()) } else { DirBuilder::new().mode(0o700).create(path) }
 }
 
+/// What can be set of a directory beside its mode, where its file system knows it.
+const SETTABLE: IFlags = IFlags::APPEND
+    .union(IFlags::IMMUTABLE)
+    .union(IFlags::DIRSYNC)
+    .union(IFlags::SYNC)
+    .union(IFlags::NOATIME)
+    .union(IFlags::NODUMP)
+    .union(IFlags::NOCOW)
+    .union(IFlags::COMPRESSED)
+    .union(IFlags::JOURNALING)
+    .union(IFlags::NOTAIL)
+    .union(IFlags::TOPDIR)
+    .union(IFlags::SECURE_REMOVAL)
+    .union(IFlags::UNRM)
+    .union(IFlags::PROJECT_INHERIT);
+
 /// When a directory was changed last, by the file system: whatever is made or removed in it, or done to it, changes that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Changed {
@@ -81,10 +99,29 @@ pub(super) fn as_new(path: &Path, before: Option<Changed>) -> Option<Changed> {
     if before.is_some_and(|before| before.settled && before.at == at) {
         return before;
     }
-    let empty = fs::read_dir(path).ok()?.next().is_none();
-    let second = SystemTime::now().duration_since(UNIX_EPOCH).ok().and_then(|now| now.checked_sub(TICK));
-    let settled = second.is_some_and(|then| (then.as_secs() as i64, i64::from(then.subsec_nanos())) > at);
+    let clean = data.uid() == rustix::process::geteuid().as_raw() && flags(path) == flags(path.parent()?) && has_no_attributes(path);
+    let empty = clean && fs::read_dir(path).ok()?.next().is_none();
+    let then = SystemTime::now().duration_since(UNIX_EPOCH).ok().and_then(|now| now.checked_sub(TICK));
+    let settled = then.is_some_and(|then| (then.as_secs() as i64, i64::from(then.subsec_nanos())) > at);
     empty.then_some(Changed { at, settled })
+}
+
+/// What the file system keeps of a directory beside its mode: that it may not be changed, say. None where it keeps none.
+fn flags(path: &Path) -> Option<IFlags> {
+    let open = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    rustix::fs::open(path, open, Mode::empty()).ok().and_then(|directory| ioctl_getflags(directory).ok()).map(|flags| flags & SETTABLE)
+}
+
+/// Whether nobody has put a note on it, nor rules for what is made in it.
+fn has_no_attributes(path: &Path) -> bool {
+    // Security modules put theirs on everything.
+    let ours = |names: &[u8]| names.split(|byte| *byte == 0).all(|name| name.is_empty() || name.starts_with(b"security."));
+    let mut names = [0; 4_096];
+    match llistxattr(path, &mut names) {
+        Ok(length) => names.get(..length).is_some_and(ours),
+        // It keeps none, or more than are looked at.
+        Err(error) => error == rustix::io::Errno::NOTSUP,
+    }
 }
 
 /// Removes a directory with all that is in it. What cannot be removed is said, and tried again at the next start.
@@ -145,6 +182,19 @@ mod tests {
         assert_eq!(as_new(&path, Some(before)), None);
         fs::remove_file(&file).expect("removed");
         assert!(as_new(&path, Some(before)).is_some_and(|changed| changed != before));
+        let before = seen_settled(&path);
+        if rustix::fs::lsetxattr(&path, "user.note", b"x", rustix::fs::XattrFlags::empty()).is_ok() {
+            assert_eq!(as_new(&path, Some(before)), None, "a note for whoever comes next");
+            rustix::fs::lremovexattr(&path, "user.note").expect("it can be removed, too");
+        }
+        if let Some(flags) = flags(&path) {
+            let directory = rustix::fs::open(&path, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty()).expect("it is there");
+            if rustix::fs::ioctl_setflags(&directory, flags | IFlags::NODUMP).is_ok() {
+                assert_eq!(as_new(&path, Some(before)), None);
+                rustix::fs::ioctl_setflags(&directory, flags).expect("as it was");
+            }
+        }
+        assert!(as_new(&path, Some(before)).is_some());
         let before = seen_settled(&path);
         fs::set_permissions(&path, Permissions::from_mode(0o777)).expect("changed");
         assert_eq!(as_new(&path, Some(before)), None);
