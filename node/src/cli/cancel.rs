@@ -8,7 +8,7 @@ use futures::StreamExt;
 
 use super::Context;
 use super::bar::Bar;
-use super::failure::{DONE, Failure};
+use super::failure::{DONE, Failure, REFUSED};
 use super::terminal::{line, print};
 use super::watch::until_ended;
 use crate::control::api::Task;
@@ -43,9 +43,14 @@ pub(super) async fn execute(args: CancelArgs, context: &Context) -> Result<u8, F
             }
         }
     }
+    let rc = match refused {
+        // Not all, whatever was wrong with the others.
+        Some(_) if !tasks.is_empty() => REFUSED,
+        refused => refused.unwrap_or(DONE),
+    };
     if context.json {
         context.document(&tasks)?;
-        return Ok(refused.unwrap_or(DONE));
+        return Ok(rc);
     }
     let began = Instant::now();
     for task in tasks {
@@ -60,7 +65,7 @@ pub(super) async fn execute(args: CancelArgs, context: &Context) -> Result<u8, F
         }
         print(&told(&latest))?;
     }
-    Ok(refused.unwrap_or(DONE))
+    Ok(rc)
 }
 
 fn told(task: &Task) -> String {

@@ -20,8 +20,8 @@ use crate::control::api::{Builtin, NewOffer, Offer};
 )]
 pub(super) struct OfferArgs {
     /// By what name it is ordered
-    #[arg(value_name = "NAME")]
-    service: String,
+    #[arg(value_name = "NAME", required_unless_present = "allow")]
+    service: Option<String>,
     /// What it does, in a line
     #[arg(long, value_name = "T")]
     about: Option<String>,
@@ -76,8 +76,12 @@ fn here() -> Result<PathBuf, Failure> {
     std::env::current_dir().map_err(|error| Failure::usage(format!("the directory you are in cannot be told: {error}")))
 }
 
-fn wanted(args: OfferArgs, here: &Path, path: Option<&std::ffi::OsStr>) -> Result<NewOffer, Failure> {
-    let name = &args.service;
+fn wanted(mut args: OfferArgs, here: &Path, path: Option<&std::ffi::OsStr>) -> Result<NewOffer, Failure> {
+    // What comes last before `--` is the name, though it looks like one more peer that may order.
+    let last = args.service.take().or_else(|| args.allow.pop().filter(|_| !args.allow.is_empty()));
+    let Some(name) = &last else {
+        return Err(Failure::usage("what is the service called?").next("like this: node offer NAME --allow anyone -- CMD ARG…"));
+    };
     if let Some(stray) = args.stray.first() {
         let words = args.stray.join(" ");
         return Err(Failure::usage(format!("{stray:?} is no option: the command comes after --"))
@@ -93,7 +97,7 @@ fn wanted(args: OfferArgs, here: &Path, path: Option<&std::ffi::OsStr>) -> Resul
         (false, _) => Some(whole(args.command, here, path)?),
     };
     Ok(NewOffer {
-        name: args.service,
+        name: name.clone(),
         about: args.about,
         limit: args.limit,
         cores: args.cores,
@@ -160,6 +164,9 @@ mod tests {
         let offer = check(&["coffee", "--limit", "2", "--allow", "anyone", "--", "./brew", "--", "-v"]).expect("good");
         assert_eq!(offer.command.as_deref(), Some(["/home/nikki/./brew", "--", "-v"].map(str::to_owned).as_slice()));
         assert_eq!((offer.limit, offer.allow), (Some(2), Some(vec!["anyone".to_owned()])));
+        let offer = check(&["--allow", "nikki", "anyone", "tea", "--", "./brew"]).expect("good");
+        assert_eq!((offer.name.as_str(), offer.allow.map(|allow| allow.len())), ("tea", Some(2)), "the name comes last");
+        assert!(check(&["--allow", "anyone", "--", "./brew"]).is_err());
         let offer = check(&["e", "--builtin", "echo", "--allow", "nikki", "ada"]).expect("good");
         assert_eq!((offer.builtin, offer.allow.map(|allow| allow.len()), offer.command), (Some(Builtin::Echo), Some(2), None));
     }

@@ -14,7 +14,7 @@ use protocol::config::limits;
 use self::grammar::{Words, split};
 use super::bar::Bar;
 use super::failure::{DONE, Failure, PENDING, REFUSED};
-use super::terminal::{block, line, print, raw};
+use super::terminal::{Spout, line, print};
 use super::watch::{ended, exit, look, pending, until_ended};
 use super::words::{about, cores, priority, size, some_time};
 use super::{Context, batch, outcome, wait};
@@ -27,8 +27,6 @@ const GLANCE: Duration = Duration::from_millis(400);
 const LOOK: Duration = Duration::from_millis(40);
 /// Units that failed that are named at the end (guess: what fits a screen).
 const NAMED: usize = 10;
-/// Lines of what a failed program complained about (guess).
-const LINES: usize = 10;
 /// Newest outcomes among which the one that has just been seen is looked for (guess: few end within a moment).
 const OUTCOMES: usize = 100;
 
@@ -284,7 +282,8 @@ async fn wait_for(number: u64, patience: Option<Duration>, context: &Context) ->
         context.document(&task)?;
         return Ok(exit(&task));
     }
-    copy(&task.id, "stdout", context).await?;
+    copy(&task.id, "stdout", Spout::stdout(), context).await?;
+    copy(&task.id, "stderr", Spout::stderr(), context).await?;
     let mut text = ended(&task) + "\n";
     if task.state != TaskState::Done {
         text += &complaints(&task, context).await?;
@@ -311,12 +310,10 @@ async fn mark_read(number: u64, context: &Context) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Which units failed, or the last that the only one said.
+/// Which units failed, of several.
 async fn complaints(task: &Task, context: &Context) -> Result<String, Failure> {
     if task.units.total == 1 {
-        let said = task.stderr.as_deref().filter(|_| task.encoding == Encoding::Utf8).unwrap_or_default();
-        let lines: Vec<&str> = said.lines().collect();
-        return Ok(block(&lines[lines.len().saturating_sub(LINES)..].join("\n"), "  "));
+        return Ok(String::new());
     }
     if task.units.failed == 0 {
         return Ok(String::new());
@@ -330,9 +327,9 @@ async fn complaints(task: &Task, context: &Context) -> Result<String, Failure> {
     Ok(text)
 }
 
-/// Puts what a task wrote on stdout, as it is, and says on stderr what of it nobody has.
-pub(super) async fn copy(id: &str, which: &str, context: &Context) -> Result<(), Failure> {
-    let bytes = copy_kept(id, which, context).await?;
+/// Puts out what a task wrote, and says on stderr what of it nobody has.
+pub(super) async fn copy(id: &str, which: &str, to: Spout, context: &Context) -> Result<(), Failure> {
+    let bytes = copy_kept(id, which, to, context).await?;
     if bytes < limits::OUTPUT_BYTES as u64 / 2 {
         // Less than the beginning of what was too much.
         return Ok(());
@@ -356,8 +353,8 @@ fn lost(task: &Task, which: &str) -> Option<String> {
     })
 }
 
-/// Puts what there is of it on stdout, and says how much that was.
-async fn copy_kept(id: &str, which: &str, context: &Context) -> Result<u64, Failure> {
+/// Puts out what there is of it, and says how much that was.
+async fn copy_kept(id: &str, which: &str, mut to: Spout, context: &Context) -> Result<u64, Failure> {
     let mut bytes = 0;
     let path = format!("/v1/tasks/{}/{which}", crate::control::client::quoted(id));
     let mut pieces = match context.client.bytes(&path).await {
@@ -367,7 +364,7 @@ async fn copy_kept(id: &str, which: &str, context: &Context) -> Result<u64, Fail
             // What is here is better than nothing, if it is said that it is not all.
             let mut pieces = context.client.bytes(&format!("{path}?here=true")).await?;
             while let Some(piece) = pieces.next().await? {
-                raw(&piece)?;
+                to.write(&piece)?;
             }
             return Err(Failure::from(*problem));
         }
@@ -375,8 +372,9 @@ async fn copy_kept(id: &str, which: &str, context: &Context) -> Result<u64, Fail
     };
     while let Some(piece) = pieces.next().await? {
         bytes += piece.len() as u64;
-        raw(&piece)?;
+        to.write(&piece)?;
     }
+    to.end()?;
     Ok(bytes)
 }
 

@@ -9,7 +9,7 @@ use super::failure::{DONE, Failure, REFUSED};
 use super::order;
 use super::sent::time;
 use super::tasks::ordered;
-use super::terminal::{block, line, print};
+use super::terminal::{Spout, block, line, print};
 use super::watch::{exit, look, of_many, shown, took, until_ended};
 use super::who::lacks;
 use super::words::about;
@@ -47,6 +47,10 @@ pub(super) async fn execute(args: TaskArgs, context: &Context) -> Result<u8, Fai
         Some(id) => id,
         None => latest(context).await?,
     };
+    if context.json && (args.stdout || args.stderr) {
+        return Err(Failure::usage("what a service wrote is bytes, not JSON: leave out --json")
+            .next(format!("what of it is text is in: node task {id} --json")));
+    }
     if args.stdout || args.stderr {
         return output(&id, if args.stdout { "stdout" } else { "stderr" }, context).await;
     }
@@ -81,7 +85,7 @@ async fn output(id: &str, which: &str, context: &Context) -> Result<u8, Failure>
         return Err(Failure::new(REFUSED, format!("there is no output yet: {id} is {}{why}", task.state.word()))
             .next(format!("wait for its end: node wait {id}")));
     }
-    order::copy(id, which, context).await?;
+    order::copy(id, which, Spout::stdout(), context).await?;
     Ok(DONE)
 }
 

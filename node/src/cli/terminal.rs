@@ -99,14 +99,76 @@ pub fn print(text: &str) -> Result<(), Failure> {
     Ok(out.flush()?)
 }
 
-/// Writes bytes as they are: what a service wrote for whoever asked for it.
-///
-/// # Errors
-/// The pipe is closed, or the disk behind it is full.
-pub fn raw(bytes: &[u8]) -> Result<(), Failure> {
-    let mut out = io::stdout().lock();
-    out.write_all(bytes)?;
-    Ok(out.flush()?)
+/// Where what a service wrote goes: into a pipe or a file as it is, to a terminal escaped.
+#[derive(Debug)]
+pub struct Spout {
+    stderr: bool,
+    escapes: bool,
+    /// The beginning of a character.
+    rest: Vec<u8>,
+}
+
+impl Spout {
+    /// To stdout.
+    #[must_use]
+    pub fn stdout() -> Spout {
+        Spout { stderr: false, escapes: io::stdout().is_terminal(), rest: Vec::new() }
+    }
+
+    /// To stderr.
+    #[must_use]
+    pub fn stderr() -> Spout {
+        Spout { stderr: true, escapes: io::stderr().is_terminal(), rest: Vec::new() }
+    }
+
+    /// Writes the next bytes.
+    ///
+    /// # Errors
+    /// The pipe is closed, or the disk behind it is full.
+    pub fn write(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        if !self.escapes {
+            return self.put(bytes);
+        }
+        self.rest.extend_from_slice(bytes);
+        let text = shown(&mut self.rest);
+        self.put(text.as_bytes())
+    }
+
+    /// There is no more.
+    ///
+    /// # Errors
+    /// As [`Spout::write`].
+    pub fn end(mut self) -> Result<(), Failure> {
+        if self.rest.is_empty() { Ok(()) } else { self.put("\u{fffd}".as_bytes()) }
+    }
+
+    fn put(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        let mut out: Box<dyn Write> = if self.stderr { Box::new(io::stderr().lock()) } else { Box::new(io::stdout().lock()) };
+        out.write_all(bytes)?;
+        Ok(out.flush()?)
+    }
+}
+
+/// Whole characters of these bytes as they may be shown; the beginning of one stays.
+fn shown(bytes: &mut Vec<u8>) -> String {
+    let mut out = String::new();
+    let all = std::mem::take(bytes);
+    let mut chunks = all.utf8_chunks().peekable();
+    while let Some(chunk) = chunks.next() {
+        for c in chunk.valid().chars() {
+            match c {
+                '\n' | '\t' => out.push(c),
+                '\r' => {}
+                c => push(&mut out, c),
+            }
+        }
+        match chunk.invalid() {
+            [] => {}
+            cut if chunks.peek().is_none() && std::str::from_utf8(cut).is_err_and(|error| error.error_len().is_none()) => bytes.extend(cut),
+            _ => out.push('\u{fffd}'),
+        }
+    }
+    out
 }
 
 /// Completes when whoever reads our output has gone, which a write would only tell with the next letter. Never for a file.
@@ -174,6 +236,16 @@ mod tests {
             assert_eq!(line(text), expected);
         }
         assert_eq!(block("one\n\u{1b}two\r\nthree", "  "), "  one\n  \\u{1b}two\n  three\n");
+    }
+
+    #[test]
+    fn what_a_service_wrote_is_shown_character_by_character_and_steers_nothing() {
+        let (mut rest, mut text) = (Vec::new(), String::new());
+        for piece in ["Gr\u{fc}".as_bytes().split_at(3).0, &[0xbc], b"n\tone\r\n\x1b[31mred", &[0xff, b'x'], &[0xe4, 0xb8]] {
+            rest.extend_from_slice(piece);
+            text += &shown(&mut rest);
+        }
+        assert_eq!((text.as_str(), rest.as_slice()), ("Gr\u{fc}n\tone\n\\u{1b}[31mred\u{fffd}x", &[0xe4, 0xb8][..]));
     }
 
     #[test]

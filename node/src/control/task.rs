@@ -1,7 +1,7 @@
 //! One order, or one unit of it, as the API shows it: what the disk has, what runs now, what the dispatcher says.
 //! Asks nobody. Its orderer's disk is believed before anyone's word, and the later attempt before the earlier.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -306,8 +306,22 @@ impl<'a> Own<'a> {
                 (None, None) => self.without_word().unwrap_or_else(|| "it is being taken out of the queue".to_owned()),
             }),
             TaskState::Accepted | TaskState::Queued => Some(self.without_word().unwrap_or_else(|| self.waits())),
+            TaskState::Running | TaskState::Assigned => self.unheard(),
             _ => None,
         }
+    }
+
+    /// Who has units of it that go on elsewhere, and is not heard of.
+    fn unheard(&self) -> Option<String> {
+        let unheard: Vec<PeerId> =
+            self.live.values().filter(|live| live.state == PlacedState::Unreachable).map(|live| live.worker).collect();
+        let workers: BTreeSet<PeerId> = unheard.iter().copied().collect();
+        let units = unheard.len();
+        (units > 0).then(|| {
+            let (has, they) = (if workers.len() == 1 { "has" } else { "have" }, if units == 1 { "it is" } else { "they are" });
+            let workers = why::list(&workers.iter().map(|worker| self.look.names.of(worker)).collect::<Vec<_>>());
+            format!("nothing is heard of {workers}, which {has} {units} of its units; {they} tried elsewhere if that stays so for 30 s")
+        })
     }
 
     /// Why the dispatcher has said nothing of it.
@@ -328,8 +342,12 @@ impl<'a> Own<'a> {
     fn waits(&self) -> String {
         let Some(standing) = self.standing() else { return String::new() };
         let needs = Some(&self.order.needs);
-        if standing.lacks.is_empty() && standing.position.is_some_and(|position| position > 1) {
-            return before(standing.position.unwrap_or(1) - 1);
+        if standing.waiting == 0 {
+            return "its end is on its way here".to_owned();
+        }
+        if standing.lacks.is_empty() {
+            let others = standing.position.unwrap_or(1).saturating_sub(1);
+            return if others > 0 { before(others) } else { "it is about to be given to a worker".to_owned() };
         }
         why::waits(self.order.service.as_str(), needs, &standing.lacks, self.look.names)
     }

@@ -117,7 +117,7 @@ pub(super) fn ended(ended: &Ended) -> Option<String> {
     }
 }
 
-fn list(who: &[String]) -> String {
+pub(super) fn list(who: &[String]) -> String {
     match who {
         [] => String::new(),
         [one] => one.clone(),

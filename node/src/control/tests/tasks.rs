@@ -138,7 +138,7 @@ async fn what_workers_lack_is_said_in_a_sentence() {
         assert_eq!(task.state, api::TaskState::Queued);
         task.why.unwrap_or_default()
     };
-    assert_eq!(why(&[]).await, "nobody here offers coffee; it starts when somebody does");
+    assert_eq!(why(&[]).await, "it is about to be given to a worker");
     assert_eq!(why(&[(3, Lack::NotOffered)]).await, "nobody here offers coffee; it starts when somebody does");
     assert_eq!(why(&[(2, Lack::Cores(4)), (3, Lack::Cores(2))]).await, "needs 16 cores, largest worker (nikki-pi) has 4");
     assert_eq!(why(&[(2, Lack::Memory(4 << 30))]).await, "needs 8 GiB of memory, largest worker (nikki-pi) has 4 GiB");
