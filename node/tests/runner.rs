@@ -479,6 +479,8 @@ fn hosts_tasks_when_told() {
 
 /// Processes with the word when all tasks of the host run: its own among them, and the shell that waits.
 const HOSTED: usize = 9;
+/// Programs that it starts.
+const SCRIPTS: usize = 5;
 
 fn host(directory: &Path, word: &str) -> Child {
     Command::new(std::env::current_exe().expect("this test"))
@@ -490,11 +492,20 @@ fn host(directory: &Path, word: &str) -> Child {
         .expect("it starts")
 }
 
+/// Whether the host has written down all programs that it has started: until then one without marks cannot be told from others.
+fn are_written_down(directory: &Path) -> bool {
+    let Ok(entries) = std::fs::read_dir(directory.join("tasks")) else { return false };
+    let journals = entries.filter_map(|entry| std::fs::read(entry.ok()?.path().join("journal")).ok());
+    // A head of 64 bytes, then 24 for each that runs, the number of its process first.
+    let begun = |journal: &[u8]| journal.get(64..).unwrap_or_default().chunks(24).filter(|row| row.starts_with(&[0; 4])).count() == 0;
+    journals.filter(|journal| journal.len() == 64 + SCRIPTS * 24 && begun(journal)).count() == 1
+}
+
 #[tokio::test]
 async fn when_the_node_is_killed_its_reaper_ends_what_it_ran() {
     let (directory, word) = (tempfile::tempdir().expect("a directory"), sleep());
     let mut host = host(directory.path(), &word);
-    wait_until("its tasks run", || with_word(&word).len() == HOSTED).await;
+    wait_until("its tasks run", || with_word(&word).len() == HOSTED && are_written_down(directory.path())).await;
     host.kill().expect("it runs");
     assert_eq!(host.wait().expect("it was killed").signal(), Some(9));
     let begin = Instant::now();
@@ -508,7 +519,7 @@ async fn when_the_node_is_killed_its_reaper_ends_what_it_ran() {
 async fn what_outlived_node_and_reaper_ends_when_the_node_starts_again() {
     let (directory, word) = (tempfile::tempdir().expect("a directory"), sleep());
     let mut host = host(directory.path(), &word);
-    wait_until("its tasks run", || with_word(&word).len() == HOSTED).await;
+    wait_until("its tasks run", || with_word(&word).len() == HOSTED && are_written_down(directory.path())).await;
     let tasks = directory.path().canonicalize().expect("it is there").join("tasks");
     let reaper = with_word(&tasks.to_string_lossy());
     let reaper = *reaper.first().expect("it has a reaper");
