@@ -754,6 +754,9 @@ async fn receipts_that_lie_leave_the_outbox_as_it_was() {
     for receipt in lies {
         stage.mallory.signs(&receipt).await;
     }
+    // What comes before she has asked is refused as such: it goes by another stream.
+    let mallory = &mut stage.mallory;
+    wait_until("she asks which letter that was", async || mallory.heard().iter().any(|said| matches!(said, Message::AskIds { .. }))).await;
     let wrong =
         Message::Ids { epoch, ids: vec![(0, LetterId::new([1; 16])), (1, LetterId::new([1; 16])), (u64::MAX, LetterId::new([1; 16]))] };
     stage.mallory.says_by(Lane::Bulk, wrong.to_frame()).await;
