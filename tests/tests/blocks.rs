@@ -25,8 +25,8 @@ fn letters_of_a_blocked_peer_are_parked_until_it_is_not_blocked_any_more() {
     let mut sim = Sim::new(800);
     let [nikki, markus, ada] = settled::<3>(&mut sim);
     sim.block(nikki, markus, true);
-    let letter = sim.write(markus, nikki, "please");
     sim.within(seconds(1), |sim| denied(sim, markus, nikki) == Some(Denial::Blocked));
+    let letter = sim.write(markus, nikki, "please");
     sim.run_for(seconds(10));
     assert!(!sim.has_taken(nikki, letter) && !sim.holds(ada, letter));
     assert!(!sim.status(nikki).refused.contains_key(&Cause::Blocked), "who knows that it is blocked sends nothing");
