@@ -764,7 +764,9 @@ impl Outbox {
         let to = letter.to.iter().filter_map(|copy| copy.place.map(|place| (place.peer, place.seq))).collect();
         self.unsealed -= letter.to.len() as u64;
         self.copies -= found.unwrap_or(0);
-        out.note(What::LetterAccepted { letter: id, to });
+        let place = letter.to.iter().rev().find_map(|copy| copy.place);
+        let stream = place.and_then(|place| self.streams.range(of(place.peer)).rev().find(|(_, stream)| stream.row.no == place.stream));
+        out.note(What::LetterAccepted { letter: id, to, epoch: stream.map_or(Epoch(0), |((_, epoch), _)| *epoch) });
         let waits = unplaced(&letter);
         if waits > 0 {
             self.copies += if found.is_none() { waits } else { 0 };

@@ -1,6 +1,8 @@
 //! The writing half of the record: what this node did, as numbered, chained segments, one for each commit.
 //! Knows nothing of what the entries mean. No number is given twice in a chain, and none is left out.
 
+mod gathered;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -84,7 +86,7 @@ impl Record {
                 refusals.next = Some(now.mono + self.interval);
             }
         }
-        let mut entries = std::mem::take(&mut self.entries).into_iter().peekable();
+        let mut entries = gathered::gathered(std::mem::take(&mut self.entries)).into_iter().peekable();
         while entries.peek().is_some() {
             let (mut part, mut size) = (Vec::new(), 0);
             while let Some(entry) = entries.next_if(|entry| part.is_empty() || size + weight(&entry.what) <= limits::SEGMENT_BYTES) {
@@ -123,6 +125,7 @@ impl Record {
 fn weight(what: &What) -> usize {
     match what {
         What::LetterAccepted { to, .. } => 100 + 48 * to.len(),
+        What::UnitsAssigned { of, .. } | What::UnitsStarted { of } | What::UnitsEnded { of, .. } => 300 + 16 * of.runs.len(),
         _ => 200,
     }
 }

@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 use crate::id::{Epoch, LetterId};
 use crate::name::PeerName;
 use crate::now::Timestamp;
-use crate::order::{Broken, End, Ended, Try};
+use crate::order::{Attempt, Broken, End, Ended, OrderKey, Try};
 use crate::service::ServiceName;
 use crate::sign::{Signed, Statement};
 
@@ -121,6 +121,9 @@ pub enum What {
         letter: LetterId,
         /// To whom, with its number there; no number while nobody of that name is known.
         to: Vec<(PeerId, u64)>,
+        /// In which epoch of this node those numbers are.
+        #[serde(default)]
+        epoch: Epoch,
     },
     /// Letters of this node were receipted.
     LettersDelivered {
@@ -292,6 +295,30 @@ pub enum What {
         /// How.
         ended: Ended,
     },
+    /// This node, as leader, gave several units to a worker.
+    UnitsAssigned {
+        /// Which tries.
+        of: Tries,
+        /// To whom.
+        worker: PeerId,
+    },
+    /// This node began to run several units.
+    UnitsStarted {
+        /// Which tries.
+        of: Tries,
+    },
+    /// Several units ended alike at this node.
+    UnitsEnded {
+        /// Which tries.
+        of: Tries,
+        /// How each of them did.
+        ended: Ended,
+    },
+    /// This node takes no new work, or takes it again.
+    Drained {
+        /// Whether.
+        on: bool,
+    },
     /// An attempt at this node came to nothing, or this node, as leader, gave it up.
     TryBroken {
         /// Which try.
@@ -320,4 +347,39 @@ pub enum What {
         /// How often since the last such entry.
         count: u64,
     },
+}
+
+/// Tries of one orderer and one attempt that one commit tells of together.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tries {
+    /// Who ordered.
+    pub orderer: PeerId,
+    /// In which memory of the orderer.
+    pub epoch: Epoch,
+    /// Which attempt.
+    pub attempt: Attempt,
+    /// Of these orders these units: first and last order, first and last unit; each unit of each order is meant.
+    pub runs: Vec<(u64, u64, u32, u32)>,
+}
+
+impl Tries {
+    /// How many there are.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        let sizes = self.runs.iter().map(|(first, last, from, to)| {
+            let orders = last.saturating_sub(*first).saturating_add(1);
+            orders.saturating_mul(u64::from(to.saturating_sub(*from)) + 1)
+        });
+        sizes.fold(0, u64::saturating_add)
+    }
+
+    /// Each of them, order by order.
+    pub fn iter(&self) -> impl Iterator<Item = Try> + '_ {
+        self.runs.iter().flat_map(move |(first, last, from, to)| {
+            (*first..=*last).flat_map(move |number| {
+                let order = OrderKey { orderer: self.orderer, epoch: self.epoch, number };
+                (*from..=*to).map(move |unit| Try { order, unit, attempt: self.attempt })
+            })
+        })
+    }
 }

@@ -263,6 +263,7 @@ impl Worker {
     pub(crate) fn drain(&mut self, draining: bool, out: &mut Out) {
         if self.offers.drain(draining) {
             out.store(Change::Drain(draining));
+            out.note(What::Drained { on: draining });
         }
         for service in self.load.services().into_iter().filter(|_| draining) {
             self.give_all_back(&service, |_| true, Broken::Stopping, out);

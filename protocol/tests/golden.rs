@@ -133,7 +133,7 @@ fn segment() -> Segment {
         entries: vec![
             entry(What::Started { boot: 1, epoch: Epoch(7) }),
             entry(What::PeerCame { peer: secrets(2).id(), name: "nikki-pi".parse().expect("a name") }),
-            entry(What::LetterAccepted { letter: LetterId::new([1; 16]), to: vec![(secrets(2).id(), 1)] }),
+            entry(What::LetterAccepted { letter: LetterId::new([1; 16]), to: vec![(secrets(2).id(), 1)], epoch: Epoch(7) }),
             entry(What::LettersDelivered { to: secrets(2).id(), epoch: Epoch(7), first: 1, last: 5 }),
             entry(What::LettersHeld { to: secrets(2).id(), epoch: Epoch(7), first: 1, last: 5, by: secrets(3).id() }),
             entry(What::MailTaken { recipient: secrets(2).id(), depositor: secrets(3).id(), bundles: 2, bytes: 900 }),

@@ -13,7 +13,7 @@ use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use futures::stream;
 use protocol::order::{Broken, Ended, Try};
-use protocol::segment::{self, Entry};
+use protocol::segment::{self, Entry, Tries};
 use protocol::{Epoch, PeerId};
 use serde::Deserialize;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
@@ -161,7 +161,7 @@ fn shown(names: &Names<'_>, entry: &Entry, letters: Vec<String>) -> api::What {
             api::What::NameOnNewKey { name: name.to_string(), old_id: old.to_string(), new_id: new.to_string() }
         }
         What::Signalled { available, inactive } => api::What::Signalled { available: *available, inactive: *inactive },
-        What::LetterAccepted { letter, to } => {
+        What::LetterAccepted { letter, to, .. } => {
             api::What::LetterAccepted { letter: letter.to_string(), to_ids: to.iter().map(|(peer, _)| peer.to_string()).collect() }
         }
         What::LettersDelivered { to, epoch, first, last } => api::What::LettersDelivered {
@@ -257,14 +257,18 @@ fn shown(names: &Names<'_>, entry: &Entry, letters: Vec<String>) -> api::What {
         }
         What::UnitStarted { of } => api::What::UnitStarted { of: tried(names, of) },
         What::UnitEnded { of, ended } => {
-            let (word, exit_code, why) = match ended {
-                Ended::Exited(code) => (api::UnitEnd::Exited, Some(*code), None),
-                Ended::TimedOut => (api::UnitEnd::TimedOut, None, None),
-                Ended::NotStarted(why) => (api::UnitEnd::NotStarted, None, Some(why.clone())),
-                Ended::Cancelled => (api::UnitEnd::Cancelled, None, None),
-            };
-            api::What::UnitEnded { of: tried(names, of), ended: word, exit_code, why }
+            let (ended, exit_code, why) = how(ended);
+            api::What::UnitEnded { of: tried(names, of), ended, exit_code, why }
         }
+        What::UnitsAssigned { of, worker } => {
+            api::What::UnitsAssigned { of: tries(names, of), worker: names.of(worker), worker_id: worker.to_string() }
+        }
+        What::UnitsStarted { of } => api::What::UnitsStarted { of: tries(names, of) },
+        What::UnitsEnded { of, ended } => {
+            let (ended, exit_code, _) = how(ended);
+            api::What::UnitsEnded { of: tries(names, of), ended, exit_code }
+        }
+        What::Drained { on } => api::What::Drained { on: *on },
         What::TryBroken { of, why } => {
             let (word, signal) = match why {
                 // Nobody writes of an order that has ended; and it is not wanted where it was, either way.
@@ -279,6 +283,33 @@ fn shown(names: &Names<'_>, entry: &Entry, letters: Vec<String>) -> api::What {
         What::OrderCancelled { number, expired } => api::What::OrderCancelled { order: *number, expired: *expired },
         What::OrderEnded { number, end } => api::What::OrderEnded { order: *number, state: (*end).into() },
         What::Refused { cause, count } => api::What::Refused { cause: cause.clone(), count: *count },
+    }
+}
+
+fn how(ended: &Ended) -> (api::UnitEnd, Option<i32>, Option<String>) {
+    match ended {
+        Ended::Exited(code) => (api::UnitEnd::Exited, Some(*code), None),
+        Ended::TimedOut => (api::UnitEnd::TimedOut, None, None),
+        Ended::NotStarted(why) => (api::UnitEnd::NotStarted, None, Some(why.clone())),
+        Ended::Cancelled => (api::UnitEnd::Cancelled, None, None),
+    }
+}
+
+fn tries(names: &Names<'_>, of: &Tries) -> api::Tries {
+    let run = |(first_order, last_order, first_unit, last_unit): &(u64, u64, u32, u32)| api::Run {
+        first_order: *first_order,
+        last_order: *last_order,
+        first_unit: *first_unit,
+        last_unit: *last_unit,
+    };
+    api::Tries {
+        orderer: names.of(&of.orderer),
+        orderer_id: of.orderer.to_string(),
+        epoch: of.epoch.to_string(),
+        attempt: of.attempt.number,
+        term: of.attempt.term,
+        units: of.count(),
+        runs: of.runs.iter().map(run).collect(),
     }
 }
 

@@ -190,6 +190,25 @@ pub enum What {
         exit_code: Option<i32>,
         why: Option<String>,
     },
+    UnitsAssigned {
+        #[serde(flatten)]
+        of: Tries,
+        worker: String,
+        worker_id: String,
+    },
+    UnitsStarted {
+        #[serde(flatten)]
+        of: Tries,
+    },
+    UnitsEnded {
+        #[serde(flatten)]
+        of: Tries,
+        ended: UnitEnd,
+        exit_code: Option<i32>,
+    },
+    Drained {
+        on: bool,
+    },
     TryBroken {
         #[serde(flatten)]
         of: Try,
@@ -249,6 +268,10 @@ impl What {
             What::UnitAssigned { .. } => "unit_assigned",
             What::UnitStarted { .. } => "unit_started",
             What::UnitEnded { .. } => "unit_ended",
+            What::UnitsAssigned { .. } => "units_assigned",
+            What::UnitsStarted { .. } => "units_started",
+            What::UnitsEnded { .. } => "units_ended",
+            What::Drained { .. } => "drained",
             What::TryBroken { .. } => "try_broken",
             What::OrderCancelled { .. } => "order_cancelled",
             What::OrderEnded { .. } => "order_ended",
@@ -275,6 +298,38 @@ pub struct Try {
     pub attempt: u32,
     /// In which term it was decided.
     pub term: u64,
+}
+
+/// Tries of several units that one commit tells of together.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tries {
+    /// Who ordered.
+    pub orderer: String,
+    /// The orderer's key.
+    pub orderer_id: String,
+    /// In which memory of the orderer.
+    pub epoch: String,
+    /// Which attempt, from 1.
+    pub attempt: u32,
+    /// In which term it was decided.
+    pub term: u64,
+    /// How many units of all orders together.
+    pub units: u64,
+    /// Which.
+    pub runs: Vec<Run>,
+}
+
+/// Each of these units of each of these orders.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Run {
+    /// The first order …
+    pub first_order: u64,
+    /// … to the last.
+    pub last_order: u64,
+    /// The first unit of each …
+    pub first_unit: u32,
+    /// … to the last.
+    pub last_unit: u32,
 }
 
 /// How a unit ended.

@@ -256,6 +256,8 @@ impl Tasks {
                 What::OrderCancelled { number, expired } => drop(cancelled.insert(*number, *expired)),
                 What::UnitStarted { of } => drop(started.insert(*of)),
                 What::UnitEnded { of, ended: how } => drop(ended.insert(*of, how.clone())),
+                What::UnitsStarted { of } => started.extend(of.iter()),
+                What::UnitsEnded { of, ended: how } => ended.extend(of.iter().map(|of| (of, how.clone()))),
                 _ => {}
             }
         }
