@@ -13,6 +13,7 @@ mod dispatcher;
 mod drain;
 pub mod failure;
 mod inbox;
+mod log;
 mod nodejs;
 mod offer;
 mod order;
@@ -136,6 +137,8 @@ enum Command {
     Dispatcher(dispatcher::DispatcherArgs),
     /// Ask a peer, or all that are here
     Query(query::QueryArgs),
+    /// Show what happened, as everybody wrote it down
+    Log(log::LogArgs),
     /// Reach a node that was not found by itself
     Connect(connect::ConnectArgs),
     /// Stop the node
@@ -288,6 +291,7 @@ async fn speak(command: Command, which: &Which, environment: &places::Environmen
         Command::Cancel(args) => cancel::execute(args, &context).await,
         Command::Dispatcher(args) => dispatcher::execute(args, &context).await,
         Command::Query(args) => query::execute(args, &context).await,
+        Command::Log(args) => log::execute(args, &context).await,
         Command::Connect(args) => connect::execute(args, &context).await,
         Command::Stop(args) => stop::execute(args, &context).await,
     }
@@ -364,6 +368,11 @@ mod tests {
             "node dispatcher",
             "node dispatcher --transfer ada",
             "node query nikki what=services",
+            "node log",
+            "node log --follow --since 5m --peer nikki --what letter,order --what elected --local",
+            "node log --since 2026-11-23 --until 15:12 --order nikki/17.3 --json",
+            "node log --letter 4kq7",
+            "node log --verify",
             "node query swarm what=statistics",
         ] {
             match typed(words) {
@@ -436,6 +445,11 @@ mod tests {
             "node wait",
             "node wait 1 --timeout 5",
             "node cancel",
+            "node log --since yesterday",
+            "node log --letter x",
+            "node log --letter 4kq7 --order 3",
+            "node log --follow --until 5m",
+            "node log --verify --order 3",
             "node query swarm",
             "node query swarm what=x",
             "node query swarm peers",

@@ -12,6 +12,7 @@ mod events;
 mod extract;
 mod guests;
 mod json;
+mod log;
 mod names;
 mod orders;
 mod output;

@@ -4,11 +4,13 @@
 //! Reading order: `tables` (what is kept), `rows` (how it is packed), `write`, `load`, `read`, `inbox`, `sent`, `orders`; `medium`,
 //! `open`, `room` (files); [`directory`] (the rest of a node's directory).
 
+mod blocks;
 pub mod directory;
 mod fault;
 mod files;
 mod inbox;
 mod load;
+mod log;
 mod medium;
 mod open;
 mod orders;
@@ -19,11 +21,13 @@ mod sent;
 mod tables;
 #[cfg(test)]
 mod tests;
+mod verify;
 mod write;
 
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use protocol::{Change, Kept};
 use redb::backends::InMemoryBackend;
@@ -37,10 +41,14 @@ pub use orders::{OrderQuery, OrderSummary, UnitEnd};
 pub use read::{Counts, Reader};
 pub use room::{LOW_BYTES, RESERVE_BYTES, Room, room};
 pub use sent::{Delivery, SentView, State};
+pub use verify::{ChainSeen, Flaw, FlawKind, Verification};
 
 use fault::guarded;
 use medium::{Medium, Slot};
 use room::Reserve;
+
+/// How long nothing is written before the record is indexed (guess: between two bursts).
+const IDLE: Duration = Duration::from_millis(200);
 
 /// One thing to make durable.
 #[derive(Clone, Debug, PartialEq)]
@@ -205,14 +213,41 @@ struct Writer {
 
 impl Writer {
     fn run(self, mut queue: mpsc::Receiver<Order>) {
-        while let Some(order) = queue.blocking_recv() {
+        let clock = tokio::runtime::Builder::new_current_thread().enable_time().build();
+        let clock = clock.expect("a thread needs a clock: set by the system's limits");
+        // What is looked up by is made when nothing else is to be done.
+        let mut unindexed = true;
+        loop {
+            let next = if unindexed {
+                let soon = async { tokio::time::timeout(IDLE, queue.recv()).await };
+                let Ok(next) = clock.block_on(soon) else {
+                    unindexed = self.index();
+                    continue;
+                };
+                next
+            } else {
+                queue.blocking_recv()
+            };
             // A caller that no longer waits has nothing to learn.
-            match order {
-                Order::Commit { batch, reply } => drop(reply.send(self.commit(&batch.changes))),
-                Order::Measure(reply) => drop(reply.send(self.measure())),
+            match next {
+                Some(Order::Commit { batch, reply }) => {
+                    unindexed = true;
+                    drop(reply.send(self.commit(&batch.changes)));
+                }
+                Some(Order::Measure(reply)) => drop(reply.send(self.measure())),
+                None => break,
             }
         }
         self.slot.close();
+    }
+
+    /// Makes some of what is looked up by; true if there is more to make. What fails is left: look-ups take longer then.
+    fn index(&self) -> bool {
+        let made = guarded(|| blocks::build(&self.slot));
+        made.unwrap_or_else(|fault| {
+            tracing::debug!(%fault, "the record could not be indexed");
+            false
+        })
     }
 
     fn measure(&self) -> Result<Option<Room>, CommitError> {

@@ -7,7 +7,7 @@
 //! Reading order: [`id`], [`ranges`], [`name`] (values); [`contact`], [`envelope`], [`bundle`],
 //! [`receipt`], [`mail`], [`beacon`], [`segment`], [`message`] (what is written, signed and sent);
 //! [`codec`], [`sign`], [`edge`] (bytes to values and back, run outside the machines);
-//! [`input`], [`effect`] (the door); then the machines `myself`, `presence`, `outbox`, `inbox`, `custody`,
+//! [`input`], [`effect`] (the door); [`log`] (questions to the record); then the machines `myself`, `presence`, `outbox`, `inbox`, `custody`,
 //! `pickup`, `election`, `orders`, `dispatcher`, `worker`, `record`; last [`peer`], the page on which they hang together.
 
 pub mod beacon;
@@ -25,6 +25,7 @@ pub mod envelope;
 pub mod id;
 mod inbox;
 pub mod input;
+pub mod log;
 mod lookups;
 pub mod mail;
 pub mod message;

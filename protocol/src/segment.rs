@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_bytes::ByteArray;
 use sha2::{Digest, Sha256};
 
+use crate::codec::{self, DecodeError};
 use crate::id::{Epoch, LetterId};
 use crate::name::PeerName;
 use crate::now::Timestamp;
@@ -42,6 +43,53 @@ impl Statement for Segment {
 #[must_use]
 pub fn hash(segment: &Signed<Segment>) -> [u8; 32] {
     Sha256::digest(&segment.body).into()
+}
+
+/// A segment as it is read back: some entries may be of kinds that this version does not know.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Opened {
+    /// Whose record.
+    pub author: PeerId,
+    /// Which chain of it.
+    pub chain: u64,
+    /// Its number there.
+    pub number: u64,
+    /// The hash of what comes before.
+    pub previous: [u8; 32],
+    /// Sequence of the first entry.
+    pub first: u64,
+    /// When, and what if that is known.
+    pub entries: Vec<(Timestamp, Option<What>)>,
+}
+
+/// Reads the body of a segment.
+///
+/// # Errors
+/// It is none.
+pub fn open(body: &[u8]) -> Result<Opened, DecodeError> {
+    #[derive(Deserialize)]
+    struct Loose {
+        author: PeerId,
+        chain: u64,
+        number: u64,
+        previous: ByteArray<32>,
+        first: u64,
+        entries: Vec<LooseEntry>,
+    }
+    #[derive(Deserialize)]
+    struct LooseEntry {
+        time: Timestamp,
+        what: serde_cbor::Value,
+    }
+    if let Ok(segment) = codec::decode::<Segment>(body) {
+        let Segment { author, chain, number, previous, first, entries } = segment;
+        let entries = entries.into_iter().map(|entry| (entry.time, Some(entry.what))).collect();
+        return Ok(Opened { author, chain, number, previous: previous.into_array(), first, entries });
+    }
+    let Loose { author, chain, number, previous, first, entries } = codec::decode(body)?;
+    let known = |entry: LooseEntry| (entry.time, serde_cbor::value::from_value(entry.what).ok());
+    let entries = entries.into_iter().map(known).collect();
+    Ok(Opened { author, chain, number, previous: previous.into_array(), first, entries })
 }
 
 /// One thing that happened. Envelope data only, never a body.
@@ -381,5 +429,130 @@ impl Tries {
                 (*from..=*to).map(move |unit| Try { order, unit, attempt: self.attempt })
             })
         })
+    }
+}
+
+impl What {
+    /// All words for kinds.
+    pub const WORDS: &'static [&'static str] = &[
+        "started",
+        "stopped",
+        "epoch_minted",
+        "cloned",
+        "peer_came",
+        "peer_left",
+        "peer_renamed",
+        "name_on_new_key",
+        "signalled",
+        "letter_accepted",
+        "letters_delivered",
+        "letters_discarded",
+        "letters_denied",
+        "blocked",
+        "letters_held",
+        "mail_taken",
+        "mail_released",
+        "mail_withdrawn",
+        "mail_handed_over",
+        "letters_read",
+        "letters_taken",
+        "letters_shown",
+        "elected",
+        "offered",
+        "withdrawn",
+        "orders_placed",
+        "orders_queued",
+        "unit_assigned",
+        "unit_started",
+        "unit_ended",
+        "units_assigned",
+        "units_started",
+        "units_ended",
+        "drained",
+        "try_broken",
+        "order_cancelled",
+        "order_ended",
+        "refused",
+    ];
+
+    /// The word for its kind.
+    #[must_use]
+    pub fn word(&self) -> &'static str {
+        match self {
+            What::Started { .. } => "started",
+            What::Stopped => "stopped",
+            What::EpochMinted { .. } => "epoch_minted",
+            What::Cloned { .. } => "cloned",
+            What::PeerCame { .. } => "peer_came",
+            What::PeerLeft { .. } => "peer_left",
+            What::PeerRenamed { .. } => "peer_renamed",
+            What::NameOnNewKey { .. } => "name_on_new_key",
+            What::Signalled { .. } => "signalled",
+            What::LetterAccepted { .. } => "letter_accepted",
+            What::LettersDelivered { .. } => "letters_delivered",
+            What::LettersDiscarded { .. } => "letters_discarded",
+            What::LettersDenied { .. } => "letters_denied",
+            What::Blocked { .. } => "blocked",
+            What::LettersHeld { .. } => "letters_held",
+            What::MailTaken { .. } => "mail_taken",
+            What::MailReleased { .. } => "mail_released",
+            What::MailWithdrawn { .. } => "mail_withdrawn",
+            What::MailHandedOver { .. } => "mail_handed_over",
+            What::LettersRead { .. } => "letters_read",
+            What::LettersTaken { .. } => "letters_taken",
+            What::LettersShown { .. } => "letters_shown",
+            What::Elected { .. } => "elected",
+            What::Offered { .. } => "offered",
+            What::Withdrawn { .. } => "withdrawn",
+            What::OrdersPlaced { .. } => "orders_placed",
+            What::OrdersQueued { .. } => "orders_queued",
+            What::UnitAssigned { .. } => "unit_assigned",
+            What::UnitStarted { .. } => "unit_started",
+            What::UnitEnded { .. } => "unit_ended",
+            What::UnitsAssigned { .. } => "units_assigned",
+            What::UnitsStarted { .. } => "units_started",
+            What::UnitsEnded { .. } => "units_ended",
+            What::Drained { .. } => "drained",
+            What::TryBroken { .. } => "try_broken",
+            What::OrderCancelled { .. } => "order_cancelled",
+            What::OrderEnded { .. } => "order_ended",
+            What::Refused { .. } => "refused",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bundle::Secrets;
+
+    #[test]
+    fn a_kind_that_a_later_version_writes_hides_no_other_entry() {
+        #[derive(Serialize)]
+        struct Later {
+            author: PeerId,
+            chain: u64,
+            number: u64,
+            previous: ByteArray<32>,
+            first: u64,
+            entries: Vec<serde_cbor::Value>,
+        }
+        let entry = |what: serde_cbor::Value| {
+            let fields = [("time", serde_cbor::Value::Integer(5)), ("what", what)];
+            serde_cbor::Value::Map(fields.into_iter().map(|(name, value)| (serde_cbor::Value::Text(name.to_owned()), value)).collect())
+        };
+        let text = |text: &str| serde_cbor::Value::Text(text.to_owned());
+        let author = Secrets::from_seeds(&[1; 32], &[2; 32]).id();
+        let entries = vec![entry(text("flown")), entry(text("stopped"))];
+        let body = codec::encode(&Later { author, chain: 1, number: 1, previous: ByteArray::new([0; 32]), first: 9, entries });
+        let opened = open(&body).expect("a segment");
+        assert_eq!((opened.author, opened.first), (author, 9));
+        assert_eq!(opened.entries, [(Timestamp(5), None), (Timestamp(5), Some(What::Stopped))]);
+    }
+
+    #[test]
+    fn every_kind_has_a_word() {
+        assert!(What::WORDS.contains(&What::Stopped.word()) && What::WORDS.contains(&What::Drained { on: true }.word()));
+        assert!(What::WORDS.iter().all(|word| word.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')));
     }
 }

@@ -71,6 +71,12 @@ impl<T: Statement> Signed<T> {
         if verify(&value.signer(), T::LABEL, swarm, &[&self.body], &self.signature) { Ok(value) } else { Err(StatementError::Signature) }
     }
 
+    /// Whether `signer` signed these very bytes for `swarm`, whatever they say.
+    #[must_use]
+    pub fn is_by(&self, signer: &PeerId, swarm: &str) -> bool {
+        verify(signer, T::LABEL, swarm, &[&self.body], &self.signature)
+    }
+
     /// The statement without looking at the signature: for what was checked before, or came from our own disk.
     ///
     /// # Errors

@@ -2,6 +2,7 @@
 //! Knows nothing of redb or libp2p. Listed fields are always there, unknown is null, and every word is from a closed set.
 
 mod events;
+mod log;
 mod services;
 mod tasks;
 
@@ -10,6 +11,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 pub use self::events::*;
+pub use self::log::*;
 pub use self::services::*;
 pub use self::tasks::*;
 pub use super::json::{Content, NewLetter};

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use libp2p::Multiaddr;
 use protocol::id::MachineId;
+use protocol::log::{self, Question};
 use protocol::order::Order;
 use protocol::peer::OrderView;
 use protocol::segment::Entry;
@@ -16,7 +17,7 @@ use tokio::sync::{broadcast, mpsc, oneshot, watch};
 pub use crate::store::{
     Content, Delivery, InboxKind, InboxLetter, InboxQuery, OrderQuery, OrderSummary, Outcome, SentView, State, UnitEnd,
 };
-use crate::store::{ReadError, Reader};
+use crate::store::{ReadError, Reader, Verification};
 
 /// What the doors may ask of the node.
 #[derive(Clone)]
@@ -142,6 +143,16 @@ pub trait Shelf: Send + Sync {
     /// # Errors
     /// The disk cannot be read; in words.
     fn entries(&self, after_seq: u64, limit: usize) -> Result<Vec<(u64, u64, Entry)>, String>;
+    /// A page of the record of all peers, as far as it is kept here.
+    ///
+    /// # Errors
+    /// The disk cannot be read; in words.
+    fn log(&self, question: &Question) -> Result<log::Answer, String>;
+    /// Whether what is kept of it is whole.
+    ///
+    /// # Errors
+    /// The disk cannot be read; in words.
+    fn verify(&self, me: &PeerId, swarm: &str) -> Result<Verification, String>;
     /// How much there is.
     ///
     /// # Errors
@@ -225,6 +236,14 @@ impl Shelf for Reader {
 
     fn entries(&self, after_seq: u64, limit: usize) -> Result<Vec<(u64, u64, Entry)>, String> {
         words(Reader::entries(self, after_seq, limit))
+    }
+
+    fn log(&self, question: &Question) -> Result<log::Answer, String> {
+        words(Reader::log(self, question))
+    }
+
+    fn verify(&self, me: &PeerId, swarm: &str) -> Result<Verification, String> {
+        words(Reader::verify(self, me, swarm))
     }
 
     fn counts(&self) -> Result<Counts, String> {

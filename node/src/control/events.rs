@@ -144,7 +144,8 @@ fn ids(shelf: &dyn Shelf, entry: &Entry) -> Result<Vec<String>, String> {
     Ok(shelf.delivered_ids(peer, epoch, first, last, IDS)?.iter().map(ToString::to_string).collect())
 }
 
-fn shown(names: &Names<'_>, entry: &Entry, letters: Vec<String>) -> api::What {
+/// An entry as events tell it, with the letters it is about as far as they are known.
+pub(super) fn shown(names: &Names<'_>, entry: &Entry, letters: Vec<String>) -> api::What {
     use segment::What;
     let more = |first: u64, last: u64, letters: &[String]| last.saturating_sub(first) >= letters.len() as u64;
     match &entry.what {

@@ -27,7 +27,7 @@ use super::drain::heard_out;
 use super::guests::{Guests, SILENT, Seat};
 use super::problem::{Code, Problem};
 use super::socket::{self, BindError};
-use super::{batch, dispatcher, events, orders, output, queries, read, services, write};
+use super::{batch, dispatcher, events, log, orders, output, queries, read, services, write};
 
 /// Connections at once (research/reliability.md 2.2), beside readers of events, …
 pub const CONNECTIONS: usize = 64;
@@ -238,6 +238,8 @@ fn router(desk: Desk) -> Router {
         .route("/v1/sent", get(read::sent))
         .route("/v1/sent/{id}", get(read::sent_one))
         .route("/v1/events", get(events::events).with_state(share(READERS)))
+        .route("/v1/log", get(log::log))
+        .route("/v1/log/verification", get(log::verification))
         .route("/v1/letters", post(write::letters))
         .route("/v1/letters/{id}", delete(write::discard))
         .route("/v1/letters/batch", post(batch::letters).with_state(batches.clone()))

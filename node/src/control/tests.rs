@@ -135,6 +135,23 @@ impl FakeShelf {
 }
 
 impl Shelf for FakeShelf {
+    fn log(&self, question: &protocol::log::Question) -> Result<protocol::log::Answer, String> {
+        let world = self.world();
+        let entries = world.entries.iter().filter(|(_, _, entry)| question.wants(entry.time, Some(&entry.what))).cloned();
+        let logged = entries.map(|(seq, chain, Entry { time, what })| protocol::log::Logged {
+            author: peer_id(1),
+            chain,
+            seq,
+            time,
+            what: Some(what),
+        });
+        Ok(protocol::log::Answer { entries: logged.take(question.limit).collect(), ..protocol::log::Answer::default() })
+    }
+
+    fn verify(&self, _: &PeerId, _: &str) -> Result<crate::store::Verification, String> {
+        Ok(crate::store::Verification::default())
+    }
+
     fn inbox(&self, query: &InboxQuery) -> Result<Vec<InboxLetter>, String> {
         let world = self.world();
         let fits = |letter: &&InboxLetter| {

@@ -195,13 +195,18 @@ pub(crate) fn segment(first: u64, entries: u32, signed: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// First entry, how many, and the signed segment in a row of [`tables::SEGMENTS`].
-pub(crate) fn read_segment(key: (u32, u64), bytes: &[u8]) -> Result<(u64, u32, Signed<Segment>), Fault> {
+/// First entry, how many, and the bytes of the signed segment in a row of [`tables::SEGMENTS`].
+pub(crate) fn read_segment_head(key: (u32, u64), bytes: &[u8]) -> Result<(u64, u32, &[u8]), Fault> {
     let parts = || {
         let (first, rest) = bytes.split_first_chunk::<8>()?;
         let (entries, signed) = rest.split_first_chunk::<4>()?;
         Some((u64::from_be_bytes(*first), u32::from_be_bytes(*entries), signed))
     };
-    let (first, entries, signed) = parts().ok_or_else(|| Fault::row(&tables::SEGMENTS, &key, "too short"))?;
+    parts().ok_or_else(|| Fault::row(&tables::SEGMENTS, &key, "too short"))
+}
+
+/// First entry, how many, and the signed segment in a row of [`tables::SEGMENTS`].
+pub(crate) fn read_segment(key: (u32, u64), bytes: &[u8]) -> Result<(u64, u32, Signed<Segment>), Fault> {
+    let (first, entries, signed) = read_segment_head(key, bytes)?;
     Ok((first, entries, cbor(&tables::SEGMENTS, &key, signed)?))
 }

@@ -9,10 +9,11 @@ use redb::{ReadTransaction, TableDefinition, WriteTransaction};
 use super::fault::Fault;
 
 /// The format of all tables below. A later one is refused.
-pub(crate) const FORMAT_VERSION: u32 = 4;
+pub(crate) const FORMAT_VERSION: u32 = 5;
 /// The oldest format that is read; what it lacks is made when it is opened. Format 3 added the tables of services, orders and
 /// tasks, of discarded letters and of blocked peers to format 2, and to the rows of streams what is known of discarded and of unread
 /// letters: without it there are none. Format 4 added the outcomes of orders to the inbox; those of before are not in it.
+/// Format 5 added copies of others' records, what is looked up by, and the order of arrival; that begins with it.
 pub(crate) const FORMAT_OLDEST: u32 = 2;
 
 /// Id of a letter in a value: its 16 raw bytes.
@@ -85,6 +86,16 @@ pub(crate) const SEGMENTS: TableDefinition<(u32, u64), &[u8]> = TableDefinition:
 /// Sequence of a segment's first entry -> (ordinal of the chain, number). Sequences go on from one chain to the next.
 pub(crate) const ENTRIES: TableDefinition<u64, (u32, u64)> = TableDefinition::new("entries");
 
+/// Ordinal, from 0 in the order in which they came -> CBOR of the list `[author, chain, branch]`: a chain of somebody's record of
+/// which this node keeps a copy. Branches from 1 on are other segments under numbers of the same chain.
+pub(crate) const COPY_CHAINS: TableDefinition<u32, &[u8]> = TableDefinition::new("copy_chains");
+/// (ordinal of the copied chain, number) -> as in [`SEGMENTS`].
+pub(crate) const COPIED: TableDefinition<(u32, u64), &[u8]> = TableDefinition::new("copied");
+/// From 1, in the order in which segments came here -> (0 of this node itself or 1 of a copy, ordinal of the chain, number).
+pub(crate) const ARRIVALS: TableDefinition<u64, (u8, u32, u64)> = TableDefinition::new("arrivals");
+/// (0 or 1, ordinal of the chain, first number) -> what is in some segments, for look-ups: see [`super::blocks`]. Derived from them.
+pub(crate) const BLOCKS: TableDefinition<(u8, u32, u64), &[u8]> = TableDefinition::new("blocks");
+
 /// () -> CBOR of `FenceRow`.
 pub(crate) const FENCE: TableDefinition<(), &[u8]> = TableDefinition::new("fence");
 /// Name of a service of this node -> CBOR of its `Offering`.
@@ -130,7 +141,7 @@ pub(crate) fn create(txn: &WriteTransaction) -> Result<(), Fault> {
     create!(FORMAT DATABASE ME KNOWN SENT COPIES WAITING KEYS BUNDLES SEALED OUT_STREAMS DELIVERED DISCARDED READ_BY);
     create!(IN_STREAMS TAKEN UNSHOWN INBOX UNREAD CHAINS SEGMENTS ENTRIES HOLDERS HELD HELD_PARCELS RECEIPTS BLOCKED);
     create!(FENCE OFFERS DRAINING ORDERS ORDER_BODIES ORDER_STATES OPEN_ORDERS CLOSED_OWN UNIT_ENDS ORDER_KEYS);
-    create!(QUEUE QUEUE_STATES CLOSED TRIES);
+    create!(QUEUE QUEUE_STATES CLOSED TRIES COPY_CHAINS COPIED ARRIVALS BLOCKS);
     Ok(())
 }
 

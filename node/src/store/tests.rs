@@ -3,6 +3,7 @@
 mod comes_back;
 mod damage;
 mod directory;
+mod record;
 mod work;
 
 use protocol::bundle::Bundle;

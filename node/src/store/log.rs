@@ -1,0 +1,400 @@
+//! The record read back: this node's own chains and the copies of others', as one.
+//! Knows nothing of who asks. By time, each chain's entries in its own order; or by arrival, where nothing is ever told too late.
+
+use std::collections::VecDeque;
+
+use protocol::log::{About, Answer, Cursor, Logged, Question, Subject};
+use protocol::segment::What;
+use protocol::{LetterId, PeerId, Timestamp, codec};
+use redb::{ReadOnlyTable, ReadTransaction, ReadableTable};
+
+use super::blocks::Block;
+use super::fault::Fault;
+use super::{ReadError, Reader, rows, tables};
+
+/// In keys: a chain of this node itself …
+pub(crate) const OWN: u8 = 0;
+/// … or a copy of one.
+pub(crate) const COPY: u8 = 1;
+/// Entries that one call looks at; then it answers with what it has (measured: about 1 us each).
+const LOOKED_AT: usize = 200_000;
+/// Letters told of, if several are meant.
+const CANDIDATES: usize = 10;
+
+type Segments = ReadOnlyTable<(u32, u64), &'static [u8]>;
+type Blocks = ReadOnlyTable<(u8, u32, u64), &'static [u8]>;
+/// Orders entries of all chains: time, copy or not, chain, sequence.
+type Key = (u64, u8, u32, u64);
+
+/// A chain on this disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Chain {
+    pub(crate) copy: u8,
+    pub(crate) ordinal: u32,
+    /// None: this node itself.
+    pub(crate) author: Option<PeerId>,
+    pub(crate) chain: u64,
+    pub(crate) branch: u8,
+}
+
+/// The chains of this node itself, or those it keeps copies of.
+pub(crate) fn chains(txn: &ReadTransaction, copy: u8) -> Result<Vec<Chain>, Fault> {
+    let mut chains = Vec::new();
+    if copy == OWN {
+        for row in txn.open_table(tables::CHAINS)?.iter()? {
+            let (ordinal, chain) = row?;
+            chains.push(Chain { copy, ordinal: ordinal.value(), author: None, chain: chain.value(), branch: 0 });
+        }
+    } else {
+        for row in txn.open_table(tables::COPY_CHAINS)?.iter()? {
+            let (ordinal, row) = row?;
+            let ordinal = ordinal.value();
+            let (author, chain, branch): (PeerId, u64, u8) = rows::cbor(&tables::COPY_CHAINS, &ordinal, row.value())?;
+            chains.push(Chain { copy, ordinal, author: Some(author), chain, branch });
+        }
+    }
+    Ok(chains)
+}
+
+/// The tables that are read.
+struct Shelves {
+    own: Segments,
+    copies: Segments,
+    blocks: Blocks,
+    chains: Vec<Chain>,
+}
+
+impl Shelves {
+    fn open(txn: &ReadTransaction) -> Result<Shelves, Fault> {
+        let mut all = chains(txn, OWN)?;
+        all.append(&mut chains(txn, COPY)?);
+        Ok(Shelves {
+            own: txn.open_table(tables::SEGMENTS)?,
+            copies: txn.open_table(tables::COPIED)?,
+            blocks: txn.open_table(tables::BLOCKS)?,
+            chains: all,
+        })
+    }
+
+    fn of(&self, copy: u8) -> &Segments {
+        if copy == OWN { &self.own } else { &self.copies }
+    }
+
+    /// Who wrote a chain; none if it is empty.
+    fn author(&self, chain: &Chain) -> Result<Option<PeerId>, Fault> {
+        if chain.author.is_some() {
+            return Ok(chain.author);
+        }
+        for row in self.own.range((chain.ordinal, 0)..=(chain.ordinal, u64::MAX))? {
+            let (key, row) = row?;
+            if let Some((.., author)) = opened(key.value(), row.value())?.pop() {
+                return Ok(Some(author));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether a segment of a branch stands in the main branch, too.
+    fn is_shared(&self, chain: &Chain, number: u64, row: &[u8]) -> Result<bool, Fault> {
+        if chain.branch == 0 {
+            return Ok(false);
+        }
+        let main = self.chains.iter().find(|other| (other.author, other.chain, other.branch) == (chain.author, chain.chain, 0));
+        let Some(main) = main else { return Ok(false) };
+        Ok(self.of(main.copy).get((main.ordinal, number))?.is_some_and(|main| main.value() == row))
+    }
+}
+
+/// The entries of one segment, each with its sequence.
+fn opened(key: (u32, u64), row: &[u8]) -> Result<Vec<(u64, Timestamp, Option<What>, PeerId)>, Fault> {
+    let (first, entries, signed) = rows::read_segment(key, row)?;
+    match protocol::segment::open(&signed.body) {
+        Ok(segment) => {
+            let author = segment.author;
+            let numbered = (segment.first..).zip(segment.entries);
+            Ok(numbered.map(|(seq, (time, what))| (seq, time, what, author)).collect())
+        }
+        // Damaged, as verification says; what stands beside it can be read.
+        Err(error) => {
+            tracing::debug!(%error, first, entries, "a segment of the record cannot be read");
+            Ok(Vec::new())
+        }
+    }
+}
+
+impl Reader {
+    /// One page of what the record says. It may be short of the limit, and go on all the same.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub fn log(&self, question: &Question) -> Result<Answer, ReadError> {
+        self.with(|txn| {
+            let shelves = Shelves::open(txn)?;
+            let subject = match &question.about {
+                None => None,
+                Some(about @ About::Order { .. }) => Some(Subject::of(about)),
+                Some(about) => match found(&shelves, about)? {
+                    Found::One(subject) => Some(subject),
+                    Found::None => return Ok(Answer::default()),
+                    Found::Several(candidates) => return Ok(Answer { candidates, ..Answer::default() }),
+                },
+            };
+            if question.arrivals {
+                by_arrival(txn, &shelves, question, subject.as_ref())
+            } else {
+                by_time(&shelves, question, subject.as_ref())
+            }
+        })
+    }
+}
+
+enum Found {
+    None,
+    One(Subject),
+    Several(Vec<LetterId>),
+}
+
+/// The letter that is meant, and where its copies are.
+fn found(shelves: &Shelves, about: &About) -> Result<Found, Fault> {
+    let question = Question { limit: usize::MAX, ..Question::default() };
+    let mut after = None;
+    let mut letters: Vec<Subject> = Vec::new();
+    let unfound = Subject::of(about);
+    loop {
+        let page = by_time(shelves, &Question { after, ..question.clone() }, Some(&unfound))?;
+        for logged in page.entries {
+            let Some(What::LetterAccepted { letter, to, epoch }) = logged.what else { continue };
+            let new = to.into_iter().map(|(peer, seq)| (peer, epoch, seq));
+            let known = letters.iter_mut().find_map(|known| match known {
+                Subject::Letter { id, copies, .. } if *id == letter => Some(copies),
+                _ => None,
+            });
+            match known {
+                Some(copies) => copies.extend(new),
+                None => letters.push(Subject::Letter { id: letter, author: logged.author, copies: new.collect() }),
+            }
+        }
+        after = page.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    Ok(match (letters.pop(), letters.is_empty()) {
+        (None, _) => Found::None,
+        (Some(one), true) => Found::One(one),
+        (Some(last), false) => {
+            letters.push(last);
+            let ids = letters.iter().filter_map(|one| if let Subject::Letter { id, .. } = one { Some(*id) } else { None });
+            Found::Several(ids.take(CANDIDATES).collect())
+        }
+    })
+}
+
+fn by_arrival(txn: &ReadTransaction, shelves: &Shelves, question: &Question, subject: Option<&Subject>) -> Result<Answer, Fault> {
+    let arrivals = txn.open_table(tables::ARRIVALS)?;
+    let end = arrivals.last()?.map_or(0, |(no, _)| no.value());
+    let (mut no, mut told) = match question.after {
+        Some(Cursor::Arrival { no, told }) if no <= end => (no, told),
+        // Later than anything: from now on. A record that is shorter than it was is another one, from a backup.
+        Some(_) => (end, u32::MAX),
+        None => (0, 0),
+    };
+    let (mut entries, mut looked_at) = (Vec::new(), 0);
+    for row in arrivals.range(no..)? {
+        let (key, place) = row?;
+        let (copy, ordinal, number) = place.value();
+        let begin = if key.value() == no { told } else { 0 };
+        let Some(chain) = shelves.chains.iter().find(|chain| (chain.copy, chain.ordinal) == (copy, ordinal)) else { continue };
+        // Old segments go: what is gone cannot be told.
+        let Some(row) = shelves.of(copy).get((ordinal, number))? else { continue };
+        (no, told) = (key.value(), u32::MAX);
+        if shelves.is_shared(chain, number, row.value())? {
+            continue;
+        }
+        let all = opened((ordinal, number), row.value())?;
+        looked_at += all.len();
+        for (index, (seq, time, what, author)) in (0..).zip(all) {
+            if index < begin || !is_wanted(question, subject, &author, time, what.as_ref()) {
+                continue;
+            }
+            if entries.len() == question.limit {
+                told = index;
+                return Ok(Answer { entries, next: Some(Cursor::Arrival { no, told }), candidates: Vec::new() });
+            }
+            entries.push(Logged { author, chain: chain.chain, seq, time, what });
+        }
+        if looked_at >= LOOKED_AT {
+            break;
+        }
+    }
+    Ok(Answer { entries, next: Some(Cursor::Arrival { no, told }), candidates: Vec::new() })
+}
+
+fn is_wanted(question: &Question, subject: Option<&Subject>, author: &PeerId, time: Timestamp, what: Option<&What>) -> bool {
+    question.peer.is_none_or(|peer| peer == *author)
+        && question.wants(time, what)
+        && subject.is_none_or(|subject| what.is_some_and(|what| subject.concerned(author, what)))
+}
+
+fn by_time(shelves: &Shelves, question: &Question, subject: Option<&Subject>) -> Result<Answer, Fault> {
+    let after: Key = match question.after {
+        Some(Cursor::Time { clock, copy, ordinal, seq }) => (clock, u8::from(copy), ordinal, seq),
+        _ => (0, 0, 0, 0),
+    };
+    let hashes = subject.map(Subject::hashes);
+    let look = Look { shelves, question, subject, hashes: hashes.as_deref(), after };
+    let mut chains = Vec::new();
+    for chain in &shelves.chains {
+        if question.peer.is_none() || question.peer == shelves.author(chain)? {
+            chains.push(*chain);
+        }
+    }
+    // Each moves on in every call, so that the next page begins later.
+    let budget = LOOKED_AT / chains.len().max(1) + 1;
+    let mut walks = chains.into_iter().map(|chain| Walk::begin(&look, chain, budget)).collect::<Result<Vec<_>, Fault>>()?;
+    let mut entries = Vec::new();
+    loop {
+        for walk in &mut walks {
+            walk.fill(&look)?;
+        }
+        // Whoever has looked at enough knows nothing of what comes after that.
+        let known = walks.iter().filter(|walk| walk.ready.is_empty() && !walk.ended).map(|walk| walk.frontier).min();
+        let next = walks.iter_mut().filter(|walk| !walk.ready.is_empty()).min_by_key(|walk| walk.ready.front().map(|(key, _)| *key));
+        let place = |(clock, copy, ordinal, seq): Key| Some(Cursor::Time { clock, copy: copy == COPY, ordinal, seq });
+        let Some(walk) = next else {
+            return Ok(Answer { entries, next: known.and_then(place), candidates: Vec::new() });
+        };
+        let Some((key, logged)) = walk.ready.pop_front() else { continue };
+        if let Some(known) = known
+            && key > known
+        {
+            return Ok(Answer { entries, next: place(known), candidates: Vec::new() });
+        }
+        entries.push(logged);
+        if entries.len() == question.limit {
+            return Ok(Answer { entries, next: place(key), candidates: Vec::new() });
+        }
+    }
+}
+
+struct Look<'a> {
+    shelves: &'a Shelves,
+    question: &'a Question,
+    subject: Option<&'a Subject>,
+    hashes: Option<&'a [u32]>,
+    after: Key,
+}
+
+impl Look<'_> {
+    fn may_be_in(&self, block: &Block) -> bool {
+        self.question.since.is_none_or(|since| block.max >= since.0)
+            && self.question.until.is_none_or(|until| block.min <= until.0)
+            && self.hashes.is_none_or(|hashes| block.has_one_of(hashes))
+    }
+}
+
+/// A way through one chain.
+struct Walk {
+    chain: Chain,
+    /// The next segment.
+    next: u64,
+    /// The last segment of a block that was found worth reading; up to it no other block is looked for.
+    reads_to: u64,
+    rows: Option<redb::Range<'static, (u32, u64), &'static [u8]>>,
+    clock: u64,
+    ready: VecDeque<(Key, Logged)>,
+    frontier: Key,
+    /// Entries that it may still look at.
+    budget: usize,
+    ended: bool,
+}
+
+impl Walk {
+    fn begin(look: &Look<'_>, chain: Chain, budget: usize) -> Result<Walk, Fault> {
+        let (ready, frontier) = (VecDeque::new(), look.after);
+        let mut walk = Walk { chain, next: 0, reads_to: 0, rows: None, clock: 0, ready, frontier, budget, ended: false };
+        let all = (chain.copy, chain.ordinal, 0)..=(chain.copy, chain.ordinal, u64::MAX);
+        let Some(last) = look.shelves.blocks.range(all.clone())?.next_back().transpose()?.map(|(key, _)| key.value().2) else {
+            return Ok(walk);
+        };
+        // The last block before which no entry is later than where the page before ended.
+        let (mut low, mut high) = (0, last);
+        while low <= high {
+            let middle = low + (high - low) / 2;
+            let block =
+                look.shelves.blocks.range((chain.copy, chain.ordinal, 0)..=(chain.copy, chain.ordinal, middle))?.next_back().transpose()?;
+            let Some((key, row)) = block else {
+                low = middle + 1;
+                continue;
+            };
+            let (first, block) = (key.value().2, Block::read(key.value(), row.value())?);
+            if (block.before, chain.copy, chain.ordinal, block.first_entry.saturating_sub(1)) <= look.after {
+                (walk.next, walk.clock) = (first, block.before);
+                low = middle + 1;
+            } else if first == 0 {
+                break;
+            } else {
+                high = first - 1;
+            }
+        }
+        Ok(walk)
+    }
+
+    /// Reads on until something is found.
+    fn fill(&mut self, look: &Look<'_>) -> Result<(), Fault> {
+        let Chain { copy, ordinal, chain, .. } = self.chain;
+        let table = look.shelves.of(copy);
+        while self.ready.is_empty() && !self.ended && self.budget > 0 {
+            if self.rows.is_none() || self.next > self.reads_to {
+                let block = look.shelves.blocks.range((copy, ordinal, self.next)..=(copy, ordinal, u64::MAX))?.next().transpose()?;
+                let block = block.map(|(key, row)| Ok::<_, Fault>((key.value().2, Block::read(key.value(), row.value())?))).transpose()?;
+                match block {
+                    // At the beginning of a chain the numbers may begin anywhere.
+                    Some((first, block)) if first == self.next || self.next == 0 => {
+                        if !look.may_be_in(&block) {
+                            self.next = block.last + 1;
+                            self.clock = self.clock.max(block.before).max(block.max);
+                            self.frontier = self.frontier.max((self.clock, copy, ordinal, block.next_entry.saturating_sub(1)));
+                            self.rows = None;
+                            continue;
+                        }
+                        self.reads_to = block.last;
+                    }
+                    Some((first, _)) => self.reads_to = first - 1,
+                    None => self.reads_to = u64::MAX,
+                }
+            }
+            if self.rows.is_none() {
+                self.rows = Some(table.range((ordinal, self.next)..=(ordinal, u64::MAX))?);
+            }
+            let Some(row) = self.rows.as_mut().and_then(Iterator::next) else {
+                self.ended = true;
+                break;
+            };
+            let (key, row) = row?;
+            self.next = key.value().1 + 1;
+            if look.shelves.is_shared(&self.chain, key.value().1, row.value())? {
+                continue;
+            }
+            let all = opened(key.value(), row.value())?;
+            for (seq, time, what, author) in all {
+                self.clock = self.clock.max(time.0);
+                let place = (self.clock, copy, ordinal, seq);
+                if place > look.after {
+                    self.budget = self.budget.saturating_sub(1);
+                }
+                self.frontier = self.frontier.max(place);
+                if place > look.after && is_wanted(look.question, look.subject, &author, time, what.as_ref()) {
+                    self.ready.push_back((place, Logged { author, chain, seq, time, what }));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The row that names a copied chain.
+#[allow(dead_code)] // Copies are written by who keeps the record.
+pub(crate) fn copy_chain(author: &PeerId, chain: u64, branch: u8) -> Vec<u8> {
+    codec::encode(&(author, chain, branch))
+}

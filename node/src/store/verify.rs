@@ -1,0 +1,235 @@
+//! Whether the record on this disk is whole: every row of every chain, its number, its hash, its signature.
+//! Knows nothing of who is to blame. What is wrong is named by author, chain, segment and entries; reading goes on behind it.
+
+use std::collections::BTreeMap;
+
+use protocol::segment::{self, Segment};
+use protocol::sign::Signed;
+use protocol::{PeerId, Timestamp};
+use redb::ReadTransaction;
+use sha2::{Digest, Sha256};
+
+use super::fault::Fault;
+use super::log::{COPY, Chain, OWN, chains};
+use super::{ReadError, Reader, rows, tables};
+
+/// Flaws told one by one; more are counted.
+const FLAWS: usize = 1_000;
+
+/// What was found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Verification {
+    /// Every chain, this node's own first.
+    pub chains: Vec<ChainSeen>,
+    /// What is wrong, at most a thousand …
+    pub flaws: Vec<Flaw>,
+    /// … of so many.
+    pub flaws_in_all: u64,
+}
+
+/// A chain as it is on this disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChainSeen {
+    /// Who wrote it.
+    pub author: PeerId,
+    /// Which.
+    pub chain: u64,
+    /// 0, or another line of segments under the same numbers.
+    pub branch: u8,
+    /// It is a copy.
+    pub copy: bool,
+    /// Its first segment here …
+    pub first: u64,
+    /// … and its last.
+    pub last: u64,
+    /// Its first entry …
+    pub first_entry: u64,
+    /// … and its last.
+    pub last_entry: u64,
+    /// When the first was written …
+    pub from: Timestamp,
+    /// … and when the last.
+    pub to: Timestamp,
+    /// Nothing is wrong with it.
+    pub good: bool,
+    /// The chain that it goes on from, and after which segment of it; where that one goes on too, its author's memory had jumped back.
+    pub follows: Option<(u64, u64, bool)>,
+}
+
+/// Something that is wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Flaw {
+    /// In whose record.
+    pub author: PeerId,
+    /// In which chain.
+    pub chain: u64,
+    /// It is in a copy.
+    pub copy: bool,
+    /// From this segment …
+    pub first: u64,
+    /// … to this.
+    pub last: u64,
+    /// The entries concerned, as far as known.
+    pub entries: Option<(u64, u64)>,
+    /// What is wrong.
+    pub kind: FlawKind,
+}
+
+/// What can be wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FlawKind {
+    /// It cannot be read.
+    Damaged,
+    /// Its signature does not fit: its bytes, or the signature's, are not what its author wrote.
+    Signature,
+    /// It stands in the place of another.
+    Misplaced,
+    /// It does not cite the one before it: one of the two was changed.
+    Hash,
+    /// Segments are missing.
+    Missing,
+    /// Its entries are not numbered on from those before.
+    Sequence,
+    /// There are two segments of one number: their author wrote both.
+    Forked,
+}
+
+impl Reader {
+    /// Looks at every row.
+    ///
+    /// # Errors
+    /// [`ReadError`]: the database itself cannot be read.
+    pub fn verify(&self, me: &PeerId, swarm: &str) -> Result<Verification, ReadError> {
+        self.with(|txn| {
+            let mut look = Look { swarm, found: Verification::default(), cited: BTreeMap::new(), cites: Vec::new(), me: *me };
+            let mut all = chains(txn, OWN)?;
+            all.append(&mut chains(txn, COPY)?);
+            for chain in &all {
+                look.note_citation(txn, chain)?;
+            }
+            for chain in &all {
+                look.chain(txn, chain)?;
+            }
+            Ok(look.finish())
+        })
+    }
+}
+
+struct Look<'a> {
+    swarm: &'a str,
+    found: Verification,
+    /// Hashes that first segments cite, and where the segment was found that has each.
+    cited: BTreeMap<[u8; 32], Option<(PeerId, u64, u64)>>,
+    /// What the first segment of each chain cites.
+    cites: Vec<Option<[u8; 32]>>,
+    me: PeerId,
+}
+
+impl Look<'_> {
+    fn note_citation(&mut self, txn: &ReadTransaction, chain: &Chain) -> Result<(), Fault> {
+        let table = txn.open_table(if chain.copy == OWN { tables::SEGMENTS } else { tables::COPIED })?;
+        let first = table.get((chain.ordinal, 1))?;
+        let opened = first.and_then(|row| rows::read_segment((chain.ordinal, 1), row.value()).ok());
+        let previous = opened.and_then(|(.., signed)| segment::open(&signed.body).ok()).map(|opened| opened.previous);
+        let previous = previous.filter(|hash| *hash != [0; 32]);
+        if let Some(hash) = previous {
+            self.cited.insert(hash, None);
+        }
+        self.cites.push(previous);
+        Ok(())
+    }
+
+    fn chain(&mut self, txn: &ReadTransaction, chain: &Chain) -> Result<(), Fault> {
+        let table = txn.open_table(if chain.copy == OWN { tables::SEGMENTS } else { tables::COPIED })?;
+        let author = chain.author.unwrap_or(self.me);
+        let mut seen = ChainSeen {
+            author,
+            chain: chain.chain,
+            branch: chain.branch,
+            copy: chain.copy == COPY,
+            first: 0,
+            last: 0,
+            first_entry: 0,
+            last_entry: 0,
+            from: Timestamp(0),
+            to: Timestamp(0),
+            good: true,
+            follows: None,
+        };
+        let before = self.found.flaws_in_all;
+        // Hash of the last segment, and the entry after it; none where one could not be read.
+        let mut end: Option<([u8; 32], u64)> = None;
+        for row in table.range((chain.ordinal, 0)..=(chain.ordinal, u64::MAX))? {
+            let (key, row) = row?;
+            let number = key.value().1;
+            if seen.first == 0 {
+                seen.first = number;
+            } else if number > seen.last + 1 {
+                self.flaw(&seen, (seen.last + 1, number - 1), None, FlawKind::Missing);
+                end = None;
+            }
+            seen.last = number;
+            let head = rows::read_segment_head(key.value(), row.value()).ok();
+            let told = head.map(|(first, entries, _)| (first, (first + u64::from(entries)).saturating_sub(1)));
+            let signed: Option<Signed<Segment>> = rows::read_segment(key.value(), row.value()).ok().map(|(.., signed)| signed);
+            let Some((signed, opened)) = signed.and_then(|signed| segment::open(&signed.body).ok().map(|opened| (signed, opened))) else {
+                self.flaw(&seen, (number, number), told, FlawKind::Damaged);
+                end = None;
+                continue;
+            };
+            let last_entry = (opened.first + opened.entries.len() as u64).saturating_sub(1);
+            let entries = Some((opened.first, last_entry));
+            let hash: [u8; 32] = Sha256::digest(&signed.body).into();
+            if (opened.author, opened.chain, opened.number) != (author, chain.chain, number) || told != entries || opened.entries.is_empty()
+            {
+                self.flaw(&seen, (number, number), entries, FlawKind::Misplaced);
+            } else if !signed.is_by(&author, self.swarm) {
+                self.flaw(&seen, (number, number), entries, FlawKind::Signature);
+            }
+            if let Some((previous, next)) = end {
+                if opened.previous != previous {
+                    self.flaw(&seen, (number - 1, number), entries, FlawKind::Hash);
+                }
+                if opened.first != next {
+                    self.flaw(&seen, (number, number), entries, FlawKind::Sequence);
+                }
+            }
+            if seen.first_entry == 0 {
+                seen.first_entry = opened.first;
+                seen.from = opened.entries.first().map_or(Timestamp(0), |(time, _)| *time);
+            }
+            seen.last_entry = last_entry;
+            seen.to = opened.entries.last().map_or(seen.to, |(time, _)| *time);
+            if let Some(place) = self.cited.get_mut(&hash) {
+                *place = Some((author, chain.chain, number));
+            }
+            end = Some((hash, last_entry + 1));
+        }
+        if chain.branch > 0 {
+            self.flaw(&seen, (seen.first, seen.last), None, FlawKind::Forked);
+        }
+        seen.good = self.found.flaws_in_all == before;
+        self.found.chains.push(seen);
+        Ok(())
+    }
+
+    fn flaw(&mut self, seen: &ChainSeen, (first, last): (u64, u64), entries: Option<(u64, u64)>, kind: FlawKind) {
+        self.found.flaws_in_all += 1;
+        if self.found.flaws.len() < FLAWS {
+            self.found.flaws.push(Flaw { author: seen.author, chain: seen.chain, copy: seen.copy, first, last, entries, kind });
+        }
+    }
+
+    /// Which chain goes on from which.
+    fn finish(mut self) -> Verification {
+        let ends: Vec<(PeerId, u64, u64)> = self.found.chains.iter().map(|seen| (seen.author, seen.chain, seen.last)).collect();
+        for (seen, cites) in self.found.chains.iter_mut().zip(&self.cites) {
+            let place = cites.and_then(|hash| self.cited.get(&hash).copied().flatten());
+            seen.follows = place.filter(|(author, ..)| *author == seen.author).map(|(author, chain, number)| {
+                let goes_on = ends.iter().any(|(of, other, last)| (*of, *other) == (author, chain) && *last > number);
+                (chain, number, goes_on)
+            });
+        }
+        self.found
+    }
+}
