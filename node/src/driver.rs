@@ -138,6 +138,8 @@ pub struct Driver {
     pub runner: Runner,
     /// Its clock.
     pub clock: Clock,
+    /// To itself, for what is looked up beside it.
+    pub facts: mpsc::WeakSender<Fact>,
     /// Told the sequence of the next record entry after each commit.
     pub entries: watch::Sender<u64>,
     /// News for whoever watches.
@@ -384,6 +386,22 @@ impl Driver {
             Effect::DepositKept { to, bundles } => self.deposit_kept(to, &bundles, state),
             Effect::WithdrawKept { to, bundles } => self.withdraw(to, &bundles, state),
             Effect::SendHeld { to, held, deposit } => self.send_held(to, &held, deposit, state),
+            Effect::SendSegments { to, author, chain, branch, after } => {
+                match state.reader.segments(branch.map(|branch| (author, branch)), chain, after) {
+                    Ok(segments) => self.send(to, Lane::Bulk, &Message::Segments { author, chain, segments }, state),
+                    Err(error) => tracing::warn!(%error, "segments of the record could not be read"),
+                }
+            }
+            // A page may look through much: whoever asks waits, the driver does not.
+            Effect::ReadLog { token, question } => {
+                let (reader, facts) = (state.reader.clone(), self.facts.clone());
+                tokio::task::spawn_blocking(move || {
+                    let answer = reader.log(&question).map(Box::new).ok();
+                    let inputs = vec![Input::LogRead { token, answer }];
+                    // A node that stops answers nobody.
+                    drop(facts.upgrade().map(|facts| facts.blocking_send(Fact::Inputs { inputs, bytes: 0 })));
+                });
+            }
             Effect::Publish(beacon) => self.command(net::Command::Publish(Bytes::from(self.edge.gossip(&beacon)))),
             Effect::PublishClaim(claim) => self.command(net::Command::Publish(Bytes::from(self.edge.gossip_claim(claim)))),
             Effect::Advertise(services) => {

@@ -190,7 +190,9 @@ pub async fn start(settings: Settings) -> Result<Node, StartError> {
     let named = Named { peers: settings.peers.into_iter().collect(), missing };
     tokio::spawn(intake(from_net, facts.clone(), workers.clone(), notices.clone(), met.clone(), named));
     tokio::spawn(measure(facts.clone()));
-    let driver = Driver { peer, edge, store, net: Arc::clone(&net), workers, runner, clock, entries, notices: notices.clone() };
+    let to_itself = facts.downgrade();
+    let driver =
+        Driver { peer, edge, store, net: Arc::clone(&net), workers, runner, clock, facts: to_itself, entries, notices: notices.clone() };
     let (end, ended) = oneshot::channel();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
     std::thread::Builder::new().name("driver".to_owned()).spawn(move || {

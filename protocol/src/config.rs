@@ -36,6 +36,10 @@ pub mod limits {
     pub const PIECES: usize = 1_024;
     /// Bytes of entries in one record segment, about, so that every segment fits a frame.
     pub const SEGMENT_BYTES: usize = 256 * 1024;
+    /// Segments of one frame (measured: about 300 bytes each when little happens).
+    pub const SEGMENTS: usize = 1_024;
+    /// Bytes of the segments of one frame, but at least one segment.
+    pub const SEGMENTS_BYTES: usize = 256 * 1024;
     /// Bytes of an envelope's type word (guess: twice the longest we have).
     pub const KIND_BYTES: usize = 32;
     /// Bytes of an idempotency key (guess: a UUID, a path or a URL fits).
@@ -259,6 +263,15 @@ pub struct Config {
     pub contacts_sought: usize,
     /// Services whose providers are looked for at a time (guess: as many as the API has connections).
     pub lookups: usize,
+    /// Least time between two pages of what this node writes down, to whoever keeps the record (guess: an entry is then there within a
+    /// second, and a busy node tells hundreds at once).
+    pub record_interval: Duration,
+    /// How long a page of the record is waited for before it is asked of another (guess: its disk takes milliseconds).
+    pub record_patience: Duration,
+    /// How long a peer is not asked again for what it did not send, or sent falsely (guess).
+    pub record_shun: Duration,
+    /// Pages of the record that are asked for at a time: as many are in memory at most, of 256 KiB each (guess).
+    pub record_pulls: usize,
     /// Providers of one service that are asked (as many as the swarm is told of by whoever keeps adverts: `node::net`, 128 a key).
     pub lookup_named: usize,
 }
@@ -341,6 +354,10 @@ impl Default for Config {
             questions: 256,
             contact_patience: Duration::from_secs(2),
             contacts_sought: 64,
+            record_interval: Duration::from_millis(250),
+            record_patience: Duration::from_secs(3),
+            record_shun: Duration::from_secs(10),
+            record_pulls: 16,
             lookups: 64,
             lookup_named: 128,
         }

@@ -10,6 +10,7 @@ use crate::bundle::{self, Bundle, Contents, Draft, OpenError, Secrets};
 use crate::codec;
 use crate::config::limits;
 use crate::contact::Contact;
+use crate::copies;
 use crate::effect::Say;
 use crate::id::BundleId;
 use crate::input::{Deposited, Heard, Input, Said};
@@ -160,6 +161,9 @@ impl Edge {
             Say::PassReceipt(receipt) => Message::Receipt(receipt),
             Say::ReceiptKept { slot, number } => Message::ReceiptKept { slot, number },
             Say::ReceiptTaken { slot, number } => Message::ReceiptTaken { slot, number },
+            Say::AskChains { after } => Message::AskChains { after },
+            Say::Chains { chains, more } => Message::Chains { chains, more },
+            Say::AskSegments { author, chain, tip, after, follow } => Message::AskSegments { author, chain, tip, after, follow },
             Say::Work(mut work) => {
                 work.prove(&self.secrets.signing, &self.swarm);
                 Message::Work(work)
@@ -310,6 +314,16 @@ impl Edge {
                 let checked: Result<Vec<_>, Cause> =
                     peers.into_iter().map(|listing| Ok((self.contact(listing.contact.clone())?.value, listing))).collect();
                 Said::Peers { peers: checked?, more }
+            }
+            Message::AskChains { after } => Said::AskChains { after },
+            Message::Chains { chains, more } => Said::Chains { chains, more },
+            Message::AskSegments { author, chain, tip, after, follow } => {
+                Said::AskSegments { author, chain, tip: tip.into_array(), after, follow }
+            }
+            Message::Segments { author, chain, segments } => {
+                // Its author may spoil the signatures of its own segments; anybody else must not.
+                let is_signed = |signed: &Signed<Segment>| signed.is_by(&author, &self.swarm);
+                Said::Segments { author, chain, segments: copies::pieces(author, chain, &segments, from != author, is_signed) }
             }
             Message::Work(work) => {
                 if !work.within_limits() {

@@ -11,9 +11,11 @@ use serde_bytes::ByteBuf;
 use crate::beacon::Beacon;
 use crate::bundle::{Bundle, Draft};
 use crate::contact::Contact;
+use crate::copies::ChainHead;
 use crate::envelope::{Envelope, Payload};
 use crate::id::{BundleId, Epoch, LetterId, RequestId};
 use crate::input::{Place, Recall};
+use crate::log;
 use crate::mail::{Denial, Holder, Listed, Mailbox, Offer, Parcel, Reason, Release, Slot};
 use crate::message::{Lane, Listing};
 use crate::name::PeerName;
@@ -73,6 +75,27 @@ pub enum Effect {
         to: PeerId,
         /// Outgoing stream and first number of each.
         bundles: Vec<(u32, u64)>,
+    },
+    /// Send these stored segments, as [`Message::Segments`](crate::message::Message::Segments): at most
+    /// [`limits::SEGMENTS`](crate::config::limits::SEGMENTS) and [`limits::SEGMENTS_BYTES`](crate::config::limits::SEGMENTS_BYTES).
+    SendSegments {
+        /// To this neighbour.
+        to: PeerId,
+        /// Whose.
+        author: PeerId,
+        /// Which chain.
+        chain: u64,
+        /// Which branch of a copy; none for this node's own record.
+        branch: Option<u8>,
+        /// After this one.
+        after: u64,
+    },
+    /// Look up entries of the record; answer with [`Input::LogRead`](crate::Input::LogRead).
+    ReadLog {
+        /// Correlates the answer.
+        token: u64,
+        /// Which.
+        question: Box<log::Question>,
     },
     /// Sign this beacon and gossip it.
     Publish(Beacon),
@@ -290,6 +313,31 @@ pub enum Say {
         /// Which.
         number: u64,
     },
+    /// See [`Message::AskChains`](crate::message::Message::AskChains).
+    AskChains {
+        /// All but so many.
+        after: u32,
+    },
+    /// Which chains are here.
+    Chains {
+        /// At most a page.
+        chains: Vec<ChainHead>,
+        /// There are more.
+        more: bool,
+    },
+    /// See [`Message::AskSegments`](crate::message::Message::AskSegments).
+    AskSegments {
+        /// Whose.
+        author: PeerId,
+        /// Which chain.
+        chain: u64,
+        /// Its last segment, as listed.
+        tip: serde_bytes::ByteArray<32>,
+        /// After this one.
+        after: u64,
+        /// Also those that are not written yet.
+        follow: bool,
+    },
     /// About leaders, orders and tasks.
     Work(Work),
     /// I do not take your letters for now.
@@ -309,6 +357,7 @@ impl Say {
     pub fn lane(&self) -> Lane {
         match self {
             Say::Peers { .. } | Say::AskPeers { .. } | Say::Ids { .. } | Say::Mail { .. } | Say::Fetch(_) => Lane::Bulk,
+            Say::AskChains { .. } | Say::Chains { .. } | Say::AskSegments { .. } => Lane::Bulk,
             Say::Work(work) => work.lane(),
             _ => Lane::Urgent,
         }
@@ -792,6 +841,8 @@ pub enum Change {
     TryEnded(Box<Report>),
     /// Nothing of a try needs to be remembered any more.
     DropTry(Try),
+    /// A segment of somebody's record.
+    Copied(Box<Copied>),
     /// One more segment of this node's record: the CBOR of a [`Segment`], to be signed before the commit.
     Segment {
         /// Which chain.
@@ -1114,6 +1165,42 @@ pub struct Head {
     pub next_entry: u64,
 }
 
+/// A segment of somebody's record, of which this node keeps a copy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Copied {
+    /// Whose.
+    pub author: PeerId,
+    /// Of which chain.
+    pub chain: u64,
+    /// 0; of segments under numbers that others of its author bear, 1 or more.
+    pub branch: u8,
+    /// Its number.
+    pub number: u64,
+    /// Sequence of its first entry.
+    pub first: u64,
+    /// How many it has.
+    pub entries: u32,
+    /// CBOR of the signed segment.
+    pub signed: Vec<u8>,
+}
+
+/// A chain on the disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ChainEnd {
+    /// Who wrote it.
+    pub author: PeerId,
+    /// Which.
+    pub chain: u64,
+    /// As in [`Copied`]; 0 for this node's own.
+    pub branch: u8,
+    /// The first segment that is there …
+    pub first: u64,
+    /// … and the last.
+    pub last: u64,
+    /// Of the last.
+    pub hash: [u8; 32],
+}
+
 /// What the disk remembers: the other half of [`Change`].
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Kept {
@@ -1163,6 +1250,10 @@ pub struct Kept {
     pub tries_started: Vec<(Try, Timestamp)>,
     /// Tries that ended, and whose orders are not closed.
     pub tries_ended: Vec<Report>,
+    /// Chains of this node's record, in the order in which they were begun …
+    pub own_chains: Vec<ChainEnd>,
+    /// … and those of others of which it keeps copies.
+    pub copies: Vec<ChainEnd>,
 }
 
 /// A bundle that waits, without its bytes.

@@ -6,10 +6,12 @@ use libp2p_identity::PeerId;
 use crate::beacon::{Beacon, Statistics};
 use crate::bundle::{Bundle, Contents};
 use crate::contact::Contact;
+use crate::copies::{ChainHead, Piece};
 use crate::edge::Cause;
 use crate::effect::SentLetter;
 use crate::envelope::Payload;
 use crate::id::{BundleId, Epoch, LetterId, RequestId};
+use crate::log;
 use crate::mail::{Denial, Listed, Mailbox, Offer, Parcel, Reason, Release, Slot};
 use crate::message::{Lane, Listing};
 use crate::name::{Addressee, PeerName};
@@ -100,6 +102,13 @@ pub enum Input {
         bytes: Option<Vec<u8>>,
         /// There is more after these.
         more: bool,
+    },
+    /// Entries of the record, as [`Effect::ReadLog`](crate::Effect::ReadLog) asked.
+    LogRead {
+        /// Correlates the answer.
+        token: u64,
+        /// None if the disk could not be read.
+        answer: Option<Box<log::Answer>>,
     },
     /// Something from a neighbour was refused at the edge.
     Refused {
@@ -307,6 +316,40 @@ pub enum Said {
         /// Which.
         number: u64,
     },
+    /// See [`Message::AskChains`](crate::message::Message::AskChains).
+    AskChains {
+        /// All but so many.
+        after: u32,
+    },
+    /// Which chains are there.
+    Chains {
+        /// One page.
+        chains: Vec<ChainHead>,
+        /// There are more.
+        more: bool,
+    },
+    /// See [`Message::AskSegments`](crate::message::Message::AskSegments).
+    AskSegments {
+        /// Whose.
+        author: PeerId,
+        /// Which chain.
+        chain: u64,
+        /// Its last segment, as listed.
+        tip: [u8; 32],
+        /// After this one.
+        after: u64,
+        /// Also those that are not written yet.
+        follow: bool,
+    },
+    /// Segments, each citing the one before, signed by their author; or why they are none.
+    Segments {
+        /// Whose.
+        author: PeerId,
+        /// Which chain.
+        chain: u64,
+        /// Ascending.
+        segments: Result<Vec<Piece>, Cause>,
+    },
     /// About leaders, orders and tasks; what others have signed in it is checked.
     Work(Work),
     /// It does not take my letters for now.
@@ -362,6 +405,13 @@ pub enum Recall {
         /// The key.
         key: String,
     },
+    /// Whether the last segment of this chain stands in a chain here, under its number.
+    Segment {
+        /// Who has it.
+        from: PeerId,
+        /// As listed.
+        head: ChainHead,
+    },
     /// Which order was placed under this idempotency key; orders and letters have keys of their own.
     OrderKey {
         /// The key.
@@ -392,6 +442,15 @@ pub enum Recalled {
         key: String,
         /// Number of the order, and digest of the request that made it.
         found: Option<(u64, [u8; 32])>,
+    },
+    /// To [`Recall::Segment`].
+    Segment {
+        /// As asked.
+        from: PeerId,
+        /// As asked.
+        head: ChainHead,
+        /// It does.
+        known: bool,
     },
     /// The disk could not be read.
     Failed(Recall),

@@ -8,7 +8,7 @@
 //! [`receipt`], [`mail`], [`beacon`], [`segment`], [`message`] (what is written, signed and sent);
 //! [`codec`], [`sign`], [`edge`] (bytes to values and back, run outside the machines);
 //! [`input`], [`effect`] (the door); [`log`] (questions to the record); then the machines `myself`, `presence`, `outbox`, `inbox`, `custody`,
-//! `pickup`, `election`, `orders`, `dispatcher`, `worker`, `record`; last [`peer`], the page on which they hang together.
+//! `pickup`, `logger`, `election`, `orders`, `dispatcher`, `worker`, `record`; last [`peer`], the page on which they hang together.
 
 pub mod beacon;
 pub mod bundle;
@@ -16,6 +16,7 @@ mod catalog;
 pub mod codec;
 pub mod config;
 pub mod contact;
+pub mod copies;
 mod custody;
 mod dispatcher;
 pub mod edge;
@@ -26,6 +27,7 @@ pub mod id;
 mod inbox;
 pub mod input;
 pub mod log;
+mod logger;
 mod lookups;
 pub mod mail;
 pub mod message;

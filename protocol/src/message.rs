@@ -10,10 +10,12 @@ use crate::bundle::Bundle;
 use crate::codec::{self, DecodeError};
 use crate::config::limits;
 use crate::contact::Contact;
+use crate::copies::ChainHead;
 use crate::id::{BundleId, Epoch, LetterId};
 use crate::mail::{Denial, Listed, Mailbox, Offer, Parcel, Reason, Release, Slot};
 use crate::ranges::Ranges;
 use crate::receipt::Receipt;
+use crate::segment::Segment;
 use crate::sign::Signed;
 use crate::work::Work;
 
@@ -137,6 +139,40 @@ pub enum Message {
         /// Its record number.
         number: u64,
     },
+    /// Which chains of whose record do you have? All but so many that I know from the pages before.
+    AskChains {
+        /// How many.
+        after: u32,
+    },
+    /// One page of the answer.
+    Chains {
+        /// My own in the order in which they were begun, then copies.
+        chains: Vec<ChainHead>,
+        /// There are more after the last of these.
+        more: bool,
+    },
+    /// Send me what comes after this segment.
+    AskSegments {
+        /// Whose.
+        author: PeerId,
+        /// Which chain.
+        chain: u64,
+        /// How its last segment was listed to me: tells branches of one chain apart.
+        tip: ByteArray<32>,
+        /// After this number.
+        after: u64,
+        /// If there is nothing yet, as soon as there is.
+        follow: bool,
+    },
+    /// Some of them: at most [`limits::SEGMENTS`], each citing the one before; none if there are none.
+    Segments {
+        /// Whose.
+        author: PeerId,
+        /// Which chain.
+        chain: u64,
+        /// As they were signed.
+        segments: Vec<Signed<Segment>>,
+    },
     /// About leaders, orders and tasks.
     Work(Work),
     /// I do not take your letters for now: keep them. Without a reason: I take them again.
@@ -189,6 +225,10 @@ impl Message {
             | Message::Ids { .. }
             | Message::Deposit(_)
             | Message::Mail { .. }
+            | Message::AskChains { .. }
+            | Message::Chains { .. }
+            | Message::AskSegments { .. }
+            | Message::Segments { .. }
             | Message::Fetch(_) => Lane::Bulk,
             Message::Work(work) => work.lane(),
             _ => Lane::Urgent,
@@ -234,6 +274,8 @@ impl Message {
             }
             Message::Mail { bundles, .. } => bundles.len().div_ceil(limits::BUNDLE_IDS / limits::PAGE),
             Message::Withdraw(bundles) => bundles.len().div_ceil(limits::BUNDLE_IDS / limits::PAGE),
+            Message::Chains { chains, .. } => chains.len(),
+            Message::Segments { segments, .. } => segments.len().div_ceil(limits::SEGMENTS / limits::PAGE),
             Message::Work(work) => work.items().div_ceil(limits::WORDS / limits::PAGE),
             Message::Receipt(_)
             | Message::AskMail { .. }
@@ -244,6 +286,8 @@ impl Message {
             | Message::Hello { .. }
             | Message::Beacon(_)
             | Message::AskPeers { .. }
+            | Message::AskChains { .. }
+            | Message::AskSegments { .. }
             | Message::Denied(_)
             | Message::Leaving
             | Message::Unsupported { .. } => 0,

@@ -19,6 +19,7 @@ use crate::envelope::Kind;
 use crate::id::{BundleId, Epoch, KeyId, MachineId, RequestId};
 use crate::inbox::{Entered, Inbox, Shown};
 use crate::input::{Command, Disk, Heard, Input, NewLetter, Recall, Recalled, Said};
+use crate::logger::Logger;
 use crate::mail::{Denial, Mailbox, Reason, Slot};
 use crate::message::Lane;
 use crate::myself::{Myself, Shown as Mine};
@@ -213,6 +214,7 @@ pub struct Peer {
     tasks: Tasks,
     search: Search,
     record: Record,
+    logger: Logger,
     disk: Disk,
     started: bool,
     leaving: bool,
@@ -246,6 +248,7 @@ impl Peer {
             returns: Returns::new(&config, inbox.places(), now),
             tasks,
             inbox,
+            logger: Logger::new(id, &config, kept.own_chains, kept.copies),
             record: Record::new(id, myself.facts().chain, kept.head, config.refusal_interval),
             myself,
             config,
@@ -305,7 +308,10 @@ impl Peer {
             }
             Input::SendFailed { to, lane } => {
                 match lane {
-                    Lane::Bulk => self.outbox.on_send_failed(to, now),
+                    Lane::Bulk => {
+                        self.outbox.on_send_failed(to, now);
+                        self.logger.on_send_failed(to, now);
+                    }
                     Lane::Urgent => self.inbox.on_send_failed(to, now),
                 }
                 self.on_work_failed(to, now);
@@ -314,6 +320,7 @@ impl Peer {
             | Input::TaskProgressed { .. }
             | Input::TaskEnded { .. }
             | Input::OutputRead { .. }
+            | Input::LogRead { .. }
             | Input::ProvidersNamed { .. }) => {
                 self.on_task_input(work, now, &mut out);
             }
@@ -358,6 +365,7 @@ impl Peer {
             due(self.handing_over.as_ref().map(|(_, until)| *until), "the end of handing over"),
             due(self.search.deadline(), "a card that is looked for"),
             due(self.record.deadline(), "refusals to write down"),
+            due(self.logger.deadline(), "segments of the record"),
         ]
         .into_iter()
         .chain(self.tasks.deadlines().into_iter().map(|(at, reason)| due(at, reason)))
@@ -475,6 +483,20 @@ impl Peer {
                 if let Err(cause) = self.on_mail(from, said, now, out) {
                     self.record.on_refused(cause);
                 }
+            }
+            Said::AskChains { after } => self.logger.on_ask_chains(from, after, out),
+            Said::Chains { chains, more } => {
+                if let Err(cause) = self.logger.on_chains(from, chains, more, now, out) {
+                    self.record.on_refused(cause);
+                }
+            }
+            Said::AskSegments { author, chain, tip, after, follow } => {
+                self.logger.on_ask_segments(from, (author, chain), tip, after, follow, out);
+            }
+            Said::Segments { author, chain, segments: Ok(pieces) } => self.logger.on_segments(from, author, chain, pieces, now, out),
+            Said::Segments { author, chain, segments: Err(cause) } => {
+                self.record.on_refused(cause);
+                self.logger.on_false(from, author, chain, cause, now, out);
             }
             Said::Work(work) => {
                 if let Err(cause) = self.hear(from, work, now, out) {
@@ -659,6 +681,8 @@ impl Peer {
             Recalled::Failed(Recall::Letters { token, .. }) => self.inbox.on_recall_failed(token),
             Recalled::Written { token, found } => self.outbox.on_written(token, Some(&found), now, out),
             Recalled::Failed(Recall::Written { token, .. }) => self.outbox.on_written(token, None, now, out),
+            Recalled::Segment { from, head, known } => self.logger.on_recalled(from, &head, known, out),
+            Recalled::Failed(Recall::Segment { head, .. }) => self.logger.on_recall_failed(&head),
             recalled @ (Recalled::OrderKey { .. } | Recalled::Failed(Recall::OrderKey { .. })) => self.on_order_key(recalled, now, out),
             Recalled::Failed(Recall::Key { key }) => self.outbox.on_key_failed(&key, out),
             Recalled::Key { key, found } => {
@@ -862,6 +886,7 @@ impl Peer {
                     self.custody.on_reachable(peer, welcomes, out);
                     self.on_memory(peer, out);
                     self.on_worker_here(peer, true, now, out);
+                    self.logger.on_reachable(peer, now, out);
                     self.outbox.call_back_from(peer, out);
                     if self.blocked.contains(&peer) {
                         // It need not write to learn that, and asks nobody else to hold what it writes.
@@ -877,6 +902,7 @@ impl Peer {
                     let streams: Vec<(PeerId, Epoch)> = self.inbox.places().filter(|place| place.0 == peer).collect();
                     streams.into_iter().for_each(|place| self.returns.note(place, now));
                     self.on_worker_gone(peer, now, out);
+                    self.logger.on_unreachable(peer);
                 }
                 Fact::Signalled(peer) => {
                     self.open(peer, now, out);
@@ -885,7 +911,10 @@ impl Peer {
                     }
                     self.on_worker_here(peer, false, now, out);
                 }
-                Fact::Memory(peer) => self.on_memory(peer, out),
+                Fact::Memory(peer) => {
+                    self.on_memory(peer, out);
+                    self.logger.on_memory(peer, now, out);
+                }
                 Fact::Named => self.find_bearers(),
             }
         }
@@ -1040,8 +1069,12 @@ impl Peer {
         if !facts.addresses.is_empty() && !self.myself.is_cloned() && self.search.publishes(facts.contact) {
             out.effects.push(Effect::PublishContact(Box::new(self.myself.contact())));
         }
+        let (presence, room) = (&self.presence, self.disk == Disk::Enough && !self.leaving);
+        let record = |peer: &PeerId| presence.beacon(peer).map(|beacon| beacon.value.record);
+        self.logger.tick(|author| presence.contact(author).is_some(), record, room, now, out);
         self.record.note(std::mem::take(&mut out.entries), now);
         self.record.close(now, out);
+        self.logger.close(self.record.head(), self.leaving, now, out);
         self.due = self.deadline().map(|deadline| deadline.at);
     }
 

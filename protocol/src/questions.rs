@@ -61,7 +61,7 @@ impl Questions {
         let patience = match (asker, &question) {
             // Nobody waits for it: a late answer is as good as another question.
             (Asker::Catalog(_), _) => CATALOG_PATIENCE,
-            (_, Question::Output { .. } | Question::Tasks { .. }) => self.patience.max(LONG_PATIENCE),
+            (_, Question::Output { .. } | Question::Tasks { .. } | Question::Log(_)) => self.patience.max(LONG_PATIENCE),
             _ => self.patience,
         };
         let (id, until) = (self.next, now.mono + patience);
@@ -125,6 +125,7 @@ fn fits(question: &Question, results: &Results) -> bool {
         Results::Peers { .. } => matches!(question, Question::Peers { .. }),
         Results::Task(_) => matches!(question, Question::Task(_)),
         Results::Output { .. } => matches!(question, Question::Output { .. }),
+        Results::Log(_) => matches!(question, Question::Log(_)),
     }
 }
 

@@ -54,6 +54,11 @@ impl Record {
         self.head.number
     }
 
+    /// The last segment: chain, number and hash. A chain that is only begun has none: 0.
+    pub(crate) fn head(&self) -> (u64, u64, [u8; 32]) {
+        (self.head.chain, self.head.number, self.head.hash)
+    }
+
     /// The sequence of the next entry.
     pub(crate) fn next_entry(&self) -> u64 {
         self.head.next_entry

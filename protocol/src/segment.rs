@@ -388,6 +388,24 @@ pub enum What {
         /// How.
         end: End,
     },
+    /// A peer sent something false as the record of another, or of its own.
+    RecordRefused {
+        /// Whose record it should have been.
+        of: PeerId,
+        /// Who sent it.
+        by: PeerId,
+        /// Of which chain.
+        chain: u64,
+        /// Why: a cause of [`Cause`](crate::edge::Cause) as a word.
+        cause: String,
+    },
+    /// A peer has signed two segments of one number: both are kept.
+    RecordForked {
+        /// Who.
+        of: PeerId,
+        /// In which chain.
+        chain: u64,
+    },
     /// Input was refused.
     Refused {
         /// Why: a cause of [`Cause`](crate::edge::Cause) as a word.
@@ -472,6 +490,8 @@ impl What {
         "try_broken",
         "order_cancelled",
         "order_ended",
+        "record_refused",
+        "record_forked",
         "refused",
     ];
 
@@ -516,6 +536,8 @@ impl What {
             What::TryBroken { .. } => "try_broken",
             What::OrderCancelled { .. } => "order_cancelled",
             What::OrderEnded { .. } => "order_ended",
+            What::RecordRefused { .. } => "record_refused",
+            What::RecordForked { .. } => "record_forked",
             What::Refused { .. } => "refused",
         }
     }

@@ -10,6 +10,7 @@ use serde_bytes::ByteBuf;
 use crate::beacon::Statistics;
 use crate::config::limits;
 use crate::id::Epoch;
+use crate::log;
 use crate::message::Lane;
 use crate::name::PeerName;
 use crate::order::{Attempt, Broken, Cancel, Claim, Closing, Fence, Order, OrderKey, Report, Try};
@@ -256,6 +257,8 @@ pub enum Question {
         /// The last one of the page before.
         after: Option<PeerId>,
     },
+    /// What does the record say? To who keeps it.
+    Log(log::Question),
     /// What did this unit write? To its worker.
     Output {
         /// Which try.
@@ -302,6 +305,8 @@ pub enum Results {
         /// There are more after the last of these.
         more: bool,
     },
+    /// To [`Question::Log`].
+    Log(log::Answer),
     /// To [`Question::Output`].
     Output {
         /// At most [`limits::OUTPUT_PAGE`].
@@ -468,7 +473,12 @@ impl Work {
             Work::Progress(progress) => progress.iter().all(|progress| progress.note.len() <= limits::NOTE_BYTES),
             Work::GivenUp(units) => units.iter().all(|(_, _, why)| why.len() <= limits::WHY_BYTES),
             Work::Closing(closing) => closing.value.closed.pieces() <= limits::PIECES && closing.value.ends.len() <= limits::PAGE,
+            Work::Query { question, .. } => match &**question {
+                Question::Log(question) => question.within_limits(),
+                _ => true,
+            },
             Work::QueryResults { results, .. } => match &**results {
+                Results::Log(answer) => answer.entries.len() <= log::PAGE && answer.candidates.len() <= log::PAGE,
                 Results::Services(services) => services.within_limits(),
                 Results::Output { bytes, .. } => bytes.len() <= limits::OUTPUT_PAGE,
                 _ => true,

@@ -7,6 +7,7 @@ use std::path::Path;
 use protocol::beacon::{Beacon, Statistics};
 use protocol::bundle::{self, Bundle, Draft, OpenError, Secrets};
 use protocol::contact::Contact;
+use protocol::copies::ChainHead;
 use protocol::edge::{Cause, Edge};
 use protocol::effect::Say;
 use protocol::envelope::{Envelope, Payload};
@@ -146,6 +147,10 @@ fn segment() -> Segment {
     }
 }
 
+fn chain_head() -> ChainHead {
+    ChainHead { author: secrets(1).id(), chain: 77, first: 1, last: 2, hash: ByteArray::new([9; 32]), newest: true }
+}
+
 fn messages() -> Vec<(&'static str, Message)> {
     let (one, two, three) = (edge(1), edge(2), edge(3));
     let mailbox = Mailbox { recipient: secrets(2).id(), depositor: secrets(1).id() };
@@ -190,6 +195,13 @@ fn messages() -> Vec<(&'static str, Message)> {
         ("keep_receipt", two.utter(Say::KeepReceipt(receipt()))),
         ("receipt_kept", three.utter(Say::ReceiptKept { slot: Slot::of(&receipt()), number: 40 })),
         ("receipt_taken", one.utter(Say::ReceiptTaken { slot: Slot::of(&receipt()), number: 40 })),
+        ("ask_chains", one.utter(Say::AskChains { after: 128 })),
+        ("chains", one.utter(Say::Chains { chains: vec![chain_head()], more: true })),
+        ("ask_segments", {
+            let ChainHead { author, chain, hash, .. } = chain_head();
+            one.utter(Say::AskSegments { author, chain, tip: hash, after: 2, follow: true })
+        }),
+        ("segments", Message::Segments { author: secrets(1).id(), chain: 77, segments: vec![one.sign(&segment())] }),
         ("leaving", one.utter(Say::Leaving)),
         ("denied", one.utter(Say::Denied(Some(protocol::mail::Denial::Blocked)))),
         ("denied_no_more", one.utter(Say::Denied(None))),

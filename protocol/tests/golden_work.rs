@@ -11,9 +11,11 @@ use protocol::beacon::Statistics;
 use protocol::edge::{Cause, Gossip};
 use protocol::effect::Say;
 use protocol::input::{Input, Said};
+use protocol::log;
 use protocol::message::Message;
 use protocol::order::{Attempt, Broken, Cancel, Claim, Closing, End, Ended, Excerpt, Fence, Order, OrderKey, Priority, Report, Try};
 use protocol::proven::Proven;
+use protocol::segment::What;
 use protocol::service::{Allowed, Availability, Lack, Needs, ServiceCard, Services};
 use protocol::work::{Full, OrdersOf, Placed, PlacedState, Progress, Question, Results, Seen, Standing, UnitsOf, Work, Working};
 use protocol::{Epoch, Ranges, Timestamp};
@@ -157,6 +159,8 @@ fn words() -> Vec<(&'static str, Work)> {
         ("query_peers", query(Question::Peers { after: Some(secrets(2).id()) })),
         ("query_task", query(Question::Task(key(1)))),
         ("query_output", query(Question::Output { of: a_try(1), stderr: true, from: 4_096 })),
+        ("query_log", query(Question::Log(asked_of_the_record()))),
+        ("results_log", results(Results::Log(told_of_the_record()))),
         ("results_services", results(Results::Services(services()))),
         ("results_availability", results(Results::Availability(availability))),
         ("results_statistics", results(Results::Statistics { statistics, running: 2, queued: 1, up_ms: 1_000 })),
@@ -166,6 +170,25 @@ fn words() -> Vec<(&'static str, Work)> {
         ("results_output", results(Results::Output { bytes: ByteBuf::from(b"one latte".to_vec()), more: false })),
         ("results_not_here", results(Results::NotHere)),
     ]
+}
+
+fn asked_of_the_record() -> log::Question {
+    log::Question {
+        after: Some(log::Cursor::Time { clock: 5, copy: true, ordinal: 3, seq: 9 }),
+        limit: 100,
+        arrivals: false,
+        since: Some(Timestamp(4)),
+        until: None,
+        peer: Some(secrets(2).id()),
+        about: Some(log::About::Order { orderer: secrets(1).id(), number: 17, unit: Some(3) }),
+        what: vec!["units".to_owned()],
+    }
+}
+
+fn told_of_the_record() -> log::Answer {
+    let what = Some(What::OrdersPlaced { first: 17, last: 17 });
+    let entries = vec![log::Logged { author: secrets(1).id(), chain: 77, seq: 9, time: Timestamp(5), what }];
+    log::Answer { entries, next: Some(log::Cursor::Arrival { no: 8, told: 1 }), candidates: Vec::new() }
 }
 
 fn frame(work: Work) -> Vec<u8> {

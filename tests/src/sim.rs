@@ -13,6 +13,7 @@ mod network;
 mod node;
 pub mod options;
 mod orderers;
+mod recorded;
 mod run;
 mod runner;
 mod stories;
@@ -37,6 +38,7 @@ pub use self::node::CrashPoint;
 use self::node::Node;
 pub use self::options::Options;
 pub use self::orderers::{a_service, an_order};
+use self::recorded::Recorded;
 pub use self::run::{Outcome, run};
 pub use self::stories::{Backup, Who};
 use self::tasks::Tasks;
@@ -52,6 +54,8 @@ pub struct Counts {
     pub refused: u64,
     /// Copies of letters that reached their recipients.
     pub taken: u64,
+    /// Segments of the record that somebody keeps copies of.
+    pub copied: u64,
     /// Nodes killed.
     pub crashes: u64,
     /// Disks put back to a backup.
@@ -80,6 +84,7 @@ pub struct Sim {
     nodes: Vec<Node>,
     network: Network,
     checker: Checker,
+    recorded: Recorded,
     custodians: Custodians,
     tasks: Tasks,
     work: Workload,
@@ -109,6 +114,7 @@ impl Sim {
             nodes: Vec::new(),
             network,
             checker: Checker::default(),
+            recorded: Recorded::default(),
             custodians: Custodians::default(),
             tasks: Tasks::default(),
             work: Workload::new(seed),

@@ -283,6 +283,17 @@ pub(super) fn shown(names: &Names<'_>, entry: &Entry, letters: Vec<String>) -> a
         }
         What::OrderCancelled { number, expired } => api::What::OrderCancelled { order: *number, expired: *expired },
         What::OrderEnded { number, end } => api::What::OrderEnded { order: *number, state: (*end).into() },
+        What::RecordRefused { of, by, chain, cause } => api::What::RecordRefused {
+            of: names.of(of),
+            of_id: of.to_string(),
+            by: names.of(by),
+            by_id: by.to_string(),
+            chain_of: chain.to_string(),
+            cause: cause.clone(),
+        },
+        What::RecordForked { of, chain } => {
+            api::What::RecordForked { of: names.of(of), of_id: of.to_string(), chain_of: chain.to_string() }
+        }
         What::Refused { cause, count } => api::What::Refused { cause: cause.clone(), count: *count },
     }
 }

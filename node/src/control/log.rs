@@ -8,11 +8,13 @@ use axum::extract::State;
 use axum::response::Response;
 use protocol::log::{About, Answer, Cursor, Logged, Question};
 use protocol::segment::{Entry, What};
-use protocol::{PeerId, Timestamp};
+use protocol::work::{self, Results};
+use protocol::{PeerId, Status, Timestamp};
 use serde::Deserialize;
 
 use super::api;
 use super::desk::Desk;
+use super::dispatcher;
 use super::events;
 use super::extract::{self, Params};
 use super::names::Names;
@@ -54,7 +56,7 @@ pub(super) async fn log(State(desk): State<Arc<Desk>>, Params(params): Params<Lo
     let status = extract::status(&desk).await?;
     let names = Names::new(&status, desk.about.machine);
     let question = question(&params, &names)?;
-    let answer = answer(&desk, question).await?;
+    let answer = answer(&desk, &status, &names, question, params.local).await?;
     if !answer.candidates.is_empty() {
         let candidates: Vec<String> = answer.candidates.iter().map(ToString::to_string).collect();
         return Err(Problem::new(Code::AmbiguousLetter, format!("{} letters' ids begin so", candidates.len()))
@@ -66,7 +68,28 @@ pub(super) async fn log(State(desk): State<Arc<Desk>>, Params(params): Params<Lo
     Ok(page(Json(entries), next))
 }
 
-async fn answer(desk: &Desk, question: Question) -> Result<Answer, Problem> {
+/// From this node's disk, or from who keeps everybody's record.
+async fn answer(desk: &Desk, status: &Status, names: &Names<'_>, question: Question, local: bool) -> Result<Answer, Problem> {
+    const LOCAL: &str = "what this node itself has: node log --local";
+    let leader = status.leader.as_ref().map(|leader| leader.fence.leader);
+    match leader {
+        _ if local => {}
+        Some(leader) if leader == status.id => {}
+        None => {
+            return Err(Problem::new(Code::NoAnswer, "nobody is dispatcher now, and so nobody keeps everybody's record")
+                .hint(format!("one is elected within seconds; {LOCAL}")));
+        }
+        Some(leader) => {
+            return match dispatcher::question(desk, leader, work::Question::Log(question)).await? {
+                Ok(Results::Log(answer)) => Ok(answer),
+                Ok(_) => Err(Problem::new(Code::Internal, "the question was not answered as one")),
+                Err(why) => {
+                    Err(Problem::new(Code::NoAnswer, format!("{}, who keeps the record, did not tell of it: {why}", names.of(&leader)))
+                        .hint(LOCAL))
+                }
+            };
+        }
+    }
     extract::shelf(desk, move |shelf| shelf.log(&question)).await
 }
 
@@ -205,6 +228,7 @@ fn subject(names: &Names<'_>, author: &PeerId, what: &What) -> Option<String> {
             order(&of.orderer, first, last)
         }
         What::OrderCancelled { number, .. } | What::OrderEnded { number, .. } => order(author, *number, *number),
+        What::RecordRefused { of, .. } | What::RecordForked { of, .. } => Some(names.of(of)),
         What::Refused { cause, .. } => Some(cause.clone()),
     }
 }

@@ -9,6 +9,7 @@ use protocol::{Epoch, Kept, LetterId, PeerId, Ranges, Timestamp};
 use redb::{ReadTransaction, ReadableTable, TableDefinition};
 
 use super::fault::Fault;
+use super::log::{COPY, OWN, ends};
 use super::rows::work::{self, TryRow};
 use super::{orders, rows, tables};
 
@@ -50,6 +51,8 @@ pub(crate) fn load(txn: &ReadTransaction) -> Result<Kept, Fault> {
         closed: all(txn, tables::CLOSED, |key, row| rows::cbor(&tables::CLOSED, &key, row))?,
         tries_started,
         tries_ended,
+        own_chains: ends(txn, OWN)?,
+        copies: ends(txn, COPY)?,
     })
 }
 

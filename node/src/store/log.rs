@@ -3,8 +3,12 @@
 
 use std::collections::VecDeque;
 
+use protocol::config::limits;
+use protocol::copies::ChainHead;
+use protocol::effect::ChainEnd;
 use protocol::log::{About, Answer, Cursor, Logged, Question, Subject};
-use protocol::segment::What;
+use protocol::segment::{Segment, What};
+use protocol::sign::Signed;
 use protocol::{LetterId, PeerId, Timestamp, codec};
 use redb::{ReadOnlyTable, ReadTransaction, ReadableTable};
 
@@ -68,12 +72,19 @@ impl Shelves {
     fn open(txn: &ReadTransaction) -> Result<Shelves, Fault> {
         let mut all = chains(txn, OWN)?;
         all.append(&mut chains(txn, COPY)?);
-        Ok(Shelves {
+        let mut shelves = Shelves {
             own: txn.open_table(tables::SEGMENTS)?,
             copies: txn.open_table(tables::COPIED)?,
             blocks: txn.open_table(tables::BLOCKS)?,
-            chains: all,
-        })
+            chains: Vec::new(),
+        };
+        let mut me = None;
+        for chain in all.iter().filter(|chain| chain.copy == OWN) {
+            me = if me.is_some() { me } else { shelves.author(chain)? };
+        }
+        all.iter_mut().filter(|chain| chain.copy == OWN).for_each(|chain| chain.author = me);
+        shelves.chains = all;
+        Ok(shelves)
     }
 
     fn of(&self, copy: u8) -> &Segments {
@@ -146,6 +157,83 @@ impl Reader {
             }
         })
     }
+}
+
+/// Reading for whoever keeps the record next.
+impl Reader {
+    /// Segments of a chain of this node, or of a branch of somebody's, after this one: a page.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub fn segments(&self, of: Option<(PeerId, u8)>, chain: u64, after: u64) -> Result<Vec<Signed<Segment>>, ReadError> {
+        self.with(|txn| {
+            let copy = if of.is_some() { COPY } else { OWN };
+            let found = chains(txn, copy)?
+                .into_iter()
+                .find(|one| one.chain == chain && of.is_none_or(|of| Some(of.0) == one.author && of.1 == one.branch));
+            let Some(found) = found else { return Ok(Vec::new()) };
+            let table = txn.open_table(if copy == OWN { tables::SEGMENTS } else { tables::COPIED })?;
+            let (mut segments, mut bytes, mut next) = (Vec::new(), 0, after.saturating_add(1));
+            for row in table.range((found.ordinal, next)..=(found.ordinal, u64::MAX))? {
+                let (key, row) = row?;
+                bytes += row.value().len();
+                let full = segments.len() >= limits::SEGMENTS || bytes > limits::SEGMENTS_BYTES;
+                // Behind a hole begins another page.
+                let hole = key.value().1 != next && !segments.is_empty();
+                if (full || hole) && !segments.is_empty() {
+                    break;
+                }
+                next = key.value().1 + 1;
+                segments.push(rows::read_segment(key.value(), row.value())?.2);
+            }
+            Ok(segments)
+        })
+    }
+
+    /// Whether a segment with this hash stands under its number in a chain of its author.
+    pub(crate) fn has_segment(&self, head: &ChainHead) -> Result<bool, ReadError> {
+        self.with(|txn| {
+            let is_it = |row: &[u8], key| -> Result<bool, Fault> {
+                let (.., signed) = rows::read_segment(key, row)?;
+                Ok(protocol::segment::hash(&signed) == head.hash.into_array())
+            };
+            for copy in [OWN, COPY] {
+                let table = txn.open_table(if copy == OWN { tables::SEGMENTS } else { tables::COPIED })?;
+                for chain in chains(txn, copy)?
+                    .into_iter()
+                    .filter(|chain| chain.chain == head.chain && chain.author.is_none_or(|author| author == head.author))
+                {
+                    let key = (chain.ordinal, head.last);
+                    if let Some(row) = table.get(key)?
+                        && is_it(row.value(), key)?
+                    {
+                        return Ok(true);
+                    }
+                }
+            }
+            Ok(false)
+        })
+    }
+}
+
+/// The ends of the chains of this node itself, or of those it keeps copies of.
+pub(crate) fn ends(txn: &ReadTransaction, copy: u8) -> Result<Vec<ChainEnd>, Fault> {
+    let table = txn.open_table(if copy == OWN { tables::SEGMENTS } else { tables::COPIED })?;
+    let mut ends = Vec::new();
+    for chain in chains(txn, copy)? {
+        let mut rows = table.range((chain.ordinal, 0)..=(chain.ordinal, u64::MAX))?;
+        let Some((key, row)) = rows.next_back().transpose()? else { continue };
+        let last = key.value().1;
+        let first = rows.next().transpose()?.map_or(last, |(key, _)| key.value().1);
+        // A row that cannot be read is found by verification; it must not keep the node from starting.
+        let (.., signed) = rows::read_segment(key.value(), row.value())?;
+        let author = match chain.author {
+            Some(author) => author,
+            None => signed.trusted().map_err(|error| Fault::row(&tables::SEGMENTS, &key.value(), error))?.author,
+        };
+        ends.push(ChainEnd { author, chain: chain.chain, branch: chain.branch, first, last, hash: protocol::segment::hash(&signed) });
+    }
+    Ok(ends)
 }
 
 enum Found {
@@ -394,7 +482,6 @@ impl Walk {
 }
 
 /// The row that names a copied chain.
-#[allow(dead_code)] // Copies are written by who keeps the record.
 pub(crate) fn copy_chain(author: &PeerId, chain: u64, branch: u8) -> Vec<u8> {
     codec::encode(&(author, chain, branch))
 }

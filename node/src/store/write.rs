@@ -7,18 +7,19 @@ use std::collections::BTreeMap;
 
 use protocol::Change;
 use protocol::codec;
+use protocol::effect::Copied;
 use protocol::input::OUTCOMES;
 use redb::{ReadableTable, WriteTransaction};
 
 use super::fault::Fault;
-use super::log::OWN;
+use super::log::{COPY, OWN, copy_chain};
 use super::{Write, rows, tables};
 
 /// Writes all of `changes` into `txn`, table by table: rows of one table land next to one another.
 pub(crate) fn write(txn: &WriteTransaction, changes: &[Write]) -> Result<(), Fault> {
     let (mut own, mut sent, mut bundles, mut out, mut inbox) = (vec![], vec![], vec![], vec![], vec![]);
     let (mut services, mut orders, mut queue, mut tries) = (vec![], vec![], vec![], vec![]);
-    let (mut custody, mut record) = (vec![], vec![]);
+    let (mut custody, mut record, mut copies) = (vec![], vec![], vec![]);
     for change in changes {
         match change {
             Write::Change(change) => match change {
@@ -34,6 +35,7 @@ pub(crate) fn write(txn: &WriteTransaction, changes: &[Write]) -> Result<(), Fau
                 Change::Order(_) | Change::OrderState(_) | Change::UnitEnd { .. } | Change::OrderKey { .. } => orders.push(change),
                 Change::Queue(_) | Change::QueueState(_) | Change::Unqueue(_) | Change::Closed { .. } => queue.push(change),
                 Change::TryStarted { .. } | Change::TryEnded(_) | Change::DropTry(_) => tries.push(change),
+                Change::Copied(copied) => copies.push(&**copied),
                 Change::Segment { .. } => {}
             },
             Write::Segment { chain, number, first, signed, entries } => record.push((*chain, *number, *first, signed, *entries)),
@@ -53,7 +55,10 @@ pub(crate) fn write(txn: &WriteTransaction, changes: &[Write]) -> Result<(), Fau
         (&tries, work::write_tries),
     ];
     parts.into_iter().filter(|(changes, _)| !changes.is_empty()).try_for_each(|(changes, write)| write(txn, changes))?;
-    if record.is_empty() { Ok(()) } else { write_record(txn, &record) }
+    if !record.is_empty() {
+        write_record(txn, &record)?;
+    }
+    if copies.is_empty() { Ok(()) } else { write_copies(txn, &copies) }
 }
 
 fn write_own(txn: &WriteTransaction, changes: &[&Change]) -> Result<(), Fault> {
@@ -226,6 +231,32 @@ fn write_record(txn: &WriteTransaction, segments: &[(u64, u64, u64, &Vec<u8>, u3
         index.insert(first, (ordinal, *number))?;
         let no = arrivals.last()?.map_or(1, |(no, _)| no.value() + 1);
         arrivals.insert(no, (OWN, ordinal, *number))?;
+    }
+    Ok(())
+}
+
+fn write_copies(txn: &WriteTransaction, copies: &[&Copied]) -> Result<(), Fault> {
+    let (mut chains, mut table) = (txn.open_table(tables::COPY_CHAINS)?, txn.open_table(tables::COPIED)?);
+    let mut arrivals = txn.open_table(tables::ARRIVALS)?;
+    let mut ordinals = BTreeMap::new();
+    for row in chains.iter()? {
+        let (ordinal, row) = row?;
+        ordinals.insert(row.value().to_vec(), ordinal.value());
+    }
+    let mut no = arrivals.last()?.map_or(0, |(no, _)| no.value());
+    for copied in copies {
+        let key = copy_chain(&copied.author, copied.chain, copied.branch);
+        let ordinal = if let Some(ordinal) = ordinals.get(&key) {
+            *ordinal
+        } else {
+            let ordinal = chains.last()?.map_or(0, |(ordinal, _)| ordinal.value() + 1);
+            chains.insert(ordinal, key.as_slice())?;
+            ordinals.insert(key, ordinal);
+            ordinal
+        };
+        table.insert((ordinal, copied.number), rows::segment(copied.first, copied.entries, &copied.signed).as_slice())?;
+        no += 1;
+        arrivals.insert(no, (COPY, ordinal, copied.number))?;
     }
     Ok(())
 }

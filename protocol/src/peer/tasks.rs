@@ -170,6 +170,12 @@ impl Peer {
                     out.work(peer, Work::QueryResults { id, results: Box::new(results) });
                 }
             }
+            Input::LogRead { token, answer } => {
+                if let Some((peer, id)) = tasks.reading.remove(&token) {
+                    let results = answer.map_or(Results::NotHere, |answer| Results::Log(*answer));
+                    out.work(peer, Work::QueryResults { id, results: Box::new(results) });
+                }
+            }
             Input::ProvidersNamed { token, peers, ended } => {
                 let presence = &self.presence;
                 for peer in tasks.lookups.on_named(token, peers, ended, |peer| presence.is_reachable(peer)) {
@@ -227,14 +233,17 @@ impl Peer {
                 election::Fact::Leads(fence) => {
                     let reachable = self.presence.neighbours().into_iter().map(|neighbour| neighbour.peer).chain([me]).collect();
                     self.tasks.dispatcher.begin(fence, reachable, now);
+                    self.logger.lead(now, out);
                     Some(fence)
                 }
                 election::Fact::Follows(fence) => {
                     self.tasks.dispatcher.end(now);
+                    self.logger.end();
                     Some(fence)
                 }
                 election::Fact::Nobody => {
                     self.tasks.dispatcher.end(now);
+                    self.logger.end();
                     None
                 }
             };
@@ -454,6 +463,14 @@ impl Peer {
                 peers.truncate(limits::PAGE);
                 Results::Peers { peers, more }
             }
+            Question::Log(question) if self.tasks.reading.len() < READING => {
+                self.tasks.next_reading += 1;
+                let token = self.tasks.next_reading;
+                self.tasks.reading.insert(token, (from, id));
+                out.effects.push(Effect::ReadLog { token, question: Box::new(question) });
+                return;
+            }
+            Question::Log(_) => Results::NotHere,
             // What a program wrote is for who ordered it.
             Question::Output { of, stderr, from: at } => {
                 let may = (of.order.orderer == from || from == me) && self.tasks.reading.len() < READING;

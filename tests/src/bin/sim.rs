@@ -118,6 +118,7 @@ fn add((seeds, total): &mut (u64, Counts), counts: &Counts) {
     total.taken += counts.taken;
     total.crashes += counts.crashes;
     total.restored += counts.restored;
+    total.copied += counts.copied;
     total.departed += counts.departed;
     total.frames += counts.frames;
     total.batches += counts.batches;

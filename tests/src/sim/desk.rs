@@ -8,13 +8,15 @@ use protocol::bundle::{self, Bundle, Draft, Header};
 use protocol::codec;
 use protocol::config::limits;
 use protocol::contact::Contact;
+use protocol::copies;
 use protocol::edge::{self, Cause, Edge};
-use protocol::effect::Say;
+use protocol::effect::{Say, segment_of};
 use protocol::input::{Deposited, Heard, Input, Said};
 use protocol::mail::{Mailbox, Parcel, Slip};
 use protocol::message::Message;
 use protocol::order::{Claim, Fence};
 use protocol::proven::Proven;
+use protocol::segment::Segment;
 use protocol::sign::{Signed, Statement};
 use protocol::work::Work;
 use protocol::{Epoch, PeerId};
@@ -30,6 +32,8 @@ pub(crate) enum Frame {
     Letters(Vec<Bundle>),
     /// Parcels whose slips nobody has signed.
     Deposit(Vec<Parcel>),
+    /// Segments that nobody has signed.
+    Segments { author: PeerId, chain: u64, segments: Vec<Signed<Segment>> },
     /// What would go over a real wire.
     Bytes { bytes: Vec<u8>, what: &'static str },
 }
@@ -151,6 +155,21 @@ impl Desk {
         }
     }
 
+    /// A segment of this node itself, as its disk keeps it.
+    pub(crate) fn segment(&self, body: Vec<u8>) -> Signed<Segment> {
+        match &self.edge {
+            Some(edge) => edge.sign_segment(body),
+            None => Signed::unchecked(&segment_of(&body).expect("its own")),
+        }
+    }
+
+    pub(crate) fn segments(&self, author: PeerId, chain: u64, segments: Vec<Signed<Segment>>) -> Frame {
+        match &self.edge {
+            None => Frame::Segments { author, chain, segments },
+            Some(_) => Frame::Bytes { bytes: Message::Segments { author, chain, segments }.to_frame(), what: "Segments" },
+        }
+    }
+
     /// What follows from a frame.
     pub(crate) fn admit(&self, from: PeerId, frame: &Frame) -> Vec<Input> {
         match (frame, &self.edge) {
@@ -160,6 +179,10 @@ impl Desk {
             (Frame::Deposit(parcels), _) => {
                 let parcels = parcels.iter().map(deposited).collect();
                 vec![Input::Arrived { from, said: Box::new(Said::Deposit(parcels)) }]
+            }
+            (Frame::Segments { author, chain, segments }, _) => {
+                let segments = copies::pieces(*author, *chain, segments, from != *author, |_| true);
+                vec![Input::Arrived { from, said: Box::new(Said::Segments { author: *author, chain: *chain, segments }) }]
             }
             (Frame::Say(say), _) => vec![self.said(from, Say::clone(say))],
         }
@@ -215,6 +238,11 @@ impl Desk {
             Say::PassReceipt(signed) => Said::Receipt(trusted(signed).value),
             Say::ReceiptKept { slot, number } => Said::ReceiptKept { slot, number },
             Say::ReceiptTaken { slot, number } => Said::ReceiptTaken { slot, number },
+            Say::AskChains { after } => Said::AskChains { after },
+            Say::Chains { chains, more } => Said::Chains { chains, more },
+            Say::AskSegments { author, chain, tip, after, follow } => {
+                Said::AskSegments { author, chain, tip: tip.into_array(), after, follow }
+            }
             Say::Work(work) if work.items() > limits::WORDS => unreachable!("{} items in one {}", work.items(), work.what()),
             Say::Work(work) if !work.within_limits() => unreachable!("{} is beyond its limits: {work:?}", work.what()),
             Say::Work(work) => Said::Work(work),
@@ -279,6 +307,9 @@ fn name(say: &Say) -> &'static str {
         Say::PassReceipt(_) => "PassReceipt",
         Say::ReceiptKept { .. } => "ReceiptKept",
         Say::ReceiptTaken { .. } => "ReceiptTaken",
+        Say::AskChains { .. } => "AskChains",
+        Say::Chains { .. } => "Chains",
+        Say::AskSegments { .. } => "AskSegments",
         Say::Work(work) => work.what(),
         Say::Denied(_) => "Denied",
         Say::Leaving => "Leaving",
@@ -293,6 +324,7 @@ impl Frame {
             Frame::Say(say) => name(say),
             Frame::Letters(_) => "Letters",
             Frame::Deposit(_) => "Deposit",
+            Frame::Segments { .. } => "Segments",
             Frame::Bytes { what, .. } => what,
         }
     }

@@ -1,6 +1,7 @@
 //! A node's disk: rows as the changes describe them, in memory.
 //! Knows nothing of other nodes. It refuses, in words, every commit that a sound node would never make.
 
+pub(crate) mod record;
 pub(crate) mod tasks;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,6 +20,7 @@ use protocol::sign::Signed;
 use protocol::{Epoch, Kept, LetterId, PeerId, Ranges, Timestamp};
 use sha2::{Digest, Sha256};
 
+use self::record::Record;
 use self::tasks::Tasks;
 
 /// See the module.
@@ -62,6 +64,7 @@ pub(crate) struct Disk {
     head: Option<Head>,
     pub(crate) segments: u64,
     pub(crate) tasks: Tasks,
+    pub(crate) record: Record,
 }
 
 /// What is wrong with a commit.
@@ -200,6 +203,7 @@ impl Disk {
                 self.read.entry(*n).or_insert(*at);
                 Ok(())
             }
+            Change::Copied(copied) => self.record.put_copy(copied),
             Change::Segment { chain, number, first, body, .. } => self.put_segment(author, (*chain, *number, *first), body, touched),
             other => {
                 let epochs = [touched.before, self.me.as_ref().map(|me| me.epoch)];
@@ -406,6 +410,7 @@ impl Disk {
         let next_entry = first + segment.entries.len() as u64;
         self.head = Some(Head { chain, number, hash: Sha256::digest(body).into(), next_entry });
         self.segments += 1;
+        self.record.put_own(author, chain, number, body);
         touched.segments.push(segment);
         Ok(())
     }
@@ -483,6 +488,7 @@ impl Disk {
             ..Kept::default()
         };
         self.tasks.fill(&mut kept);
+        self.record.fill(&mut kept);
         kept
     }
 
@@ -502,6 +508,7 @@ impl Disk {
                 let found = self.keys.get(key).map(|(letter, k, digest)| Earlier { letter: *letter, k: *k, digest: *digest });
                 Recalled::Key { key: key.clone(), found }
             }
+            Recall::Segment { from, head } => Recalled::Segment { from: *from, head: *head, known: self.record.has(head) },
             Recall::OrderKey { key } => Recalled::OrderKey { key: key.clone(), found: self.tasks.keys.get(key).copied() },
         }
     }

@@ -150,6 +150,8 @@ impl Sim {
         let verdict = state.disk.commit(state.identity.id, now, changes);
         let verdict = verdict.map_err(|why| format!("the disk of {}: {why}", state.name()));
         let verdict = verdict.and_then(|()| self.checker.on_commit(node, &self.nodes[node].disk, changes, &self.custodians.departed));
+        let author = self.nodes[node].identity.id;
+        let verdict = verdict.and_then(|()| self.recorded.on_commit(author, changes));
         let verdict = verdict.and_then(|()| self.check_custody(node, changes, &gone));
         let state = &self.nodes[node];
         let verdict = verdict.and_then(|()| self.tasks.on_commit(node, state.identity.id, &state.disk, changes));
@@ -240,6 +242,17 @@ impl Sim {
                     let frame = self.nodes[node].desk.letters(parcels.into_iter().map(|parcel| parcel.bundle).collect());
                     self.send(node, to, Lane::Bulk, frame);
                 }
+            }
+            Effect::SendSegments { to, author, chain, branch, after } => {
+                let desk = &self.nodes[node].desk;
+                let segments =
+                    self.nodes[node].disk.record.page(branch.map(|branch| (author, branch)), chain, after, |body| desk.segment(body));
+                let frame = self.nodes[node].desk.segments(author, chain, segments);
+                self.send(node, to, Lane::Bulk, frame);
+            }
+            Effect::ReadLog { token, .. } => {
+                // Nobody asks that in a simulation.
+                self.agenda.after(Duration::ZERO, Event::Tell { node, life, input: Box::new(Input::LogRead { token, answer: None }) });
             }
             Effect::Publish(beacon) => {
                 let gossip = self.nodes[node].desk.gossip(beacon);

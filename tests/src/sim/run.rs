@@ -57,7 +57,7 @@ pub fn run(seed: u64, detail: Detail) -> Result<Outcome, String> {
     let run = || {
         let mut sim = Sim::build(seed, Options::of_seed(seed), detail);
         sim.live().map_err(|why| format!("after {:?}: {why}", sim.now()))?;
-        let counts = Counts { taken: sim.checker.taken, ..sim.counts };
+        let counts = Counts { taken: sim.checker.taken, copied: sim.recorded.copied, ..sim.counts };
         Ok(Outcome { counts, hash: sim.trace.hash(), lasted: sim.now() })
     };
     catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| {
@@ -203,7 +203,7 @@ impl Sim {
             return Some(format!("{request:?} is not answered: {open:?}"));
         }
         let letters = self.checker.end(&self.disks(), &self.custodians.departed).err().or_else(|| self.unread());
-        letters.or_else(|| self.undecided()).or_else(|| self.tasks_open())
+        letters.or_else(|| self.undecided()).or_else(|| self.tasks_open()).or_else(|| self.unrecorded())
     }
 
     /// A letter that was read and whose author does not know it. Receipts are repeated when a connection was lost; where
@@ -268,6 +268,10 @@ impl Sim {
             if self.nodes[node].flushing.is_none() {
                 self.nodes[node].check_status()?;
             }
+        }
+        // What the last frames made somebody write is pulled before the swarm is quiet.
+        if let Some(missing) = self.unrecorded() {
+            return Err(missing);
         }
         match self.absent() {
             Some(absent) => Err(format!("a quiet swarm disagrees: {absent}")),

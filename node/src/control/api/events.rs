@@ -223,6 +223,19 @@ pub enum What {
         order: u64,
         state: TaskState,
     },
+    RecordRefused {
+        of: String,
+        of_id: String,
+        by: String,
+        by_id: String,
+        chain_of: String,
+        cause: String,
+    },
+    RecordForked {
+        of: String,
+        of_id: String,
+        chain_of: String,
+    },
     Refused {
         cause: String,
         count: u64,
@@ -275,6 +288,8 @@ impl What {
             What::TryBroken { .. } => "try_broken",
             What::OrderCancelled { .. } => "order_cancelled",
             What::OrderEnded { .. } => "order_ended",
+            What::RecordRefused { .. } => "record_refused",
+            What::RecordForked { .. } => "record_forked",
             What::Refused { .. } => "refused",
             What::Gap { .. } => "gap",
         }

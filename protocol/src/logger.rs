@@ -1,0 +1,414 @@
+//! Who keeps the record of all: pulls everybody's segments by number, and gives what it has to whoever keeps it next.
+//! Knows nothing of what they say. What is here of a chain has no hole that its authors or their copies could fill; two segments of one
+//! number are both kept, in branches of the chain; a liar stops nobody's entries but those of whom it lies.
+
+mod serve;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use libp2p_identity::PeerId;
+use serde_bytes::ByteArray;
+
+use crate::config::Config;
+use crate::copies::{ChainHead, Piece};
+use crate::edge::Cause;
+use crate::effect::{ChainEnd, Change, Copied, Effect, Out, Say};
+use crate::input::Recall;
+use crate::now::Now;
+use crate::segment::What;
+
+/// Chains that one peer may tell of (guess: a hundred peers with some chains each).
+const HEADS: usize = 4_096;
+/// Branches of one chain: whoever signs more than these lies without end.
+const BRANCHES: u8 = 4;
+/// Chains told of that are known to be here, remembered so that the disk is not asked again.
+const SETTLED: usize = 16_384;
+/// Pages asked of one peer at a time (guess: one is written while the other comes).
+const PULLS_EACH: usize = 2;
+
+/// Author, chain and branch.
+pub(crate) type Line = (PeerId, u64, u8);
+
+/// The end of a chain as it is here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct End {
+    first: u64,
+    last: u64,
+    hash: [u8; 32],
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Logger {
+    me: PeerId,
+    leads: bool,
+    /// Chains of this node, in the order in which they were begun.
+    own: Vec<(u64, End)>,
+    copies: BTreeMap<Line, End>,
+    sources: BTreeMap<PeerId, Source>,
+    pulls: BTreeMap<Line, Pull>,
+    /// Ends of chains that are within what is here, or about which the disk is being asked.
+    settled: BTreeSet<(PeerId, u64, u64, [u8; 32])>,
+    /// Something may be had that is not asked for yet.
+    dirty: bool,
+    /// Who waits for what this node writes next: chain, and the last segment it has.
+    parked: BTreeMap<PeerId, (u64, u64)>,
+    served_at: Option<Duration>,
+    looked_at: Duration,
+    interval: Duration,
+    patience: Duration,
+    shun: Duration,
+    /// Pages asked for at a time; 0: nothing of others is kept.
+    most: usize,
+}
+
+/// A neighbour, and what it has.
+#[derive(Debug, Default)]
+struct Source {
+    heads: Vec<ChainHead>,
+    /// Heads that a list under way has brought so far.
+    listing: Option<Vec<ChainHead>>,
+    asked_at: Option<Duration>,
+    /// Which branch of a chain its line is, where that is not the first: by author, chain and the last segment as listed.
+    branches: BTreeMap<(PeerId, u64, [u8; 32]), u8>,
+    /// What it is not asked for before then.
+    shunned: BTreeMap<(PeerId, u64), Duration>,
+}
+
+/// A page that was asked for.
+#[derive(Clone, Copy, Debug)]
+struct Pull {
+    from: PeerId,
+    /// Its line, by the last segment as listed.
+    tip: [u8; 32],
+    after: u64,
+    asked_at: Duration,
+    /// Its author answers when there is something.
+    follows: bool,
+}
+
+impl Logger {
+    /// Goes on with what is on the disk.
+    pub(crate) fn new(me: PeerId, config: &Config, own: Vec<ChainEnd>, copies: Vec<ChainEnd>) -> Self {
+        let end = |end: &ChainEnd| End { first: end.first, last: end.last, hash: end.hash };
+        Logger {
+            me,
+            leads: false,
+            own: own.iter().map(|of| (of.chain, end(of))).collect(),
+            copies: copies.iter().map(|of| ((of.author, of.chain, of.branch), end(of))).collect(),
+            sources: BTreeMap::new(),
+            pulls: BTreeMap::new(),
+            settled: BTreeSet::new(),
+            dirty: false,
+            parked: BTreeMap::new(),
+            served_at: None,
+            looked_at: Duration::ZERO,
+            interval: config.record_interval,
+            patience: config.record_patience,
+            shun: config.record_shun,
+            most: config.record_pulls,
+        }
+    }
+
+    /// This node keeps the record from now on.
+    pub(crate) fn lead(&mut self, now: Now, out: &mut Out) {
+        if self.most > 0 && !std::mem::replace(&mut self.leads, true) {
+            let peers: Vec<PeerId> = self.sources.keys().copied().collect();
+            peers.into_iter().for_each(|peer| self.list(peer, now, out));
+        }
+    }
+
+    /// Another does. What is here is kept, for whoever lacks it.
+    pub(crate) fn end(&mut self) {
+        self.leads = false;
+        self.pulls.clear();
+    }
+
+    pub(crate) fn on_reachable(&mut self, peer: PeerId, now: Now, out: &mut Out) {
+        self.sources.insert(peer, Source::default());
+        if self.leads {
+            self.list(peer, now, out);
+        }
+    }
+
+    pub(crate) fn on_unreachable(&mut self, peer: PeerId) {
+        self.sources.remove(&peer);
+        self.parked.remove(&peer);
+        self.pulls.retain(|_, pull| pull.from != peer);
+        self.dirty = true;
+    }
+
+    /// It has another memory than before: other chains, perhaps.
+    pub(crate) fn on_memory(&mut self, peer: PeerId, now: Now, out: &mut Out) {
+        if self.leads && self.sources.contains_key(&peer) {
+            self.list(peer, now, out);
+        }
+    }
+
+    /// What was sent to it, or what it was asked, may be lost.
+    pub(crate) fn on_send_failed(&mut self, peer: PeerId, now: Now) {
+        let due = now.mono.saturating_sub(self.patience / 2);
+        for pull in self.pulls.values_mut().filter(|pull| pull.from == peer) {
+            pull.asked_at = pull.asked_at.min(due);
+        }
+        if let Some(source) = self.sources.get_mut(&peer) {
+            source.asked_at = source.asked_at.map(|at| at.min(due));
+        }
+    }
+
+    fn list(&mut self, peer: PeerId, now: Now, out: &mut Out) {
+        if let Some(source) = self.sources.get_mut(&peer) {
+            source.listing = Some(Vec::new());
+            source.asked_at = Some(now.mono);
+            out.send(peer, Say::AskChains { after: 0 });
+        }
+    }
+
+    /// A page of what it has.
+    ///
+    /// # Errors
+    /// Nobody asked for it, or it is too long.
+    pub(crate) fn on_chains(&mut self, from: PeerId, chains: Vec<ChainHead>, more: bool, now: Now, out: &mut Out) -> Result<(), Cause> {
+        let Some(source) = self.sources.get_mut(&from) else { return Ok(()) };
+        let Some(listing) = source.listing.as_mut() else { return Ok(()) };
+        if chains.iter().any(|head| head.first == 0 || head.last < head.first || (head.newest && head.author != from)) {
+            source.listing = None;
+            return Err(Cause::Inconsistent);
+        }
+        if listing.len() + chains.len() > HEADS || (more && chains.is_empty()) {
+            source.listing = None;
+            return Err(Cause::Full);
+        }
+        listing.extend(chains);
+        if more && self.leads {
+            let after = u32::try_from(listing.len()).unwrap_or(u32::MAX);
+            source.asked_at = Some(now.mono);
+            out.send(from, Say::AskChains { after });
+            return Ok(());
+        }
+        source.heads = source.listing.take().unwrap_or_default();
+        // Who writes in another chain now has no more to say of the one before.
+        let newest = source.heads.iter().find(|head| head.newest).map(|head| head.chain);
+        self.pulls.retain(|line, pull| pull.from != from || !pull.follows || Some(line.1) == newest);
+        source.asked_at = None;
+        self.dirty = true;
+        Ok(())
+    }
+
+    /// A page of segments, checked by the edge: one chain, each citing the one before.
+    pub(crate) fn on_segments(&mut self, from: PeerId, author: PeerId, chain: u64, pieces: Vec<Piece>, now: Now, out: &mut Out) {
+        let asked = self.pulls.iter().find(|(line, pull)| pull.from == from && (line.0, line.1) == (author, chain));
+        // What comes too late was asked of another meanwhile.
+        let Some((line, pull)) = asked.map(|(line, pull)| (*line, *pull)) else { return };
+        self.pulls.remove(&line);
+        self.dirty = true;
+        let end = self.copies.get(&line).copied();
+        let (Some(first), Some(last)) = (pieces.first(), pieces.last()) else {
+            // It has not what it said it had.
+            self.shun(from, author, chain, now);
+            return self.list(from, now, out);
+        };
+        if first.number != pull.after + 1 {
+            // What was there when it listed it is gone: old segments go.
+            self.shun(from, author, chain, now);
+            return self.list(from, now, out);
+        }
+        if end.is_some_and(|end| end.last == pull.after && end.hash != first.previous) {
+            return self.fork(from, author, chain, pull.tip, out);
+        }
+        let new = End { first: end.map_or(first.number, |end| end.first), last: last.number, hash: last.hash };
+        for Piece { number, first, entries, signed, .. } in pieces {
+            let (author, chain, branch) = line;
+            out.store(Change::Copied(Box::new(Copied { author, chain, branch, number, first, entries, signed })));
+        }
+        self.copies.insert(line, new);
+        if pull.follows && self.leads {
+            self.pull(line, Pull { after: new.last, asked_at: now.mono, ..pull }, out);
+        }
+    }
+
+    /// What it sent of somebody's record is false.
+    pub(crate) fn on_false(&mut self, from: PeerId, author: PeerId, chain: u64, cause: Cause, now: Now, out: &mut Out) {
+        let asked = self.pulls.iter().find(|(line, pull)| pull.from == from && (line.0, line.1) == (author, chain));
+        let Some(line) = asked.map(|(line, _)| *line) else { return };
+        self.pulls.remove(&line);
+        self.shun(from, author, chain, now);
+        out.note(What::RecordRefused { of: author, by: from, chain, cause: cause.as_str().to_owned() });
+    }
+
+    fn shun(&mut self, from: PeerId, author: PeerId, chain: u64, now: Now) {
+        if let Some(source) = self.sources.get_mut(&from) {
+            source.shunned.insert((author, chain), now.mono + self.shun);
+        }
+        self.dirty = true;
+    }
+
+    /// Its line of the chain is another than the one it was taken for: both were signed by the author. The next branch is tried, and
+    /// made if there is none.
+    fn fork(&mut self, from: PeerId, author: PeerId, chain: u64, tip: [u8; 32], out: &mut Out) {
+        self.dirty = true;
+        let first = u8::from(author == self.me);
+        let Some(source) = self.sources.get_mut(&from) else { return };
+        let branch = source.branches.entry((author, chain, tip)).or_insert(first);
+        *branch = branch.saturating_add(1);
+        if *branch >= BRANCHES {
+            source.heads.retain(|head| (head.author, head.chain, head.hash.into_array()) != (author, chain, tip));
+        }
+        if !self.copies.contains_key(&(author, chain, *branch)) {
+            out.note(What::RecordForked { of: author, chain });
+        }
+    }
+
+    /// The disk says whether a segment that somebody has is here, too.
+    pub(crate) fn on_recalled(&mut self, from: PeerId, head: &ChainHead, known: bool, out: &mut Out) {
+        if known {
+            return;
+        }
+        let hash = head.hash.into_array();
+        self.settled.remove(&(head.author, head.chain, head.last, hash));
+        if self.leads {
+            match self.sources.get_mut(&from) {
+                // What this node wrote itself and has forgotten is its first branch.
+                Some(source) if head.author == self.me && !source.branches.contains_key(&(head.author, head.chain, hash)) => {
+                    source.branches.insert((head.author, head.chain, hash), 1);
+                    self.dirty = true;
+                }
+                _ => self.fork(from, head.author, head.chain, hash, out),
+            }
+        }
+    }
+
+    /// The disk did not say: it is asked again with the next list.
+    pub(crate) fn on_recall_failed(&mut self, head: &ChainHead) {
+        self.settled.remove(&(head.author, head.chain, head.last, head.hash.into_array()));
+    }
+
+    /// Asks for what can be had and is not here. `knows` says whose record is of interest, `record` the last segment that a peer spoke of.
+    pub(crate) fn tick(
+        &mut self,
+        knows: impl Fn(&PeerId) -> bool,
+        record: impl Fn(&PeerId) -> Option<u64>,
+        room: bool,
+        now: Now,
+        out: &mut Out,
+    ) {
+        if !self.leads {
+            return;
+        }
+        self.give_up(record, now, out);
+        if std::mem::take(&mut self.dirty) && room {
+            self.plan(knows, now, out);
+        }
+        self.looked_at = now.mono;
+    }
+
+    fn give_up(&mut self, record: impl Fn(&PeerId) -> Option<u64>, now: Now, out: &mut Out) {
+        let mut late = Vec::new();
+        for (line, pull) in &self.pulls {
+            let waits = pull.follows && record(&pull.from).is_none_or(|record| record <= pull.after);
+            if !waits && pull.asked_at + self.patience <= now.mono {
+                late.push((*line, *pull));
+            }
+        }
+        for (line, pull) in late {
+            self.pulls.remove(&line);
+            if !pull.follows {
+                self.shun(pull.from, line.0, line.1, now);
+            }
+            self.dirty = true;
+        }
+        let mut again = Vec::new();
+        for (peer, source) in &mut self.sources {
+            let before = source.shunned.len();
+            source.shunned.retain(|_, until| *until > now.mono);
+            self.dirty |= source.shunned.len() < before;
+            if source.asked_at.is_some_and(|at| at + self.patience <= now.mono) {
+                again.push(*peer);
+            }
+        }
+        again.into_iter().for_each(|peer| self.list(peer, now, out));
+    }
+
+    fn plan(&mut self, knows: impl Fn(&PeerId) -> bool, now: Now, out: &mut Out) {
+        // Of several who have more of a line its author comes first, and then who has most.
+        let mut wanted: BTreeMap<Line, ((bool, u64), Pull)> = BTreeMap::new();
+        let mut recalls = Vec::new();
+        for (peer, source) in &self.sources {
+            for head in source.heads.iter().filter(|head| knows(&head.author) || head.author == self.me) {
+                let (hash, is_its_own) = (head.hash.into_array(), head.author == *peer);
+                let (key, sighted) = ((head.author, head.chain, hash), (head.author, head.chain, head.last, hash));
+                let lines = self.copies.range((head.author, head.chain, 0)..=(head.author, head.chain, u8::MAX));
+                let is_here = self.settled.contains(&sighted) || lines.clone().any(|(_, end)| (end.last, end.hash) == (head.last, hash));
+                let follows = is_its_own && head.newest;
+                if source.shunned.contains_key(&(head.author, head.chain)) || (is_here && !follows) {
+                    continue;
+                }
+                let branch = source.branches.get(&key).copied();
+                if head.author == self.me
+                    && let Some((_, own)) = self.own.iter().find(|(chain, own)| *chain == head.chain && own.last >= head.last)
+                    && branch.is_none()
+                {
+                    if (own.last, own.hash) != (head.last, hash) {
+                        recalls.push((*peer, *head));
+                    }
+                    continue;
+                }
+                let line = (head.author, head.chain, branch.unwrap_or(u8::from(head.author == self.me)));
+                let after = match self.copies.get(&line) {
+                    None => head.first - 1,
+                    Some(end) if head.last > end.last || follows => end.last.max(head.first - 1),
+                    Some(_) => {
+                        recalls.push((*peer, *head));
+                        continue;
+                    }
+                };
+                // Of one chain a source is asked for one line at a time: its answers do not say which it is.
+                let alike = |other: &Line, from: &PeerId| from == peer && (other.0, other.1) == (line.0, line.1);
+                let asked = self.pulls.iter().any(|(other, pull)| *other == line || alike(other, &pull.from))
+                    || wanted.iter().any(|(other, (_, pull))| *other != line && alike(other, &pull.from));
+                let rank = (is_its_own, head.last);
+                if !asked && wanted.get(&line).is_none_or(|(best, _)| *best < rank) {
+                    wanted.insert(line, (rank, Pull { from: *peer, tip: hash, after, asked_at: now.mono, follows }));
+                }
+            }
+        }
+        for (from, head) in recalls {
+            if self.settled.len() >= SETTLED {
+                self.settled.clear();
+            }
+            self.settled.insert((head.author, head.chain, head.last, head.hash.into_array()));
+            out.effects.push(Effect::Recall(Recall::Segment { from, head }));
+        }
+        for (line, (_, pull)) in wanted {
+            let busy = self.pulls.values().filter(|pull| !pull.follows).count();
+            let each = self.pulls.values().filter(|other| !other.follows && other.from == pull.from).count();
+            if pull.follows || (busy < self.most && each < PULLS_EACH) {
+                self.pull(line, pull, out);
+            }
+        }
+    }
+
+    fn pull(&mut self, line: Line, pull: Pull, out: &mut Out) {
+        let (author, chain, tip) = (line.0, line.1, ByteArray::new(pull.tip));
+        out.send(pull.from, Say::AskSegments { author, chain, tip, after: pull.after, follow: pull.follows });
+        self.pulls.insert(line, pull);
+    }
+
+    pub(crate) fn deadline(&self) -> Option<Duration> {
+        let news = self.news_at();
+        if !self.leads {
+            return news;
+        }
+        let pulls = self.pulls.values().filter(|pull| !pull.follows).map(|pull| pull.asked_at + self.patience);
+        let sources = self.sources.values();
+        let lists = sources.clone().filter_map(|source| source.asked_at.map(|at| at + self.patience));
+        let shunned = sources.flat_map(|source| source.shunned.values().copied());
+        // Whether somebody speaks of more than it has sent is looked at now and then: frames may be lost.
+        let follows = self.pulls.values().any(|pull| pull.follows).then(|| self.looked_at + self.patience);
+        let soon = self.dirty.then_some(Duration::ZERO);
+        pulls.chain(lists).chain(shunned).chain(follows).chain(soon).chain(news).min()
+    }
+}

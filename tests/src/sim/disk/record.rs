@@ -1,0 +1,115 @@
+//! The record on a simulated disk: this node's own segments, and the copies of others' that it keeps.
+//! Knows nothing of what they say. A copy is refused that does not go on from the one before.
+
+use std::collections::BTreeMap;
+
+use protocol::PeerId;
+use protocol::codec;
+use protocol::config::limits;
+use protocol::copies::ChainHead;
+use protocol::effect::{ChainEnd, Copied, Kept};
+use protocol::segment::{Segment, hash};
+use protocol::sign::Signed;
+use sha2::{Digest, Sha256};
+
+/// Author, chain and branch.
+pub(crate) type Line = (PeerId, u64, u8);
+
+/// See the module.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Record {
+    me: Option<PeerId>,
+    /// Chains in the order in which they were begun, each with the bodies of its segments by number.
+    pub(crate) own: Vec<(u64, BTreeMap<u64, Vec<u8>>)>,
+    /// Copies, by number.
+    pub(crate) copies: BTreeMap<Line, BTreeMap<u64, Signed<Segment>>>,
+}
+
+impl Record {
+    pub(crate) fn put_own(&mut self, author: PeerId, chain: u64, number: u64, body: &[u8]) {
+        self.me = Some(author);
+        if self.own.last().is_none_or(|(last, _)| *last != chain) {
+            self.own.push((chain, BTreeMap::new()));
+        }
+        if let Some((_, segments)) = self.own.last_mut() {
+            segments.insert(number, body.to_vec());
+        }
+    }
+
+    /// # Errors
+    /// It leaves a hole, or does not cite the one before.
+    pub(crate) fn put_copy(&mut self, copied: &Copied) -> Result<(), String> {
+        let signed: Signed<Segment> = codec::decode(&copied.signed).map_err(|error| format!("a copy that is none: {error}"))?;
+        let segment = signed.trusted().map_err(|error| format!("a copy that is none: {error}"))?;
+        let told = (segment.author, segment.chain, segment.number, segment.first, segment.entries.len());
+        if told != (copied.author, copied.chain, copied.number, copied.first, copied.entries as usize) {
+            return Err(format!("the copy {told:?} is not what its row says"));
+        }
+        let line = self.copies.entry((copied.author, copied.chain, copied.branch)).or_default();
+        if let Some((number, last)) = line.last_key_value()
+            && (copied.number, segment.previous.into_array()) != (number + 1, hash(last))
+        {
+            return Err(format!("copy {}/{} of {} does not go on after {number}", copied.chain, copied.number, copied.author));
+        }
+        if line.is_empty() && copied.number != 1 {
+            return Err(format!("the copy of a chain begins with {}", copied.number));
+        }
+        line.insert(copied.number, signed);
+        Ok(())
+    }
+
+    pub(crate) fn fill(&self, kept: &mut Kept) {
+        let Some(me) = self.me else { return };
+        let own = self.own.iter().filter_map(|(chain, segments)| {
+            let (first, (last, body)) = (segments.first_key_value()?.0, segments.last_key_value()?);
+            Some(ChainEnd { author: me, chain: *chain, branch: 0, first: *first, last: *last, hash: Sha256::digest(body).into() })
+        });
+        kept.own_chains = own.collect();
+        let copies = self.copies.iter().filter_map(|((author, chain, branch), segments)| {
+            let (first, (last, signed)) = (segments.first_key_value()?.0, segments.last_key_value()?);
+            Some(ChainEnd { author: *author, chain: *chain, branch: *branch, first: *first, last: *last, hash: hash(signed) })
+        });
+        kept.copies = copies.collect();
+    }
+
+    /// As a node's driver reads it.
+    pub(crate) fn page(
+        &self,
+        of: Option<(PeerId, u8)>,
+        chain: u64,
+        after: u64,
+        sign: impl Fn(Vec<u8>) -> Signed<Segment>,
+    ) -> Vec<Signed<Segment>> {
+        let most = limits::SEGMENTS;
+        match of {
+            None => {
+                let found = self.own.iter().find(|(own, _)| *own == chain);
+                let rest = found.map(|(_, segments)| segments.range(after + 1..)).into_iter().flatten();
+                rest.take(most).map(|(_, body)| sign(body.clone())).collect()
+            }
+            Some((author, branch)) => {
+                let rest = self.copies.get(&(author, chain, branch)).map(|line| line.range(after + 1..)).into_iter().flatten();
+                rest.take(most).map(|(_, signed)| signed.clone()).collect()
+            }
+        }
+    }
+
+    /// Every segment that is here: author, chain, number and hash.
+    pub(crate) fn all(&self) -> impl Iterator<Item = (PeerId, u64, u64, [u8; 32])> + '_ {
+        let own = self.me.into_iter().flat_map(|me| {
+            let chains = self.own.iter();
+            chains.flat_map(move |(chain, bodies)| {
+                bodies.iter().map(move |(number, body)| (me, *chain, *number, Sha256::digest(body).into()))
+            })
+        });
+        let copies = self
+            .copies
+            .iter()
+            .flat_map(|((author, chain, _), line)| line.iter().map(|(number, signed)| (*author, *chain, *number, hash(signed))));
+        own.chain(copies)
+    }
+
+    pub(crate) fn has(&self, head: &ChainHead) -> bool {
+        self.all().any(|segment| segment == (head.author, head.chain, head.last, head.hash.into_array()))
+    }
+}
