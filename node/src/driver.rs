@@ -22,7 +22,7 @@ use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use crate::net::{self, GossipToken, Net};
 use crate::runner::Runner;
-use crate::store::{Batch, CommitError, Reader, Room, Store, Write};
+use crate::store::{Batch, CommitError, Reader, RecordLimits, Room, Store, Write};
 use crate::workers::{Job, Workers};
 
 /// Facts of one batch, at most (guess: a batch of single letters then takes some milliseconds).
@@ -32,6 +32,8 @@ const BATCH_FACTS: usize = 2048;
 const BATCH_BYTES: usize = 2 * 1024 * 1024;
 /// How long changes that nobody is told of wait for others, to be flushed with them (guess: a few commits).
 const HOLD: Duration = Duration::from_millis(20);
+/// Between two looks for what of the record is too old or too much (guess: a busy node writes megabytes meanwhile).
+const PRUNE: Duration = Duration::from_secs(20);
 /// Facts that may wait; whoever feeds the driver waits beyond it.
 pub const FACTS: usize = 8192;
 /// Bytes of bundles just written that are kept for sending them, so that they are not read back (guess: two windows).
@@ -138,6 +140,8 @@ pub struct Driver {
     pub runner: Runner,
     /// Its clock.
     pub clock: Clock,
+    /// How much of the record is kept.
+    pub record: RecordLimits,
     /// To itself, for what is looked up beside it.
     pub facts: mpsc::WeakSender<Fact>,
     /// Told the sequence of the next record entry after each commit.
@@ -162,6 +166,8 @@ struct State {
     held: Vec<Effect>,
     commit_at: Option<Instant>,
     reader: Reader,
+    /// When the record was last looked at for what is too old or too much.
+    pruned_at: Option<Instant>,
 }
 
 struct Request {
@@ -238,6 +244,7 @@ impl Driver {
             held: Vec::new(),
             commit_at: None,
             reader: self.store.reader(),
+            pruned_at: None,
         };
         let mut running = true;
         while running {
@@ -284,6 +291,10 @@ impl Driver {
                         state.ground.statistics = statistics;
                         state.ground.room = self.store.measure().await?;
                         inputs.push(state.ground.measured());
+                        if state.pruned_at.is_none_or(|at| at.elapsed() >= PRUNE) {
+                            state.pruned_at = Some(Instant::now());
+                            self.look_for_overdue(state.reader.clone());
+                        }
                     }
                     // Whoever asked may have gone away.
                     Fact::Status(reply) => drop(reply.send(self.peer.status())),
@@ -525,6 +536,19 @@ impl Driver {
         if self.net.try_send(net::Command::Send { to, lane: by, frame }).is_err() {
             state.own.push(Input::SendFailed { to, lane });
         }
+    }
+
+    /// Old segments go. Beside the driver: it may look at much.
+    fn look_for_overdue(&self, reader: Reader) {
+        let (limits, facts, now) = (self.record, self.facts.clone(), self.clock.now().wall);
+        tokio::task::spawn_blocking(move || match reader.overdue(&limits, now) {
+            Ok(pruned) if pruned.is_empty() => {}
+            Ok(pruned) => {
+                let inputs = vec![Input::RecordOverdue(pruned)];
+                drop(facts.upgrade().map(|facts| facts.blocking_send(Fact::Inputs { inputs, bytes: 0 })));
+            }
+            Err(error) => tracing::warn!(%error, "the record could not be measured"),
+        });
     }
 
     /// Commands that may be lost without harm: all but frames, which are answered for.

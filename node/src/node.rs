@@ -22,7 +22,7 @@ use tokio::sync::{Semaphore, broadcast, mpsc, oneshot, watch};
 use crate::driver::{Clock, Driver, FACTS, Fact};
 use crate::net::{self, Net};
 use crate::runner::Runner;
-use crate::store::{Anew, CommitError, Directory, DirectoryError, OpenError, Reader, Store};
+use crate::store::{Anew, CommitError, Directory, DirectoryError, OpenError, Reader, RecordLimits, Store};
 use crate::workers::{Job, Workers};
 
 /// Events of the network that wait for their turn (guess: some frames of each of 50 peers).
@@ -67,6 +67,8 @@ pub struct Settings {
     pub mdns: bool,
     /// What counts as its machine; none for the machine it runs on.
     pub machine: Option<String>,
+    /// How much of the record is kept.
+    pub record: RecordLimits,
     /// Set a lost or damaged database aside and begin a new memory under the same key.
     pub start_over: bool,
 }
@@ -151,7 +153,11 @@ pub async fn start(settings: Settings) -> Result<Node, StartError> {
     let id = secrets.id();
     let machine = machine(&swarm, settings.machine);
     let identity = Identity { id, name: settings.name.clone(), machine, encryption_key: secrets.encryption_key(), key: secrets.key_id() };
-    let config = Config { swarm: swarm.clone(), ..Config::default() };
+    let record = settings.record;
+    let mut config = Config { swarm: swarm.clone(), ..Config::default() };
+    if !record.others {
+        config.record_pulls = 0;
+    }
     let remembered = kept.known.iter().filter_map(|known| known.contact.trusted().ok()).map(|contact| {
         let addresses = contact.addresses.iter().filter_map(|address| address.parse().ok()).collect();
         (contact.id, addresses)
@@ -191,8 +197,19 @@ pub async fn start(settings: Settings) -> Result<Node, StartError> {
     tokio::spawn(intake(from_net, facts.clone(), workers.clone(), notices.clone(), met.clone(), named));
     tokio::spawn(measure(facts.clone()));
     let to_itself = facts.downgrade();
-    let driver =
-        Driver { peer, edge, store, net: Arc::clone(&net), workers, runner, clock, facts: to_itself, entries, notices: notices.clone() };
+    let driver = Driver {
+        peer,
+        edge,
+        store,
+        net: Arc::clone(&net),
+        workers,
+        runner,
+        clock,
+        facts: to_itself,
+        record,
+        entries,
+        notices: notices.clone(),
+    };
     let (end, ended) = oneshot::channel();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
     std::thread::Builder::new().name("driver".to_owned()).spawn(move || {

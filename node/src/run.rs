@@ -76,6 +76,7 @@ pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
         machine: node.machine,
         data_dir: options.data_dir.clone(),
         started: time::now(),
+        record: options.record,
     };
     let (watch, unreached) = (node.entries.clone(), node.unreached.clone());
     let desk = Desk { asks, shelf: Arc::new(node.reader.clone()), watch, notices: node.notices.clone(), unreached, about };
@@ -249,6 +250,7 @@ fn settings(options: &Options) -> anyhow::Result<Settings> {
         peers: addresses(&options.peers)?,
         mdns: options.mdns,
         machine: options.machine.clone(),
+        record: options.record,
         start_over: options.start_over,
     })
 }

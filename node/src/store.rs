@@ -15,6 +15,7 @@ mod medium;
 mod open;
 mod orders;
 mod read;
+mod retention;
 mod room;
 mod rows;
 mod sent;
@@ -39,6 +40,7 @@ pub use inbox::{Content, HITS, InboxLetter, InboxQuery, Kind as InboxKind, Outco
 pub use open::{DatabaseId, OpenError};
 pub use orders::{OrderQuery, OrderSummary, UnitEnd};
 pub use read::{Counts, Reader};
+pub use retention::{RecordLimits, RecordSize};
 pub use room::{LOW_BYTES, RESERVE_BYTES, Room, room};
 pub use sent::{Delivery, SentView, State};
 pub use verify::{ChainSeen, Flaw, FlawKind, Verification};

@@ -94,6 +94,7 @@ fn settings(directory: PathBuf, name: &str, near: &[String]) -> Settings {
         peers: near.iter().map(|address| address.parse().expect("our own multiaddr")).collect(),
         mdns: false,
         machine: None,
+        record: node::store::RecordLimits::default(),
         start_over: false,
     }
 }

@@ -843,6 +843,8 @@ pub enum Change {
     DropTry(Try),
     /// A segment of somebody's record.
     Copied(Box<Copied>),
+    /// Old segments go.
+    Prune(Box<Pruned>),
     /// One more segment of this node's record: the CBOR of a [`Segment`], to be signed before the commit.
     Segment {
         /// Which chain.
@@ -1182,6 +1184,27 @@ pub struct Copied {
     pub entries: u32,
     /// CBOR of the signed segment.
     pub signed: Vec<u8>,
+}
+
+/// Segments that go: what is written down of them in their place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pruned {
+    /// Of this node's own record.
+    pub own: bool,
+    /// Whose.
+    pub author: PeerId,
+    /// Of which chain.
+    pub chain: u64,
+    /// As in [`Copied`].
+    pub branch: u8,
+    /// All up to this one.
+    pub through: u64,
+    /// Sequence of its last entry.
+    pub last_entry: u64,
+    /// Its hash.
+    pub hash: [u8; 32],
+    /// They go now; otherwise they have gone before, and it is only said again.
+    pub gone: bool,
 }
 
 /// A chain on the disk.

@@ -8,7 +8,7 @@ use crate::bundle::{Bundle, Contents};
 use crate::contact::Contact;
 use crate::copies::{ChainHead, Piece};
 use crate::edge::Cause;
-use crate::effect::SentLetter;
+use crate::effect::{Pruned, SentLetter};
 use crate::envelope::Payload;
 use crate::id::{BundleId, Epoch, LetterId, RequestId};
 use crate::log;
@@ -110,6 +110,8 @@ pub enum Input {
         /// None if the disk could not be read.
         answer: Option<Box<log::Answer>>,
     },
+    /// The record is larger or older than it may be: what is to go, and what has gone.
+    RecordOverdue(Vec<Pruned>),
     /// Something from a neighbour was refused at the edge.
     Refused {
         /// From whom.

@@ -15,7 +15,7 @@ use serde_bytes::ByteArray;
 use crate::config::Config;
 use crate::copies::{ChainHead, Piece};
 use crate::edge::Cause;
-use crate::effect::{ChainEnd, Change, Copied, Effect, Out, Say};
+use crate::effect::{ChainEnd, Change, Copied, Effect, Out, Pruned, Say};
 use crate::input::Recall;
 use crate::now::Now;
 use crate::segment::What;
@@ -284,6 +284,26 @@ impl Logger {
     /// The disk did not say: it is asked again with the next list.
     pub(crate) fn on_recall_failed(&mut self, head: &ChainHead) {
         self.settled.remove(&(head.author, head.chain, head.last, head.hash.into_array()));
+    }
+
+    /// Old segments go; what is written down of them is signed with this commit.
+    pub(crate) fn on_overdue(&mut self, pruned: Vec<Pruned>, out: &mut Out) {
+        for one in pruned {
+            let Pruned { author: of, chain, branch, through, last_entry, hash, .. } = one;
+            out.note(What::RecordPruned { of, chain, branch, through, last_entry, hash: ByteArray::new(hash) });
+            if !one.gone {
+                continue;
+            }
+            let end = if one.own {
+                self.own.iter_mut().find(|(own, _)| *own == chain).map(|(_, end)| end)
+            } else {
+                self.copies.get_mut(&(of, chain, branch))
+            };
+            if let Some(end) = end {
+                end.first = end.first.max(through + 1);
+                out.store(Change::Prune(Box::new(one)));
+            }
+        }
     }
 
     /// Asks for what can be had and is not here. `knows` says whose record is of interest, `record` the last segment that a peer spoke of.

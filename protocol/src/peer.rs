@@ -324,6 +324,7 @@ impl Peer {
             | Input::ProvidersNamed { .. }) => {
                 self.on_task_input(work, now, &mut out);
             }
+            Input::RecordOverdue(pruned) => self.logger.on_overdue(pruned, &mut out),
             Input::Recalled(recalled) => self.on_recalled(recalled, now, &mut out),
             Input::Asked { request, command } => self.on_asked(request, command, now, &mut out),
             Input::ContactSought { peer, found, ended } => {

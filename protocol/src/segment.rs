@@ -399,6 +399,21 @@ pub enum What {
         /// Why: a cause of [`Cause`](crate::edge::Cause) as a word.
         cause: String,
     },
+    /// Old segments were let go of here. What is left of the chain goes on from this.
+    RecordPruned {
+        /// Whose.
+        of: PeerId,
+        /// Of which chain.
+        chain: u64,
+        /// Another line of segments of it, if not 0.
+        branch: u8,
+        /// All up to this one.
+        through: u64,
+        /// Sequence of its last entry.
+        last_entry: u64,
+        /// Its hash.
+        hash: ByteArray<32>,
+    },
     /// A peer has signed two segments of one number: both are kept.
     RecordForked {
         /// Who.
@@ -491,6 +506,7 @@ impl What {
         "order_cancelled",
         "order_ended",
         "record_refused",
+        "record_pruned",
         "record_forked",
         "refused",
     ];
@@ -537,6 +553,7 @@ impl What {
             What::OrderCancelled { .. } => "order_cancelled",
             What::OrderEnded { .. } => "order_ended",
             What::RecordRefused { .. } => "record_refused",
+            What::RecordPruned { .. } => "record_pruned",
             What::RecordForked { .. } => "record_forked",
             What::Refused { .. } => "refused",
         }

@@ -35,6 +35,8 @@ pub(super) struct Config {
     pub(super) peer: Words,
     pub(super) no_mdns: Option<bool>,
     pub(super) machine: Option<String>,
+    pub(super) record_size: Option<String>,
+    pub(super) record_age: Option<String>,
     pub(super) log: Option<String>,
     #[serde(default)]
     services: BTreeMap<String, Spanned<Service>>,

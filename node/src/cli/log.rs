@@ -230,6 +230,9 @@ fn verdict(found: &Verification, context: &Context) -> String {
 
 fn chain_row(chain: &LogChain) -> [String; 5] {
     let mut state = if chain.good { "whole".to_owned() } else { "not whole".to_owned() };
+    if chain.first_segment > 1 && chain.good {
+        state += &format!(", without its first {} segments, which were let go of", chain.first_segment - 1);
+    }
     match (&chain.follows, chain.follows_segment) {
         (Some(_), Some(segment)) if chain.jumped_back => {
             state += &format!(", begins anew after segment {segment} of a chain that goes on: its memory had jumped back");

@@ -19,11 +19,13 @@ use super::failure::{Failure, REFUSED};
 use super::peers::host_port;
 use super::places::{self, Environment};
 use super::terminal::line as escaped;
+use super::words;
 use crate::control::address::multiaddr;
 use crate::control::time::for_people;
+use crate::store::RecordLimits;
 
 /// What may stand in the file.
-const FILE: &str = "All of these may also stand in DATA_DIR/node.toml: name, swarm, swarm_key, listen, peer, no_mdns, machine and log. An option is\n\
+const FILE: &str = "All of these may also stand in DATA_DIR/node.toml: name, swarm, swarm_key, listen, peer, no_mdns, machine, record_size, record_age and log. An option is\n\
     stronger than the environment, and that than the file. Services in it are offered at each start, with the words of `node offer`:\n\n  \
     peer = [\"192.168.1.23\"]\n\n  \
     [services.coffee]\n  \
@@ -56,6 +58,15 @@ pub(super) struct RunArgs {
     /// What counts as the machine of this node, where the system's own name for it does not tell machines apart [env: SWARM_MACHINE]
     #[arg(long, value_name = "NAME")]
     machine: Option<String>,
+    /// How much of the record is kept, like 512M; the oldest goes first; 1G if nothing is said [env: SWARM_RECORD_SIZE]
+    #[arg(long, value_name = "S")]
+    record_size: Option<String>,
+    /// For how long it is kept at most, like 30d; 365d if nothing is said [env: SWARM_RECORD_AGE]
+    #[arg(long, value_name = "D")]
+    record_age: Option<String>,
+    /// Keep nobody else's record: for measuring what keeping it costs
+    #[arg(long, hide = true)]
+    no_others: bool,
     /// What to log, like `info` or `node=debug` [env: SWARM_LOG]
     #[arg(long, value_name = "FILTER")]
     log: Option<String>,
@@ -85,6 +96,8 @@ pub struct Options {
     pub mdns: bool,
     /// What counts as its machine, if somebody said so.
     pub machine: Option<String>,
+    /// How much of the record is kept.
+    pub record: RecordLimits,
     /// What to log.
     pub log: Option<String>,
     /// Begin anew where database or key are lost.
@@ -151,8 +164,14 @@ fn options(args: RunArgs, which: &Which, environment: &Environment, variable: im
     if let Some(bad) = swarm.as_deref().filter(|swarm| swarm.parse::<PeerName>().is_err()) {
         return Err(Failure::usage(format!("{bad:?} cannot be the name of a swarm")).next("it is made like the name of a peer"));
     }
+    let mut record = record(
+        args.record_size.or_else(|| variable("SWARM_RECORD_SIZE")).or(config.record_size.take()),
+        args.record_age.or_else(|| variable("SWARM_RECORD_AGE")).or(config.record_age.take()),
+    )?;
+    record.others = !args.no_others;
     Ok(Options {
         data_dir: place.dir,
+        record,
         name,
         named,
         swarm,
@@ -166,6 +185,29 @@ fn options(args: RunArgs, which: &Which, environment: &Environment, variable: im
         services: config.services(),
         called: called(),
     })
+}
+
+/// Less than this would go while it is looked at.
+const RECORD_LEAST: u64 = 1 << 20;
+
+fn record(size: Option<String>, age: Option<String>) -> Result<RecordLimits, Failure> {
+    let default = RecordLimits::default();
+    let wrong = |what: &str, text: &str, why: String| {
+        Failure::usage(format!("{what} {text:?}: {why}")).next("like this: --record-size 512M --record-age 30d")
+    };
+    let bytes = match size {
+        None => default.bytes,
+        Some(text) => match words::size(&text) {
+            Ok(bytes) if bytes >= RECORD_LEAST => bytes,
+            Ok(_) => return Err(wrong("--record-size", &text, "at least 1M of the record is kept".to_owned())),
+            Err(error) => return Err(wrong("--record-size", &text, error.to_string())),
+        },
+    };
+    let age = match age {
+        None => default.age,
+        Some(text) => words::some_time(&text).map_err(|error| wrong("--record-age", &text, error.to_string()))?,
+    };
+    Ok(RecordLimits { bytes, age, others: true })
 }
 
 fn called() -> String {

@@ -99,6 +99,12 @@ fn shown(status: &Status) -> String {
     }
     let low = if status.disk.low { ": too little, nothing new is accepted" } else { "" };
     text += &format!("  disk     {} used, {} free{low}\n", size(status.disk.database_bytes), size(status.disk.free_bytes));
+    let record = &status.record;
+    if record.segments > 0 {
+        let since = record.oldest_at.as_deref().map(|oldest| format!(" since {}", time(oldest))).unwrap_or_default();
+        let (days, most) = (record.limit_seconds / 86_400, size(record.limit_bytes));
+        text += &format!("  record   {}{since}; beyond {most} or {days} days the oldest goes\n", size(record.bytes));
+    }
     text += &format!("  data     {}\n", line(&status.data_dir));
     text + &format!("  running  {} since {}\n", status.version, time(&status.started_at))
 }
@@ -134,6 +140,7 @@ mod tests {
             letters: LetterCounts { inbox: 3, unread: 0, sent: 4, waiting: 0, waiting_bytes: 0, held_bundles: 0, held_bytes: 0 },
             orders: OrderCounts::default(),
             cloned: false,
+            record: crate::control::api::RecordRoom::default(),
             disk: Disk { low: false, database_bytes: 2 << 20, free_bytes: 3 << 30 },
             refused: std::collections::BTreeMap::new(),
             unreached: Vec::new(),

@@ -50,6 +50,8 @@ pub struct Status {
     pub letters: LetterCounts,
     /// Orders here.
     pub orders: OrderCounts,
+    /// What is kept of the record of all.
+    pub record: RecordRoom,
     /// Room.
     pub disk: Disk,
     /// What was refused from others since the start, by cause.
@@ -132,6 +134,21 @@ pub struct Disk {
     pub database_bytes: u64,
     /// Free where it is.
     pub free_bytes: u64,
+}
+
+/// How much of the record is kept here, and how much may be.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecordRoom {
+    /// Segments, those of others included.
+    pub segments: u64,
+    /// Their bytes, about.
+    pub bytes: u64,
+    /// Beyond so many the oldest go.
+    pub limit_bytes: u64,
+    /// So do those that are older.
+    pub limit_seconds: u64,
+    /// When the oldest was written.
+    pub oldest_at: Option<String>,
 }
 
 /// Another peer.

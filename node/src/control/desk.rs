@@ -17,7 +17,7 @@ use tokio::sync::{broadcast, mpsc, oneshot, watch};
 pub use crate::store::{
     Content, Delivery, InboxKind, InboxLetter, InboxQuery, OrderQuery, OrderSummary, Outcome, SentView, State, UnitEnd,
 };
-use crate::store::{ReadError, Reader, Verification};
+use crate::store::{ReadError, Reader, RecordLimits, RecordSize, Verification};
 
 /// What the doors may ask of the node.
 #[derive(Clone)]
@@ -53,6 +53,8 @@ pub struct About {
     pub data_dir: PathBuf,
     /// When it started.
     pub started: Timestamp,
+    /// How much of the record it keeps.
+    pub record: RecordLimits,
 }
 
 /// One question to the node.
@@ -194,6 +196,8 @@ pub struct Counts {
     pub unread: u64,
     /// Letters of this node.
     pub sent: u64,
+    /// What is kept of the record of all.
+    pub record: RecordSize,
     /// Size of the database file.
     pub database_bytes: u64,
     /// Bytes free where it is.
@@ -249,7 +253,14 @@ impl Shelf for Reader {
     fn counts(&self) -> Result<Counts, String> {
         let counts = words(Reader::counts(self))?;
         let free_bytes = counts.room.map_or(0, |room| room.free);
-        Ok(Counts { inbox: counts.inbox, unread: counts.unread, sent: counts.sent, database_bytes: counts.database_bytes, free_bytes })
+        Ok(Counts {
+            inbox: counts.inbox,
+            unread: counts.unread,
+            sent: counts.sent,
+            record: counts.record,
+            database_bytes: counts.database_bytes,
+            free_bytes,
+        })
     }
 
     fn delivered_ids(&self, peer: &PeerId, epoch: Epoch, first: u64, last: u64, limit: usize) -> Result<Vec<LetterId>, String> {

@@ -291,6 +291,13 @@ pub(super) fn shown(names: &Names<'_>, entry: &Entry, letters: Vec<String>) -> a
             chain_of: chain.to_string(),
             cause: cause.clone(),
         },
+        What::RecordPruned { of, chain, through, last_entry, .. } => api::What::RecordPruned {
+            of: names.of(of),
+            of_id: of.to_string(),
+            chain_of: chain.to_string(),
+            last_segment: *through,
+            last_seq: *last_entry,
+        },
         What::RecordForked { of, chain } => {
             api::What::RecordForked { of: names.of(of), of_id: of.to_string(), chain_of: chain.to_string() }
         }

@@ -111,7 +111,8 @@ fn question(params: &LogParams, names: &Names<'_>) -> Result<Question, Problem> 
     };
     let what: Vec<String> = params.what.iter().flat_map(|what| what.split(',')).map(str::to_owned).collect();
     if let Some(word) = what.iter().find(|word| word.is_empty() || !What::WORDS.iter().any(|known| known.starts_with(word.as_str()))) {
-        let near = |known: &&&str| strsim::osa_distance(known, word);
+        // A beginning is enough, so beginnings are compared.
+        let near = |known: &&&str| strsim::osa_distance(known.get(..=word.len()).unwrap_or(known), word);
         let mut candidates: Vec<&&str> = What::WORDS.iter().collect();
         candidates.sort_by_key(near);
         let candidates = candidates.into_iter().take(3).map(|word| (*word).to_owned()).collect();
@@ -228,7 +229,7 @@ fn subject(names: &Names<'_>, author: &PeerId, what: &What) -> Option<String> {
             order(&of.orderer, first, last)
         }
         What::OrderCancelled { number, .. } | What::OrderEnded { number, .. } => order(author, *number, *number),
-        What::RecordRefused { of, .. } | What::RecordForked { of, .. } => Some(names.of(of)),
+        What::RecordRefused { of, .. } | What::RecordPruned { of, .. } | What::RecordForked { of, .. } => Some(names.of(of)),
         What::Refused { cause, .. } => Some(cause.clone()),
     }
 }

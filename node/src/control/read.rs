@@ -58,6 +58,13 @@ pub(super) async fn status(State(desk): State<Arc<Desk>>, _: Params<Nothing>) ->
             held_bytes: status.held_bytes,
         },
         refused: status.refused.iter().map(|(cause, count)| (cause.as_str().to_owned(), *count)).collect(),
+        record: api::RecordRoom {
+            segments: counts.record.segments,
+            bytes: counts.record.bytes,
+            limit_bytes: desk.about.record.bytes,
+            limit_seconds: desk.about.record.age.as_secs(),
+            oldest_at: counts.record.oldest.map(rfc3339),
+        },
         disk: api::Disk { low, database_bytes: counts.database_bytes, free_bytes },
         unreached: unreached(&desk, &status),
         data_dir: desk.about.data_dir.display().to_string(),

@@ -38,6 +38,7 @@ use super::desk::{
 use super::problem::{Code, Problem};
 use super::server::{BATCHES, CONNECTIONS, Door, READERS, serve};
 
+mod log;
 mod tasks;
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -204,7 +205,14 @@ impl Shelf for FakeShelf {
 
     fn counts(&self) -> Result<Counts, String> {
         let world = self.world();
-        Ok(Counts { inbox: world.inbox.len() as u64, unread: 1, sent: world.sent.len() as u64, database_bytes: 5, free_bytes: 6 })
+        Ok(Counts {
+            inbox: world.inbox.len() as u64,
+            unread: 1,
+            sent: world.sent.len() as u64,
+            record: crate::store::RecordSize::default(),
+            database_bytes: 5,
+            free_bytes: 6,
+        })
     }
 
     fn delivered_ids(&self, _: &PeerId, _: Epoch, first: u64, last: u64, limit: usize) -> Result<Vec<LetterId>, String> {
@@ -265,6 +273,7 @@ impl Node {
             notices: broadcast::channel(16).0,
             unreached: watch::channel(BTreeMap::new()).1,
             about: About {
+                record: crate::store::RecordLimits::default(),
                 id: peer_id(1),
                 version: "0.1.0".to_owned(),
                 swarm: "lan".to_owned(),

@@ -14,7 +14,7 @@ use redb::{ReadTransaction, ReadableTable, ReadableTableMetadata};
 use super::fault::{Fault, guarded};
 use super::medium::Slot;
 use super::room::{Room, room};
-use super::{ReadError, rows, tables};
+use super::{ReadError, RecordSize, retention, rows, tables};
 
 /// How often a read is begun again while the writer opens a failed database anew, and how long it waits in between
 /// (guess: deleting the reserve and opening take some milliseconds).
@@ -40,6 +40,8 @@ pub struct Counts {
     pub orders: u64,
     /// Those of them that have not ended.
     pub open_orders: u64,
+    /// What is kept of the record of all.
+    pub record: RecordSize,
     /// Bytes that the database takes.
     pub database_bytes: u64,
     /// Room on its file system; none for a database in memory.
@@ -234,6 +236,7 @@ impl Reader {
                 sent: txn.open_table(tables::SENT)?.len()?,
                 orders: txn.open_table(tables::ORDERS)?.len()?,
                 open_orders: txn.open_table(tables::OPEN_ORDERS)?.len()?,
+                record: retention::size(txn)?,
                 database_bytes,
                 room,
             })

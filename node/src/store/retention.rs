@@ -26,12 +26,14 @@ pub struct RecordLimits {
     pub bytes: u64,
     /// For how long.
     pub age: Duration,
+    /// That of others, too, while this node is the one who keeps it.
+    pub others: bool,
 }
 
 impl Default for RecordLimits {
     /// A GiB and a year (guess: some millions of entries; nobody asks who was here the year before last).
     fn default() -> Self {
-        RecordLimits { bytes: 1 << 30, age: Duration::from_secs(365 * 86_400) }
+        RecordLimits { bytes: 1 << 30, age: Duration::from_secs(365 * 86_400), others: true }
     }
 }
 
@@ -66,7 +68,7 @@ impl Reader {
     }
 }
 
-fn size(txn: &ReadTransaction) -> Result<RecordSize, Fault> {
+pub(super) fn size(txn: &ReadTransaction) -> Result<RecordSize, Fault> {
     let mut size = RecordSize::default();
     for copy in [OWN, COPY] {
         let table = txn.open_table(if copy == OWN { tables::SEGMENTS } else { tables::COPIED })?;
@@ -108,7 +110,8 @@ fn overdue(txn: &ReadTransaction, limits: &RecordLimits, now: Timestamp) -> Resu
     // A twentieth below the limit, so that it is not reached again at once.
     let mut excess = size.bytes.saturating_sub(limits.bytes - limits.bytes / 20).min(if size.bytes > limits.bytes { u64::MAX } else { 0 });
     let tables = [txn.open_table(tables::SEGMENTS)?, txn.open_table(tables::COPIED)?];
-    let all: Vec<_> = [OWN, COPY].into_iter().map(|copy| chains(txn, copy)).collect::<Result<Vec<_>, Fault>>()?.into_iter().flatten().collect();
+    let all: Vec<_> =
+        [OWN, COPY].into_iter().map(|copy| chains(txn, copy)).collect::<Result<Vec<_>, Fault>>()?.into_iter().flatten().collect();
     let mut oldest = BinaryHeap::new();
     for (index, chain) in all.iter().enumerate() {
         if let Some((number, at)) = first(&tables[usize::from(chain.copy)], chain.ordinal, 0)? {

@@ -1,9 +1,9 @@
 //! Whether the record on this disk is whole: every row of every chain, its number, its hash, its signature.
 //! Knows nothing of who is to blame. What is wrong is named by author, chain, segment and entries; reading goes on behind it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use protocol::segment::{self, Segment};
+use protocol::segment::{self, Segment, What};
 use protocol::sign::Signed;
 use protocol::{PeerId, Timestamp};
 use redb::ReadTransaction;
@@ -101,7 +101,16 @@ impl Reader {
     /// [`ReadError`]: the database itself cannot be read.
     pub fn verify(&self, me: &PeerId, swarm: &str) -> Result<Verification, ReadError> {
         self.with(|txn| {
-            let mut look = Look { swarm, found: Verification::default(), cited: BTreeMap::new(), cites: Vec::new(), me: *me };
+            let mut look = Look {
+                swarm,
+                found: Verification::default(),
+                cited: BTreeMap::new(),
+                cites: Vec::new(),
+                me: *me,
+                summaries: BTreeSet::new(),
+                missing: Vec::new(),
+                bad: BTreeSet::new(),
+            };
             let mut all = chains(txn, OWN)?;
             all.append(&mut chains(txn, COPY)?);
             for chain in &all {
@@ -120,6 +129,12 @@ struct Look<'a> {
     found: Verification,
     /// Hashes that first segments cite, and where the segment was found that has each.
     cited: BTreeMap<[u8; 32], Option<(PeerId, u64, u64)>>,
+    /// What was let go of, and written down by this node or its author: author, chain, last segment and its hash.
+    summaries: BTreeSet<(PeerId, u64, u64, [u8; 32])>,
+    /// What is missing, and which summary would account for it.
+    missing: Vec<(Flaw, u8, [u8; 32])>,
+    /// Author, chain, branch and whether it is a copy: something is wrong with these.
+    bad: BTreeSet<(PeerId, u64, u8, bool)>,
     /// What the first segment of each chain cites.
     cites: Vec<Option<[u8; 32]>>,
     me: PeerId,
@@ -156,7 +171,8 @@ impl Look<'_> {
             good: true,
             follows: None,
         };
-        let before = self.found.flaws_in_all;
+        // A hole: what came before it is missing.
+        let mut hole: Option<(u64, u64)> = None;
         // Hash of the last segment, and the entry after it; none where one could not be read.
         let mut end: Option<([u8; 32], u64)> = None;
         for row in table.range((chain.ordinal, 0)..=(chain.ordinal, u64::MAX))? {
@@ -164,8 +180,9 @@ impl Look<'_> {
             let number = key.value().1;
             if seen.first == 0 {
                 seen.first = number;
+                hole = (number > 1).then_some((1, number - 1));
             } else if number > seen.last + 1 {
-                self.flaw(&seen, (seen.last + 1, number - 1), None, FlawKind::Missing);
+                hole = Some((seen.last + 1, number - 1));
                 end = None;
             }
             seen.last = number;
@@ -173,6 +190,9 @@ impl Look<'_> {
             let told = head.map(|(first, entries, _)| (first, (first + u64::from(entries)).saturating_sub(1)));
             let signed: Option<Signed<Segment>> = rows::read_segment(key.value(), row.value()).ok().map(|(.., signed)| signed);
             let Some((signed, opened)) = signed.and_then(|signed| segment::open(&signed.body).ok().map(|opened| (signed, opened))) else {
+                if let Some(missing) = hole.take() {
+                    self.flaw(&seen, missing, None, FlawKind::Missing);
+                }
                 self.flaw(&seen, (number, number), told, FlawKind::Damaged);
                 end = None;
                 continue;
@@ -185,6 +205,18 @@ impl Look<'_> {
                 self.flaw(&seen, (number, number), entries, FlawKind::Misplaced);
             } else if !signed.is_by(&author, self.swarm) {
                 self.flaw(&seen, (number, number), entries, FlawKind::Signature);
+            }
+            if let Some((first, last)) = hole.take() {
+                let flaw = Flaw { author, chain: seen.chain, copy: seen.copy, first, last, entries: None, kind: FlawKind::Missing };
+                self.missing.push((flaw, seen.branch, opened.previous));
+            }
+            let told_by = opened.author;
+            for (_, what) in &opened.entries {
+                if let Some(What::RecordPruned { of, chain, through, hash, .. }) = what
+                    && (told_by == self.me || told_by == *of)
+                {
+                    self.summaries.insert((*of, *chain, *through, hash.into_array()));
+                }
             }
             if let Some((previous, next)) = end {
                 if opened.previous != previous {
@@ -208,12 +240,12 @@ impl Look<'_> {
         if chain.branch > 0 {
             self.flaw(&seen, (seen.first, seen.last), None, FlawKind::Forked);
         }
-        seen.good = self.found.flaws_in_all == before;
         self.found.chains.push(seen);
         Ok(())
     }
 
     fn flaw(&mut self, seen: &ChainSeen, (first, last): (u64, u64), entries: Option<(u64, u64)>, kind: FlawKind) {
+        self.bad.insert((seen.author, seen.chain, seen.branch, seen.copy));
         self.found.flaws_in_all += 1;
         if self.found.flaws.len() < FLAWS {
             self.found.flaws.push(Flaw { author: seen.author, chain: seen.chain, copy: seen.copy, first, last, entries, kind });
@@ -223,6 +255,19 @@ impl Look<'_> {
     /// Which chain goes on from which.
     fn finish(mut self) -> Verification {
         let ends: Vec<(PeerId, u64, u64)> = self.found.chains.iter().map(|seen| (seen.author, seen.chain, seen.last)).collect();
+        for (flaw, branch, hash) in std::mem::take(&mut self.missing) {
+            if self.summaries.contains(&(flaw.author, flaw.chain, flaw.last, hash)) {
+                continue;
+            }
+            self.bad.insert((flaw.author, flaw.chain, branch, flaw.copy));
+            self.found.flaws_in_all += 1;
+            if self.found.flaws.len() < FLAWS {
+                self.found.flaws.push(flaw);
+            }
+        }
+        for seen in &mut self.found.chains {
+            seen.good = !self.bad.contains(&(seen.author, seen.chain, seen.branch, seen.copy));
+        }
         for (seen, cites) in self.found.chains.iter_mut().zip(&self.cites) {
             let place = cites.and_then(|hash| self.cited.get(&hash).copied().flatten());
             seen.follows = place.filter(|(author, ..)| *author == seen.author).map(|(author, chain, number)| {

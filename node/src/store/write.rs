@@ -13,13 +13,13 @@ use redb::{ReadableTable, WriteTransaction};
 
 use super::fault::Fault;
 use super::log::{COPY, OWN, copy_chain};
-use super::{Write, rows, tables};
+use super::{Write, retention, rows, tables};
 
 /// Writes all of `changes` into `txn`, table by table: rows of one table land next to one another.
 pub(crate) fn write(txn: &WriteTransaction, changes: &[Write]) -> Result<(), Fault> {
     let (mut own, mut sent, mut bundles, mut out, mut inbox) = (vec![], vec![], vec![], vec![], vec![]);
     let (mut services, mut orders, mut queue, mut tries) = (vec![], vec![], vec![], vec![]);
-    let (mut custody, mut record, mut copies) = (vec![], vec![], vec![]);
+    let (mut custody, mut record, mut copies, mut prunes) = (vec![], vec![], vec![], vec![]);
     for change in changes {
         match change {
             Write::Change(change) => match change {
@@ -35,6 +35,7 @@ pub(crate) fn write(txn: &WriteTransaction, changes: &[Write]) -> Result<(), Fau
                 Change::Order(_) | Change::OrderState(_) | Change::UnitEnd { .. } | Change::OrderKey { .. } => orders.push(change),
                 Change::Queue(_) | Change::QueueState(_) | Change::Unqueue(_) | Change::Closed { .. } => queue.push(change),
                 Change::TryStarted { .. } | Change::TryEnded(_) | Change::DropTry(_) => tries.push(change),
+                Change::Prune(pruned) => prunes.push(&**pruned),
                 Change::Copied(copied) => copies.push(&**copied),
                 Change::Segment { .. } => {}
             },
@@ -58,7 +59,10 @@ pub(crate) fn write(txn: &WriteTransaction, changes: &[Write]) -> Result<(), Fau
     if !record.is_empty() {
         write_record(txn, &record)?;
     }
-    if copies.is_empty() { Ok(()) } else { write_copies(txn, &copies) }
+    if !copies.is_empty() {
+        write_copies(txn, &copies)?;
+    }
+    if prunes.is_empty() { Ok(()) } else { retention::write(txn, &prunes) }
 }
 
 fn write_own(txn: &WriteTransaction, changes: &[&Change]) -> Result<(), Fault> {

@@ -26,6 +26,7 @@ pub(crate) fn settings(directory: &Path, name: &str) -> Settings {
         peers: Vec::new(),
         mdns: false,
         machine: None,
+        record: node::store::RecordLimits::default(),
         start_over: false,
     }
 }

@@ -231,6 +231,13 @@ pub enum What {
         chain_of: String,
         cause: String,
     },
+    RecordPruned {
+        of: String,
+        of_id: String,
+        chain_of: String,
+        last_segment: u64,
+        last_seq: u64,
+    },
     RecordForked {
         of: String,
         of_id: String,
@@ -289,6 +296,7 @@ impl What {
             What::OrderCancelled { .. } => "order_cancelled",
             What::OrderEnded { .. } => "order_ended",
             What::RecordRefused { .. } => "record_refused",
+            What::RecordPruned { .. } => "record_pruned",
             What::RecordForked { .. } => "record_forked",
             What::Refused { .. } => "refused",
             What::Gap { .. } => "gap",

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use protocol::bundle::Secrets;
 use protocol::codec;
 use protocol::edge::Edge;
+use protocol::effect::{Copied, Pruned};
 use protocol::log::{About, Cursor, Logged, Question};
 use protocol::order::{Attempt, End, OrderKey, Try};
 use redb::backends::InMemoryBackend;
@@ -12,7 +13,7 @@ use redb::{ReadableTable as _, ReadableTableMetadata as _};
 use sha2::{Digest, Sha256};
 
 use super::super::medium::Medium;
-use super::super::{FlawKind, Reader, Verification, tables};
+use super::super::{FlawKind, Reader, RecordLimits, Verification, tables};
 use super::*;
 
 /// Writes a chain as a node does.
@@ -257,6 +258,94 @@ fn a_new_chain_says_from_which_it_goes_on() {
     assert_eq!(found.chains[1].follows, Some((11, 3, false)));
     // The other kind of break: the chain before goes on.
     let _ = author.order(10);
+}
+
+/// Copies of what somebody else wrote.
+fn copies(author: &mut Author, orders: std::ops::RangeInclusive<u64>, branch: u8) -> Vec<Write> {
+    let me = author.me;
+    let copied = |write| {
+        let Write::Segment { chain, number, first, signed, entries } = write else { panic!("a segment") };
+        Write::Change(Change::Copied(Box::new(Copied { author: me, chain, branch, number, first, entries, signed })))
+    };
+    let segments: Vec<Write> = orders.map(|number| author.order(number)).collect();
+    segments.into_iter().map(copied).collect()
+}
+
+#[test]
+fn the_records_of_several_are_told_as_one_by_time() {
+    let (store, mut ann) = filled(3);
+    let mut bea = Author::new(2, 22);
+    let changes = copies(&mut bea, 1..=5, 0);
+    commit(&store, Batch { changes });
+    let entries = all(&store.reader(), Question { limit: 4, ..ask() });
+    assert_eq!(entries.len(), 24);
+    assert!(entries.is_sorted_by_key(|entry| entry.time), "{entries:?}");
+    let of_bea = all(&store.reader(), Question { peer: Some(bea.me), ..ask() });
+    assert!(of_bea.iter().all(|entry| entry.author == bea.me) && of_bea.len() == 15);
+    let of_ann = all(&store.reader(), Question { peer: Some(ann.me), ..ask() });
+    assert!(of_ann.iter().all(|entry| entry.author == ann.me) && of_ann.len() == 9);
+    let found = store.reader().verify(&ann.me, "lan").expect("it can be read");
+    assert_eq!((found.flaws_in_all, found.chains.len(), found.chains[1].copy), (0, 2, true));
+    // Whoever has the same segments is given them as they were signed.
+    let page = store.reader().segments(Some((bea.me, 0)), 22, 3).expect("it can be read");
+    assert_eq!(page.iter().map(|signed| signed.check("lan").expect("signed").number).collect::<Vec<_>>(), [4, 5]);
+    let _ = ann.order(9);
+}
+
+#[test]
+fn two_segments_of_one_number_are_both_told_and_what_they_share_once() {
+    let (store, ann) = filled(1);
+    let (mut one, mut two) = (Author::new(2, 22), Author::new(2, 22));
+    let mut changes = copies(&mut one, 1..=3, 0);
+    changes.extend(copies(&mut two, 1..=2, 1));
+    let other = two.order(7);
+    let Write::Segment { chain, number, first, signed, entries } = other else { panic!("a segment") };
+    let other = Copied { author: two.me, chain, branch: 1, number, first, entries, signed };
+    changes.push(Write::Change(Change::Copied(Box::new(other))));
+    commit(&store, Batch { changes });
+    let told = all(&store.reader(), Question { peer: Some(one.me), ..ask() });
+    assert_eq!(told.len(), 12, "three, and the third again as it also was");
+    let found = store.reader().verify(&ann.me, "lan").expect("it can be read");
+    assert!(found.flaws.iter().all(|flaw| flaw.kind == FlawKind::Forked) && found.flaws_in_all == 1, "{:?}", found.flaws);
+}
+
+#[test]
+fn what_is_too_much_goes_oldest_first_and_what_is_left_still_proves_itself() {
+    let (store, mut ann) = filled(1_500);
+    let mut bea = Author::new(2, 22);
+    let changes = copies(&mut bea, 1..=1_500, 0);
+    commit(&store, Batch { changes });
+    indexed(&store, 4);
+    let reader = store.reader();
+    let size = reader.record_size().expect("it can be read");
+    assert_eq!((size.segments, size.oldest), (3_000, Some(Timestamp(1_000))));
+    let limits = RecordLimits { bytes: size.bytes / 2, ..RecordLimits::default() };
+    let overdue = reader.overdue(&limits, Timestamp(2_000_000)).expect("it can be read");
+    assert_eq!(overdue.len(), 2);
+    assert!(overdue.iter().all(|one| one.gone && (700..900).contains(&one.through)), "{overdue:?}");
+    let gone = |one: &Pruned| Write::Change(Change::Prune(Box::new(*one)));
+    commit(&store, Batch { changes: overdue.iter().map(gone).collect() });
+    let found = reader.verify(&ann.me, "lan").expect("it can be read");
+    let missing = found.flaws.iter().map(|flaw| (flaw.kind, flaw.first, flaw.last)).collect::<Vec<_>>();
+    assert_eq!(missing, [0, 1].map(|n: usize| (FlawKind::Missing, 1, overdue[n].through)), "nobody has signed for that");
+    let summary = |one: &Pruned| {
+        let Pruned { author: of, chain, branch, through, last_entry, hash, .. } = *one;
+        (2_000_000, What::RecordPruned { of, chain, branch, through, last_entry, hash: hash.into() })
+    };
+    let changes = vec![ann.write(overdue.iter().map(summary).collect())];
+    commit(&store, Batch { changes });
+    let found = reader.verify(&ann.me, "lan").expect("it can be read");
+    assert_eq!((found.flaws_in_all, found.chains[0].good, found.chains[1].good), (0, true, true), "{:?}", found.flaws);
+    let size = reader.record_size().expect("it can be read");
+    assert!(size.bytes <= limits.bytes && size.bytes > limits.bytes * 8 / 10, "{size:?} of {limits:?}");
+    let told = all(&reader, ask());
+    assert_eq!(told.len() as u64, 3 * (3_000 - overdue.iter().map(|one| one.through).sum::<u64>()) + 2);
+    assert_eq!(all(&reader, Question { arrivals: true, ..ask() }).len(), told.len());
+    // Age alone makes old ones go, too, but never the end of a chain.
+    let limits = RecordLimits { age: Duration::from_secs(1), ..RecordLimits::default() };
+    let overdue = reader.overdue(&limits, Timestamp(9_000_000)).expect("it can be read");
+    assert_eq!(overdue.iter().map(|one| one.through).collect::<Vec<_>>(), [1_500, 1_499]);
+    assert_eq!(reader.overdue(&RecordLimits::default(), Timestamp(9_000_000)).expect("it can be read"), []);
 }
 
 /// Run by hand, in release: `cargo test --release -p node a_million_entries -- --ignored --nocapture`.
