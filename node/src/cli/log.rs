@@ -14,6 +14,7 @@ use super::terminal::{closed, line, print};
 use super::{Context, words};
 use crate::control::api::{LogChain, LogEntry, LogFlaw, LogFlawKind, Verification};
 use crate::control::client::{Error, quoted};
+use crate::control::problem::Code;
 use crate::control::time::rfc3339;
 
 /// Between two looks for what is new (guess: a person does not see it, and a node does not feel it).
@@ -54,6 +55,28 @@ pub(super) struct LogArgs {
     /// Look whether what this node has is whole
     #[arg(long, conflicts_with_all = ["follow", "since", "until", "peer", "order", "letter", "what"])]
     verify: bool,
+}
+
+/// What everybody wrote down of an order or a letter; what this node itself did, where nobody keeps everybody's record now.
+pub(super) async fn history(order: Option<String>, letter: Option<String>, context: &Context) -> Result<u8, Failure> {
+    let args = |local| LogArgs {
+        follow: false,
+        since: None,
+        until: None,
+        peer: None,
+        order: order.clone(),
+        letter: letter.clone(),
+        what: Vec::new(),
+        local,
+        verify: false,
+    };
+    let probe: Result<(Vec<LogEntry>, _), _> = context.client.page(&path(&args(false), "limit=1")).await;
+    let local = matches!(&probe, Err(Error::Refused(problem)) if problem.code == Code::NoAnswer);
+    if local {
+        eprintln!("nobody answers for everybody's record now; this is what this node itself has");
+    }
+    listed(&args(local), context).await?;
+    Ok(DONE)
 }
 
 /// A point in time as the API takes it.

@@ -8,7 +8,7 @@ use clap::Args;
 use super::failure::{DONE, Failure};
 use super::send::short;
 use super::terminal::{block, line, print};
-use super::{Context, outcome, words};
+use super::{Context, log, outcome, words};
 use crate::control::api::{Delivery, Envelope, Letter, Peer, State, Why, WhyNotHeld};
 use crate::control::client::quoted;
 use crate::control::time::{for_people, now, parse};
@@ -23,6 +23,9 @@ pub(super) struct SentArgs {
     /// One letter in full: its id, or the first characters of it
     #[arg(value_name = "ID", value_parser = words::letter)]
     id: Option<String>,
+    /// What everybody wrote down of it: who took, held, delivered and read it, and when
+    #[arg(long, requires = "id")]
+    history: bool,
     /// The newest N
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1000), conflicts_with = "id")]
     limit: Option<u16>,
@@ -30,6 +33,9 @@ pub(super) struct SentArgs {
 
 pub(super) async fn execute(args: SentArgs, context: &Context) -> Result<u8, Failure> {
     if let Some(id) = args.id {
+        if args.history {
+            return log::history(None, Some(id), context).await;
+        }
         let letter: Letter = context.client.get(&format!("/v1/sent/{}", quoted(&id))).await?;
         if context.json {
             context.document(&letter)?;

@@ -6,13 +6,13 @@ use clap::Args;
 use super::Context;
 use super::bar::{Bar, meter};
 use super::failure::{DONE, Failure, REFUSED};
-use super::order;
 use super::sent::time;
 use super::tasks::ordered;
 use super::terminal::{Spout, block, line, print};
 use super::watch::{exit, look, of_many, shown, took, until_ended};
 use super::who::lacks;
 use super::words::about;
+use super::{log, order};
 use crate::control::api::{Encoding, Task, TaskState};
 use crate::control::client::quoted;
 
@@ -34,6 +34,9 @@ pub(super) struct TaskArgs {
     /// Its units, one by one
     #[arg(long, group = "what")]
     units: bool,
+    /// What everybody wrote down of it: who queued, ran and ended it, and when
+    #[arg(long, group = "what")]
+    history: bool,
     /// What it wrote to standard output, as it is; of more than 1 MiB the beginning and the end
     #[arg(long, group = "what")]
     stdout: bool,
@@ -53,6 +56,9 @@ pub(super) async fn execute(args: TaskArgs, context: &Context) -> Result<u8, Fai
     }
     if args.stdout || args.stderr {
         return output(&id, if args.stdout { "stdout" } else { "stderr" }, context).await;
+    }
+    if args.history {
+        return log::history(Some(id), None, context).await;
     }
     if args.units {
         return units(&id, context).await;
