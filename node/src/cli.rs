@@ -373,6 +373,8 @@ mod tests {
             "node log --since 2026-11-23 --until 15:12 --order nikki/17.3 --json",
             "node log --letter 4kq7",
             "node log --verify",
+            "node task 17 --history",
+            "node sent 4kq7 --history",
             "node --record-size 512M --record-age 30d",
             "node query swarm what=statistics",
         ] {

@@ -16,7 +16,7 @@ const SINGLES: u64 = 500;
 const LOOK: Duration = Duration::from_millis(5);
 const ROWS: &str = "redb, 1,000 rows a commit";
 
-fn per_second(letters: u64, from: u64, until: u64) -> f64 {
+pub(crate) fn per_second(letters: u64, from: u64, until: u64) -> f64 {
     letters as f64 * 1e9 / (until - from) as f64
 }
 

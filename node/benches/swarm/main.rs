@@ -11,6 +11,7 @@ mod letters;
 mod machine;
 mod nodes;
 mod orders;
+mod recorded;
 mod rows;
 mod store;
 mod swarms;

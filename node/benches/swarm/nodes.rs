@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::LazyLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -30,6 +31,14 @@ static RUNTIME: LazyLock<tokio::runtime::Runtime> = LazyLock::new(|| {
     // One thread: what asks should take as little as can be from those who are asked.
     tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime")
 });
+
+/// Nodes that are started keep nobody else's record.
+static ALONE: AtomicBool = AtomicBool::new(false);
+
+/// Whether nodes that are started from now on keep the record of others while they lead.
+pub(crate) fn keep_others(others: bool) {
+    ALONE.store(!others, Ordering::Relaxed);
+}
 
 /// Waits for something, but not for ever.
 pub(crate) fn wait<T>(what: impl Future<Output = T>) -> T {
@@ -78,6 +87,9 @@ impl Node {
         command.args(["--listen", "/ip4/127.0.0.1/tcp/0"]);
         command.args(peers.iter().flat_map(|peer| ["--peer", peer]));
         command.args(machine.iter().flat_map(|machine| ["--machine", machine]));
+        if ALONE.load(Ordering::Relaxed) {
+            command.arg("--no-others");
+        }
         command.env_remove("SWARM_DATA_DIR").env_remove("SWARM_NODE");
         let began = nanos();
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().expect("the system starts a process");

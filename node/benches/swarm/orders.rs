@@ -26,7 +26,7 @@ const TRUE: &str = "/bin/true";
 const ROWS: &str = "redb, 1,000 rows a commit";
 
 /// Whoever orders is dispatcher too; another machine works.
-fn orderer_and_worker(place: &Path, command: Option<&str>) -> (Node, Node) {
+pub(crate) fn orderer_and_worker(place: &Path, command: Option<&str>) -> (Node, Node) {
     let ann = Node::start_apart(place, "ann", &[]);
     let bea = Node::start_apart(place, "bea", std::slice::from_ref(&ann.address));
     wait(async { tokio::join!(ann.peers(1, LOOK), bea.peers(1, LOOK)) });

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use crate::table::Figure;
-use crate::{floors, idle, letters, orders, store, swarms};
+use crate::{floors, idle, letters, orders, recorded, store, swarms};
 
 /// How much of everything.
 #[derive(Clone, Debug)]
@@ -30,7 +30,7 @@ pub(crate) struct Row {
 }
 
 /// All rows, in the order in which they are run.
-pub(crate) const ROWS: [Row; 18] = [
+pub(crate) const ROWS: [Row; 19] = [
     Row { name: "disk", what: "floor: flushes of a file", measure: floors::disk },
     Row { name: "redb", what: "floor: commits of the database, in write order, in our mode", measure: floors::redb },
     Row { name: "store", what: "our rows through our store, and opening a long history", measure: store::store },
@@ -44,6 +44,7 @@ pub(crate) const ROWS: [Row; 18] = [
     Row { name: "orders", what: "orders that do nothing, orderer-dispatcher and one worker of 8 slots", measure: orders::many },
     Row { name: "programs", what: "orders that start /bin/true, 8 slots", measure: orders::programs },
     Row { name: "started", what: "one order at a time, and one when the dispatcher was killed", measure: orders::started },
+    Row { name: "record", what: "letters and orders with everybody's record kept, and without", measure: recorded::record },
     Row { name: "start", what: "process start to first answer, new and again", measure: idle::start },
     Row { name: "idle", what: "memory and CPU of a node alone and one of 11", measure: idle::idle },
     Row { name: "second", what: "a second node: start to listed, and to a letter delivered", measure: swarms::second },
