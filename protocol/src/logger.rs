@@ -54,6 +54,8 @@ pub(crate) struct Logger {
     settled: BTreeSet<(PeerId, u64, u64, [u8; 32])>,
     /// Something may be had that is not asked for yet.
     dirty: bool,
+    /// There was room on the disk when it was looked at last.
+    room: bool,
     /// Who waits for what this node writes next: chain, and the last segment it has.
     parked: BTreeMap<PeerId, (u64, u64)>,
     served_at: Option<Duration>,
@@ -103,6 +105,7 @@ impl Logger {
             pulls: BTreeMap::new(),
             settled: BTreeSet::new(),
             dirty: false,
+            room: true,
             parked: BTreeMap::new(),
             served_at: None,
             looked_at: Duration::ZERO,
@@ -318,8 +321,16 @@ impl Logger {
         if !self.leads {
             return;
         }
+        // Without room on the disk nothing of others is taken; what was under way is asked for again when there is some.
+        if std::mem::replace(&mut self.room, room) != room {
+            self.pulls.clear();
+            self.dirty = room;
+        }
+        if !room {
+            return;
+        }
         self.give_up(record, now, out);
-        if std::mem::take(&mut self.dirty) && room {
+        if std::mem::take(&mut self.dirty) {
             self.plan(knows, now, out);
         }
         self.looked_at = now.mono;
@@ -428,7 +439,7 @@ impl Logger {
         let shunned = sources.flat_map(|source| source.shunned.values().copied());
         // Whether somebody speaks of more than it has sent is looked at now and then: frames may be lost.
         let follows = self.pulls.values().any(|pull| pull.follows).then(|| self.looked_at + self.patience);
-        let soon = self.dirty.then_some(Duration::ZERO);
+        let soon = (self.dirty && self.room).then_some(Duration::ZERO);
         pulls.chain(lists).chain(shunned).chain(follows).chain(soon).chain(news).min()
     }
 }

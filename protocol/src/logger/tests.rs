@@ -204,6 +204,17 @@ fn who_does_not_answer_is_asked_again_later_and_others_meanwhile() {
 }
 
 #[test]
+fn a_full_disk_takes_nothing_of_others_until_there_is_room() {
+    let mut keeper = Keeper::leads(&[2]);
+    keeper.chains(2, vec![head(2, 2, 5, true)]);
+    assert_eq!(keeper.tick(1).asked.len(), 1);
+    keeper.logger.tick(|_| true, |_| Some(0), false, now(2), &mut keeper.out);
+    keeper.segments(2, 2, pieces(2, 1, 3));
+    assert_eq!((keeper.did(), keeper.logger.deadline()), (Did::default(), None));
+    assert_eq!(keeper.tick(3).asked, [(peer(2), peer(2), 0, true)]);
+}
+
+#[test]
 fn who_waits_is_told_what_is_written_but_not_each_segment_alone() {
     let mut keeper = Keeper::leads(&[]);
     let logger = &mut keeper.logger;
