@@ -13,6 +13,8 @@ use crate::segment::{Tries, What};
 
 /// Entries of one page of a question at most (as pages of the API).
 pub const PAGE: usize = 1_000;
+/// Bytes of the entries of one page, about, but at least one entry (guess: a page then fits a frame, and comes in a moment).
+pub const PAGE_BYTES: usize = 1024 * 1024;
 /// Kinds of entry that a question names at most (guess: nobody types more).
 const KINDS: usize = 16;
 /// Bytes of one such word.
@@ -113,6 +115,18 @@ pub struct Logged {
     pub time: Timestamp,
     /// What; none if it is of a kind that its keeper does not know.
     pub what: Option<What>,
+}
+
+impl Logged {
+    /// About how many bytes it takes in an answer.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        match &self.what {
+            Some(What::LetterAccepted { to, .. }) => 150 + 48 * to.len(),
+            Some(What::UnitsAssigned { of, .. } | What::UnitsStarted { of } | What::UnitsEnded { of, .. }) => 350 + 16 * of.runs.len(),
+            _ => 250,
+        }
+    }
 }
 
 impl Question {

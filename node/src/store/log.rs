@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use protocol::config::limits;
 use protocol::copies::ChainHead;
 use protocol::effect::ChainEnd;
-use protocol::log::{About, Answer, Cursor, Logged, Question, Subject};
+use protocol::log::{self, About, Answer, Cursor, Logged, Question, Subject};
 use protocol::segment::{Segment, What};
 use protocol::sign::Signed;
 use protocol::{LetterId, PeerId, Timestamp, codec};
@@ -287,7 +287,7 @@ fn by_arrival(txn: &ReadTransaction, shelves: &Shelves, question: &Question, sub
         Some(_) => (end, u32::MAX),
         None => (0, 0),
     };
-    let (mut entries, mut looked_at) = (Vec::new(), 0);
+    let (mut entries, mut looked_at, mut weight) = (Vec::new(), 0, 0);
     for row in arrivals.range(no..)? {
         let (key, place) = row?;
         let (copy, ordinal, number) = place.value();
@@ -305,11 +305,13 @@ fn by_arrival(txn: &ReadTransaction, shelves: &Shelves, question: &Question, sub
             if index < begin || !is_wanted(question, subject, &author, time, what.as_ref()) {
                 continue;
             }
-            if entries.len() == question.limit {
+            if entries.len() == question.limit || weight >= log::PAGE_BYTES {
                 told = index;
                 return Ok(Answer { entries, next: Some(Cursor::Arrival { no, told }), candidates: Vec::new() });
             }
-            entries.push(Logged { author, chain: chain.chain, seq, time, what });
+            let logged = Logged { author, chain: chain.chain, seq, time, what };
+            weight += logged.weight();
+            entries.push(logged);
         }
         if looked_at >= LOOKED_AT {
             break;
@@ -340,7 +342,7 @@ fn by_time(shelves: &Shelves, question: &Question, subject: Option<&Subject>) ->
     // Each moves on in every call, so that the next page begins later.
     let budget = LOOKED_AT / chains.len().max(1) + 1;
     let mut walks = chains.into_iter().map(|chain| Walk::begin(&look, chain, budget)).collect::<Result<Vec<_>, Fault>>()?;
-    let mut entries = Vec::new();
+    let (mut entries, mut weight) = (Vec::new(), 0);
     loop {
         for walk in &mut walks {
             walk.fill(&look)?;
@@ -358,8 +360,9 @@ fn by_time(shelves: &Shelves, question: &Question, subject: Option<&Subject>) ->
         {
             return Ok(Answer { entries, next: place(known), candidates: Vec::new() });
         }
+        weight += logged.weight();
         entries.push(logged);
-        if entries.len() == question.limit {
+        if entries.len() == question.limit || weight >= log::PAGE_BYTES {
             return Ok(Answer { entries, next: place(key), candidates: Vec::new() });
         }
     }
