@@ -253,6 +253,9 @@ fn verdict(found: &Verification, context: &Context) -> String {
 
 fn chain_row(chain: &LogChain) -> [String; 5] {
     let mut state = if chain.good { "whole".to_owned() } else { "not whole".to_owned() };
+    if chain.branch > 0 && chain.good {
+        state += ", a second line under the same numbers: what it wrote before it knew that its memory had jumped back";
+    }
     if chain.first_segment > 1 && chain.good {
         state += &format!(", without its first {} segments, which were let go of", chain.first_segment - 1);
     }

@@ -105,6 +105,7 @@ impl Reader {
                 swarm,
                 found: Verification::default(),
                 cited: BTreeMap::new(),
+                branches: Vec::new(),
                 cites: Vec::new(),
                 me: *me,
                 summaries: BTreeSet::new(),
@@ -128,7 +129,9 @@ struct Look<'a> {
     swarm: &'a str,
     found: Verification,
     /// Hashes that first segments cite, and where the segment was found that has each.
-    cited: BTreeMap<[u8; 32], Option<(PeerId, u64, u64)>>,
+    cited: BTreeMap<[u8; 32], Option<(PeerId, u64, u64, u8)>>,
+    /// Branches: two segments of one number were signed. Where another chain goes on from the end of one, its author's memory had jumped back.
+    branches: Vec<(Flaw, u8)>,
     /// What was let go of, and written down by this node or its author: author, chain, last segment and its hash.
     summaries: BTreeSet<(PeerId, u64, u64, [u8; 32])>,
     /// What is missing, and which summary would account for it.
@@ -233,12 +236,13 @@ impl Look<'_> {
             seen.last_entry = last_entry;
             seen.to = opened.entries.last().map_or(seen.to, |(time, _)| *time);
             if let Some(place) = self.cited.get_mut(&hash) {
-                *place = Some((author, chain.chain, number));
+                *place = Some((author, chain.chain, number, chain.branch));
             }
             end = Some((hash, last_entry + 1));
         }
         if chain.branch > 0 {
-            self.flaw(&seen, (seen.first, seen.last), None, FlawKind::Forked);
+            let ChainSeen { author, chain, copy, first, last, branch, .. } = seen;
+            self.branches.push((Flaw { author, chain, copy, first, last, entries: None, kind: FlawKind::Forked }, branch));
         }
         self.found.chains.push(seen);
         Ok(())
@@ -255,6 +259,17 @@ impl Look<'_> {
     /// Which chain goes on from which.
     fn finish(mut self) -> Verification {
         let ends: Vec<(PeerId, u64, u64)> = self.found.chains.iter().map(|seen| (seen.author, seen.chain, seen.last)).collect();
+        for (flaw, branch) in std::mem::take(&mut self.branches) {
+            let end = (flaw.author, flaw.chain, flaw.last, branch);
+            if self.cited.values().flatten().any(|place| *place == end) {
+                continue;
+            }
+            self.bad.insert((flaw.author, flaw.chain, branch, flaw.copy));
+            self.found.flaws_in_all += 1;
+            if self.found.flaws.len() < FLAWS {
+                self.found.flaws.push(flaw);
+            }
+        }
         for (flaw, branch, hash) in std::mem::take(&mut self.missing) {
             if self.summaries.contains(&(flaw.author, flaw.chain, flaw.last, hash)) {
                 continue;
@@ -270,7 +285,7 @@ impl Look<'_> {
         }
         for (seen, cites) in self.found.chains.iter_mut().zip(&self.cites) {
             let place = cites.and_then(|hash| self.cited.get(&hash).copied().flatten());
-            seen.follows = place.filter(|(author, ..)| *author == seen.author).map(|(author, chain, number)| {
+            seen.follows = place.filter(|(author, ..)| *author == seen.author).map(|(author, chain, number, _)| {
                 let goes_on = ends.iter().any(|(of, other, last)| (*of, *other) == (author, chain) && *last > number);
                 (chain, number, goes_on)
             });
