@@ -410,7 +410,9 @@ impl Driver {
                     let answer = reader.log(&question).map(Box::new).ok();
                     let inputs = vec![Input::LogRead { token, answer }];
                     // A node that stops answers nobody.
-                    drop(facts.upgrade().map(|facts| facts.blocking_send(Fact::Inputs { inputs, bytes: 0 })));
+                    if let Some(facts) = facts.upgrade() {
+                        drop(facts.blocking_send(Fact::Inputs { inputs, bytes: 0 }));
+                    }
                 });
             }
             Effect::Publish(beacon) => self.command(net::Command::Publish(Bytes::from(self.edge.gossip(&beacon)))),
@@ -545,7 +547,9 @@ impl Driver {
             Ok(pruned) if pruned.is_empty() => {}
             Ok(pruned) => {
                 let inputs = vec![Input::RecordOverdue(pruned)];
-                drop(facts.upgrade().map(|facts| facts.blocking_send(Fact::Inputs { inputs, bytes: 0 })));
+                if let Some(facts) = facts.upgrade() {
+                    drop(facts.blocking_send(Fact::Inputs { inputs, bytes: 0 }));
+                }
             }
             Err(error) => tracing::warn!(%error, "the record could not be measured"),
         });

@@ -236,7 +236,7 @@ async fn verify(context: &Context) -> Result<u8, Failure> {
 }
 
 fn verdict(found: &Verification, context: &Context) -> String {
-    let rows: Vec<[String; 5]> = found.chains.iter().map(|chain| chain_row(chain)).collect();
+    let rows: Vec<[String; 5]> = found.chains.iter().map(chain_row).collect();
     let mut text = context.terminal.table(["PEER", "CHAIN", "ENTRIES", "LAST", "STATE"], &rows);
     for flaw in &found.flaws {
         text += &format!("{}\n", line(&flawed(flaw)));

@@ -26,6 +26,8 @@ const LOOKED_AT: usize = 200_000;
 const CANDIDATES: usize = 10;
 
 type Segments = ReadOnlyTable<(u32, u64), &'static [u8]>;
+/// Sequence, time, what if that is known, and author of an entry.
+type Read = (u64, Timestamp, Option<What>, PeerId);
 type Blocks = ReadOnlyTable<(u8, u32, u64), &'static [u8]>;
 /// Orders entries of all chains: time, copy or not, chain, sequence.
 type Key = (u64, u8, u32, u64);
@@ -117,7 +119,7 @@ impl Shelves {
 }
 
 /// The entries of one segment, each with its sequence.
-fn opened(key: (u32, u64), row: &[u8]) -> Result<Vec<(u64, Timestamp, Option<What>, PeerId)>, Fault> {
+fn opened(key: (u32, u64), row: &[u8]) -> Result<Vec<Read>, Fault> {
     let (first, entries, signed) = rows::read_segment(key, row)?;
     match protocol::segment::open(&signed.body) {
         Ok(segment) => {

@@ -79,7 +79,7 @@ pub(super) fn size(txn: &ReadTransaction) -> Result<RecordSize, Fault> {
         }
         let all = table.len()?;
         size.segments += all;
-        size.bytes += if rows == 0 { 0 } else { (bytes / rows).saturating_mul(all) };
+        size.bytes += bytes.checked_div(rows).unwrap_or(0).saturating_mul(all);
         for chain in chains(txn, copy)? {
             if let Some((_, at)) = first(&table, chain.ordinal, 0)? {
                 size.oldest = Some(size.oldest.map_or(at, |oldest| oldest.min(at)));

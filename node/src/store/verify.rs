@@ -125,11 +125,14 @@ impl Reader {
     }
 }
 
+/// Author, chain, segment and branch.
+type Place = (PeerId, u64, u64, u8);
+
 struct Look<'a> {
     swarm: &'a str,
     found: Verification,
     /// Hashes that first segments cite, and where the segment was found that has each.
-    cited: BTreeMap<[u8; 32], Option<(PeerId, u64, u64, u8)>>,
+    cited: BTreeMap<[u8; 32], Option<Place>>,
     /// Branches: two segments of one number were signed. Where another chain goes on from the end of one, its author's memory had jumped back.
     branches: Vec<(Flaw, u8)>,
     /// What was let go of, and written down by this node or its author: author, chain, last segment and its hash.
