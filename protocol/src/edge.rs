@@ -161,8 +161,8 @@ impl Edge {
             Say::PassReceipt(receipt) => Message::Receipt(receipt),
             Say::ReceiptKept { slot, number } => Message::ReceiptKept { slot, number },
             Say::ReceiptTaken { slot, number } => Message::ReceiptTaken { slot, number },
-            Say::AskChains { after } => Message::AskChains { after },
-            Say::Chains { chains, more } => Message::Chains { chains, more },
+            Say::AskChains { ask, after } => Message::AskChains { ask, after },
+            Say::Chains { ask, chains, more } => Message::Chains { ask, chains, more },
             Say::AskSegments { author, chain, tip, after, follow } => Message::AskSegments { author, chain, tip, after, follow },
             Say::Work(mut work) => {
                 work.prove(&self.secrets.signing, &self.swarm);
@@ -315,8 +315,8 @@ impl Edge {
                     peers.into_iter().map(|listing| Ok((self.contact(listing.contact.clone())?.value, listing))).collect();
                 Said::Peers { peers: checked?, more }
             }
-            Message::AskChains { after } => Said::AskChains { after },
-            Message::Chains { chains, more } => Said::Chains { chains, more },
+            Message::AskChains { ask, after } => Said::AskChains { ask, after },
+            Message::Chains { ask, chains, more } => Said::Chains { ask, chains, more },
             Message::AskSegments { author, chain, tip, after, follow } => {
                 Said::AskSegments { author, chain, tip: tip.into_array(), after, follow }
             }

@@ -315,11 +315,15 @@ pub enum Say {
     },
     /// See [`Message::AskChains`](crate::message::Message::AskChains).
     AskChains {
+        /// Correlates the answer.
+        ask: u32,
         /// All but so many.
         after: u32,
     },
     /// Which chains are here.
     Chains {
+        /// As asked.
+        ask: u32,
         /// At most a page.
         chains: Vec<ChainHead>,
         /// There are more.

@@ -320,11 +320,15 @@ pub enum Said {
     },
     /// See [`Message::AskChains`](crate::message::Message::AskChains).
     AskChains {
+        /// Correlates the answer.
+        ask: u32,
         /// All but so many.
         after: u32,
     },
     /// Which chains are there.
     Chains {
+        /// As asked.
+        ask: u32,
         /// One page.
         chains: Vec<ChainHead>,
         /// There are more.

@@ -52,6 +52,8 @@ pub(crate) struct Logger {
     pulls: BTreeMap<Line, Pull>,
     /// Ends of chains that are within what is here, or about which the disk is being asked.
     settled: BTreeSet<(PeerId, u64, u64, [u8; 32])>,
+    /// Counts the lists asked for.
+    asks: u32,
     /// Something may be had that is not asked for yet.
     dirty: bool,
     /// There was room on the disk when it was looked at last.
@@ -71,8 +73,8 @@ pub(crate) struct Logger {
 #[derive(Debug, Default)]
 struct Source {
     heads: Vec<ChainHead>,
-    /// Heads that a list under way has brought so far.
-    listing: Option<Vec<ChainHead>>,
+    /// A list under way: what it was asked for by, and the heads that it has brought so far. What answers an earlier question is late.
+    listing: Option<(u32, Vec<ChainHead>)>,
     asked_at: Option<Duration>,
     /// Which branch of a chain its line is, where that is not the first: by author, chain and the last segment as listed.
     branches: BTreeMap<(PeerId, u64, [u8; 32]), u8>,
@@ -104,6 +106,7 @@ impl Logger {
             sources: BTreeMap::new(),
             pulls: BTreeMap::new(),
             settled: BTreeSet::new(),
+            asks: 0,
             dirty: false,
             room: true,
             parked: BTreeMap::new(),
@@ -164,9 +167,10 @@ impl Logger {
 
     fn list(&mut self, peer: PeerId, now: Now, out: &mut Out) {
         if let Some(source) = self.sources.get_mut(&peer) {
-            source.listing = Some(Vec::new());
+            self.asks = self.asks.wrapping_add(1);
+            source.listing = Some((self.asks, Vec::new()));
             source.asked_at = Some(now.mono);
-            out.send(peer, Say::AskChains { after: 0 });
+            out.send(peer, Say::AskChains { ask: self.asks, after: 0 });
         }
     }
 
@@ -174,9 +178,16 @@ impl Logger {
     ///
     /// # Errors
     /// Nobody asked for it, or it is too long.
-    pub(crate) fn on_chains(&mut self, from: PeerId, chains: Vec<ChainHead>, more: bool, now: Now, out: &mut Out) -> Result<(), Cause> {
+    pub(crate) fn on_chains(
+        &mut self,
+        from: PeerId,
+        ask: u32,
+        (chains, more): (Vec<ChainHead>, bool),
+        now: Now,
+        out: &mut Out,
+    ) -> Result<(), Cause> {
         let Some(source) = self.sources.get_mut(&from) else { return Ok(()) };
-        let Some(listing) = source.listing.as_mut() else { return Ok(()) };
+        let Some((_, listing)) = source.listing.as_mut().filter(|(asked, _)| *asked == ask) else { return Ok(()) };
         if chains.iter().any(|head| head.first == 0 || head.last < head.first || (head.newest && head.author != from)) {
             source.listing = None;
             return Err(Cause::Inconsistent);
@@ -189,10 +200,10 @@ impl Logger {
         if more && self.leads {
             let after = u32::try_from(listing.len()).unwrap_or(u32::MAX);
             source.asked_at = Some(now.mono);
-            out.send(from, Say::AskChains { after });
+            out.send(from, Say::AskChains { ask, after });
             return Ok(());
         }
-        source.heads = source.listing.take().unwrap_or_default();
+        source.heads = source.listing.take().map(|(_, heads)| heads).unwrap_or_default();
         // Who writes in another chain now has no more to say of the one before.
         let newest = source.heads.iter().find(|head| head.newest).map(|head| head.chain);
         self.pulls.retain(|line, pull| pull.from != from || !pull.follows || Some(line.1) == newest);
@@ -206,6 +217,10 @@ impl Logger {
         let asked = self.pulls.iter().find(|(line, pull)| pull.from == from && (line.0, line.1) == (author, chain));
         // What comes too late was asked of another meanwhile.
         let Some((line, pull)) = asked.map(|(line, pull)| (*line, *pull)) else { return };
+        if pieces.first().is_some_and(|first| first.number <= pull.after) {
+            // It was taken before.
+            return;
+        }
         self.pulls.remove(&line);
         self.dirty = true;
         let end = self.copies.get(&line).copied();

@@ -141,11 +141,15 @@ pub enum Message {
     },
     /// Which chains of whose record do you have? All but so many that I know from the pages before.
     AskChains {
+        /// Correlates the answer.
+        ask: u32,
         /// How many.
         after: u32,
     },
     /// One page of the answer.
     Chains {
+        /// As asked.
+        ask: u32,
         /// My own in the order in which they were begun, then copies.
         chains: Vec<ChainHead>,
         /// There are more after the last of these.

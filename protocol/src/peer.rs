@@ -485,9 +485,9 @@ impl Peer {
                     self.record.on_refused(cause);
                 }
             }
-            Said::AskChains { after } => self.logger.on_ask_chains(from, after, out),
-            Said::Chains { chains, more } => {
-                if let Err(cause) = self.logger.on_chains(from, chains, more, now, out) {
+            Said::AskChains { ask, after } => self.logger.on_ask_chains(from, ask, after, out),
+            Said::Chains { ask, chains, more } => {
+                if let Err(cause) = self.logger.on_chains(from, ask, (chains, more), now, out) {
                     self.record.on_refused(cause);
                 }
             }

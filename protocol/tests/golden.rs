@@ -195,8 +195,8 @@ fn messages() -> Vec<(&'static str, Message)> {
         ("keep_receipt", two.utter(Say::KeepReceipt(receipt()))),
         ("receipt_kept", three.utter(Say::ReceiptKept { slot: Slot::of(&receipt()), number: 40 })),
         ("receipt_taken", one.utter(Say::ReceiptTaken { slot: Slot::of(&receipt()), number: 40 })),
-        ("ask_chains", one.utter(Say::AskChains { after: 128 })),
-        ("chains", one.utter(Say::Chains { chains: vec![chain_head()], more: true })),
+        ("ask_chains", one.utter(Say::AskChains { ask: 7, after: 128 })),
+        ("chains", one.utter(Say::Chains { ask: 7, chains: vec![chain_head()], more: true })),
         ("ask_segments", {
             let ChainHead { author, chain, hash, .. } = chain_head();
             one.utter(Say::AskSegments { author, chain, tip: hash, after: 2, follow: true })

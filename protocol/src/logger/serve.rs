@@ -14,7 +14,7 @@ use crate::now::Now;
 
 impl Logger {
     /// Lists what is here, a page at a time.
-    pub(crate) fn on_ask_chains(&self, from: PeerId, after: u32, out: &mut Out) {
+    pub(crate) fn on_ask_chains(&self, from: PeerId, ask: u32, after: u32, out: &mut Out) {
         let newest = self.own.last().map(|(chain, _)| *chain);
         let head = |author: PeerId, chain: u64, end: &End, newest: bool| ChainHead {
             author,
@@ -29,7 +29,7 @@ impl Logger {
         let mut rest = own.chain(copies).skip(after as usize);
         let chains: Vec<ChainHead> = rest.by_ref().take(limits::PAGE).collect();
         let more = rest.next().is_some();
-        out.send(from, Say::Chains { chains, more });
+        out.send(from, Say::Chains { ask, chains, more });
     }
 
     /// Sends what comes after a segment; if that is the last, and `from` follows, when there is more.
@@ -51,7 +51,7 @@ impl Logger {
                 self.parked.insert(from, (chain, after));
                 return;
             }
-            if !forgotten || after < own.last {
+            if !forgotten {
                 return out.effects.push(Effect::SendSegments { to: from, author, chain, branch: None, after });
             }
         }

@@ -59,8 +59,14 @@ impl Keeper {
         keeper
     }
 
+    /// What the last list was asked for by.
+    fn ask(&self, from: u8) -> u32 {
+        self.logger.sources[&peer(from)].listing.as_ref().map_or(0, |(ask, _)| *ask)
+    }
+
     fn chains(&mut self, from: u8, heads: Vec<ChainHead>) {
-        self.logger.on_chains(peer(from), heads, false, now(1), &mut self.out).expect("it is good");
+        let ask = self.ask(from);
+        self.logger.on_chains(peer(from), ask, (heads, false), now(1), &mut self.out).expect("it is good");
     }
 
     fn segments(&mut self, from: u8, author: u8, pieces: Vec<Piece>) {
@@ -236,19 +242,57 @@ fn who_waits_is_told_what_is_written_but_not_each_segment_alone() {
 }
 
 #[test]
+fn of_two_lines_of_its_own_chain_a_node_sends_the_one_that_was_asked_for() {
+    let mut keeper = Keeper::leads(&[]);
+    keeper.logger.own = vec![(7, End { first: 1, last: 99, hash: hash(1, 99) }), (8, End { first: 1, last: 5, hash: hash(3, 5) })];
+    // What it has forgotten: found by seed 505535.
+    keeper.logger.copies.insert((peer(1), 7, 1), End { first: 1, last: 121, hash: hash(2, 121) });
+    let mut sent = |tip: [u8; 32], after| {
+        keeper.logger.on_ask_segments(peer(2), (peer(1), 7), tip, after, false, &mut keeper.out);
+        match keeper.out.effects.pop() {
+            Some(Effect::SendSegments { branch, after, .. }) => (branch, after),
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(sent(hash(1, 99), 0), (None, 0));
+    assert_eq!(sent(hash(2, 121), 0), (Some(1), 0));
+    assert_eq!(sent(hash(2, 121), 99), (Some(1), 99));
+}
+
+#[test]
+fn a_list_that_answers_an_earlier_question_is_late_and_segments_that_come_twice_are_taken_once() {
+    let mut keeper = Keeper::leads(&[2]);
+    let before = keeper.ask(2);
+    keeper.logger.on_memory(peer(2), now(1), &mut keeper.out);
+    // Found by seed 500663: of a chain that was begun between the two nothing was ever asked.
+    assert_eq!(keeper.logger.on_chains(peer(2), before, (vec![head(2, 9, 3, true)], false), now(1), &mut keeper.out), Ok(()));
+    assert_eq!(keeper.tick(1).asked, []);
+    keeper.chains(2, vec![head(2, 2, 5, true)]);
+    assert_eq!(keeper.tick(1).asked.len(), 1);
+    keeper.segments(2, 2, pieces(2, 1, 3));
+    assert_eq!(keeper.tick(1).asked, [(peer(2), peer(2), 3, true)]);
+    keeper.segments(2, 2, pieces(2, 1, 3));
+    assert_eq!(keeper.tick(1), Did::default());
+    keeper.segments(2, 2, pieces(2, 4, 5));
+    assert_eq!(keeper.tick(1).stored.len(), 2);
+}
+
+#[test]
 fn lists_that_cannot_be_are_refused() {
     let mut keeper = Keeper::leads(&[2]);
     let lie = |head| vec![head];
     for bad in [head(3, 3, 1, true), ChainHead { first: 0, ..head(2, 2, 1, true) }, ChainHead { first: 9, ..head(2, 2, 1, true) }] {
         keeper.logger.list(peer(2), now(1), &mut keeper.out);
-        assert_eq!(keeper.logger.on_chains(peer(2), lie(bad), false, now(1), &mut keeper.out), Err(Cause::Inconsistent));
+        let ask = keeper.ask(2);
+        assert_eq!(keeper.logger.on_chains(peer(2), ask, (lie(bad), false), now(1), &mut keeper.out), Err(Cause::Inconsistent));
     }
     for _ in 0..64 {
         keeper.logger.list(peer(2), now(1), &mut keeper.out);
         let many = vec![head(2, 2, 1, true); 128];
         let mut full = Ok(());
         while full.is_ok() {
-            full = keeper.logger.on_chains(peer(2), many.clone(), true, now(1), &mut keeper.out);
+            let ask = keeper.ask(2);
+            full = keeper.logger.on_chains(peer(2), ask, (many.clone(), true), now(1), &mut keeper.out);
         }
         assert_eq!(full, Err(Cause::Full));
     }

@@ -238,8 +238,8 @@ impl Desk {
             Say::PassReceipt(signed) => Said::Receipt(trusted(signed).value),
             Say::ReceiptKept { slot, number } => Said::ReceiptKept { slot, number },
             Say::ReceiptTaken { slot, number } => Said::ReceiptTaken { slot, number },
-            Say::AskChains { after } => Said::AskChains { after },
-            Say::Chains { chains, more } => Said::Chains { chains, more },
+            Say::AskChains { ask, after } => Said::AskChains { ask, after },
+            Say::Chains { ask, chains, more } => Said::Chains { ask, chains, more },
             Say::AskSegments { author, chain, tip, after, follow } => {
                 Said::AskSegments { author, chain, tip: tip.into_array(), after, follow }
             }
