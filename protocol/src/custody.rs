@@ -44,6 +44,8 @@ pub(crate) struct Custody {
     next_no: u64,
     compare_at: Duration,
     offer_at: Duration,
+    /// Authors to whom a receipt may not have come through, and when it goes again.
+    again: BTreeMap<PeerId, Duration>,
     /// What was taken, refused and missed in this batch, by whom it is to be told.
     words: BTreeMap<PeerId, Word>,
     /// Pages of lists that each peer got in this batch.
@@ -110,6 +112,7 @@ impl Custody {
             next_no: 1,
             compare_at: now.mono + config.custody_settle,
             offer_at: now.mono + config.offer_interval,
+            again: BTreeMap::new(),
             words: BTreeMap::new(),
             paged: BTreeMap::new(),
             fetched: BTreeMap::new(),
@@ -273,13 +276,24 @@ impl Custody {
 
     /// A peer can be reached: it gets the receipts that wait for it, and learns what is held for it if it `welcomes` letters.
     pub(crate) fn on_reachable(&self, peer: PeerId, welcomes: bool, out: &mut Out) {
-        for (_, (_, signed)) in self.receipts.iter().filter(|(slot, _)| slot.author == peer) {
-            out.send(peer, Say::PassReceipt(signed.clone()));
-        }
+        self.pass_receipts(peer, out);
         if welcomes {
             let offers: Vec<Offer> =
                 self.boxes.keys().filter(|mailbox| mailbox.recipient == peer).map(|mailbox| self.offer(mailbox)).collect();
             say_offers(peer, offers, false, out);
+        }
+    }
+
+    /// What was sent to it may be lost. A peer that died and is back before anyone saw that it was gone is not met again.
+    pub(crate) fn on_send_failed(&mut self, peer: PeerId, now: Now) {
+        if self.receipts.keys().any(|slot| slot.author == peer) {
+            self.again.entry(peer).or_insert(now.mono + self.config.refused_wait);
+        }
+    }
+
+    fn pass_receipts(&self, author: PeerId, out: &mut Out) {
+        for (_, (_, signed)) in self.receipts.iter().filter(|(slot, _)| slot.author == author) {
+            out.send(author, Say::PassReceipt(signed.clone()));
         }
     }
 
@@ -360,6 +374,8 @@ impl Custody {
         now: Now,
         out: &mut Out,
     ) {
+        let again: Vec<PeerId> = self.again.extract_if(.., |_, at| *at <= now.mono).map(|(author, _)| author).collect();
+        again.into_iter().filter(|author| linked(author)).for_each(|author| self.pass_receipts(author, out));
         if self.offer_at <= now.mono {
             self.offer_at = now.mono + self.config.offer_interval;
             let mut offers: BTreeMap<PeerId, Vec<Offer>> = BTreeMap::new();
@@ -449,7 +465,7 @@ impl Custody {
     pub(crate) fn deadline(&self) -> Option<Duration> {
         let offers = (!self.held.is_empty()).then_some(self.offer_at);
         let compares = (!self.held.is_empty() || !self.receipts.is_empty()).then_some(self.compare_at);
-        offers.into_iter().chain(compares).min()
+        offers.into_iter().chain(compares).chain(self.again.values().copied()).min()
     }
 
     /// Ends a batch: tells what was flushed with it.

@@ -312,7 +312,10 @@ impl Peer {
                         self.outbox.on_send_failed(to, now);
                         self.logger.on_send_failed(to, now);
                     }
-                    Lane::Urgent => self.inbox.on_send_failed(to, now),
+                    Lane::Urgent => {
+                        self.inbox.on_send_failed(to, now);
+                        self.custody.on_send_failed(to, now);
+                    }
                 }
                 self.on_work_failed(to, now);
             }
