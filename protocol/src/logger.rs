@@ -32,6 +32,9 @@ const PULLS_EACH: usize = 2;
 /// Author, chain and branch.
 pub(crate) type Line = (PeerId, u64, u8);
 
+/// Author, chain, number and hash of a segment that somebody has.
+type Sighted = (PeerId, u64, u64, [u8; 32]);
+
 /// The end of a chain as it is here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct End {
@@ -50,8 +53,10 @@ pub(crate) struct Logger {
     copies: BTreeMap<Line, End>,
     sources: BTreeMap<PeerId, Source>,
     pulls: BTreeMap<Line, Pull>,
-    /// Ends of chains that are within what is here, or about which the disk is being asked.
-    settled: BTreeSet<(PeerId, u64, u64, [u8; 32])>,
+    /// Ends of chains that are within what is here, as the disk has said.
+    settled: BTreeSet<Sighted>,
+    /// Ends of chains about which the disk is being asked.
+    recalling: BTreeSet<Sighted>,
     /// Counts the lists asked for.
     asks: u32,
     /// Something may be had that is not asked for yet.
@@ -106,6 +111,7 @@ impl Logger {
             sources: BTreeMap::new(),
             pulls: BTreeMap::new(),
             settled: BTreeSet::new(),
+            recalling: BTreeSet::new(),
             asks: 0,
             dirty: false,
             room: true,
@@ -204,9 +210,8 @@ impl Logger {
             return Ok(());
         }
         source.heads = source.listing.take().map(|(_, heads)| heads).unwrap_or_default();
-        // Who writes in another chain now has no more to say of the one before.
-        let newest = source.heads.iter().find(|head| head.newest).map(|head| head.chain);
-        self.pulls.retain(|line, pull| pull.from != from || !pull.follows || Some(line.1) == newest);
+        // It may write in another chain now, or once more what it has forgotten.
+        self.pulls.retain(|_, pull| pull.from != from || !pull.follows);
         source.asked_at = None;
         self.dirty = true;
         Ok(())
@@ -234,18 +239,44 @@ impl Logger {
             self.shun(from, author, chain, now);
             return self.list(from, now, out);
         }
-        if end.is_some_and(|end| end.last == pull.after && end.hash != first.previous) {
-            return self.fork(from, author, chain, pull.tip, out);
+        if let Some(end) = end {
+            let meets = pieces.iter().find(|piece| piece.number == end.last).map(|piece| piece.hash);
+            let meets = meets.or((first.number == end.last + 1).then_some(first.previous));
+            if meets.is_some_and(|hash| hash != end.hash) {
+                return self.fork(from, author, chain, pull.tip, out);
+            }
+        }
+        let tip = self.heard_of(from, &line, &pull, last);
+        if end.is_some_and(|end| end.last > last.number) {
+            // Its author writes once more what it has forgotten, or others had it before: the disk is asked which.
+            return;
         }
         let new = End { first: end.map_or(first.number, |end| end.first), last: last.number, hash: last.hash };
-        for Piece { number, first, entries, signed, .. } in pieces {
+        for Piece { number, first, entries, signed, .. } in pieces.into_iter().filter(|piece| end.is_none_or(|end| piece.number > end.last))
+        {
             let (author, chain, branch) = line;
             out.store(Change::Copied(Box::new(Copied { author, chain, branch, number, first, entries, signed })));
         }
         self.copies.insert(line, new);
         if pull.follows && self.leads {
-            self.pull(line, Pull { after: new.last, asked_at: now.mono, ..pull }, out);
+            self.pull(line, Pull { tip, after: new.last, asked_at: now.mono, ..pull }, out);
         }
+    }
+
+    /// Somebody has more of a line than when it listed it. Returns by what the line is asked for from now on.
+    fn heard_of(&mut self, from: PeerId, line: &Line, pull: &Pull, last: &Piece) -> [u8; 32] {
+        let (author, chain, branch) = *line;
+        let source = self.sources.get_mut(&from);
+        let head = source.and_then(|source| {
+            let of = |head: &&mut ChainHead| (head.author, head.chain, head.hash.into_array()) == (author, chain, pull.tip);
+            let head = source.heads.iter_mut().find(of).filter(|head| head.last < last.number)?;
+            (head.last, head.hash) = (last.number, ByteArray::new(last.hash));
+            if source.branches.remove(&(author, chain, pull.tip)).is_some() {
+                source.branches.insert((author, chain, last.hash), branch);
+            }
+            Some(last.hash)
+        });
+        head.unwrap_or(pull.tip)
     }
 
     /// What it sent of somebody's record is false.
@@ -282,11 +313,17 @@ impl Logger {
 
     /// The disk says whether a segment that somebody has is here, too.
     pub(crate) fn on_recalled(&mut self, from: PeerId, head: &ChainHead, known: bool, out: &mut Out) {
+        let hash = head.hash.into_array();
+        let sighted = (head.author, head.chain, head.last, hash);
+        self.recalling.remove(&sighted);
+        self.dirty = true;
         if known {
+            if self.settled.len() >= SETTLED {
+                self.settled.clear();
+            }
+            self.settled.insert(sighted);
             return;
         }
-        let hash = head.hash.into_array();
-        self.settled.remove(&(head.author, head.chain, head.last, hash));
         if self.leads {
             match self.sources.get_mut(&from) {
                 // What this node wrote itself and has forgotten is its first branch.
@@ -299,9 +336,9 @@ impl Logger {
         }
     }
 
-    /// The disk did not say: it is asked again with the next list.
+    /// The disk did not say: it is asked again when there is something else to ask.
     pub(crate) fn on_recall_failed(&mut self, head: &ChainHead) {
-        self.settled.remove(&(head.author, head.chain, head.last, head.hash.into_array()));
+        self.recalling.remove(&(head.author, head.chain, head.last, head.hash.into_array()));
     }
 
     /// Old segments go; what is written down of them is signed with this commit.
@@ -389,7 +426,8 @@ impl Logger {
                 let lines = self.copies.range((head.author, head.chain, 0)..=(head.author, head.chain, u8::MAX));
                 let is_here = self.settled.contains(&sighted) || lines.clone().any(|(_, end)| (end.last, end.hash) == (head.last, hash));
                 let follows = is_its_own && head.newest;
-                if source.shunned.contains_key(&(head.author, head.chain)) || (is_here && !follows) {
+                let is_asked = self.recalling.contains(&sighted);
+                if source.shunned.contains_key(&(head.author, head.chain)) || is_asked || (is_here && !follows) {
                     continue;
                 }
                 let branch = source.branches.get(&key).copied();
@@ -405,7 +443,9 @@ impl Logger {
                 let line = (head.author, head.chain, branch.unwrap_or(u8::from(head.author == self.me)));
                 let after = match self.copies.get(&line) {
                     None => head.first - 1,
-                    Some(end) if head.last > end.last || follows => end.last.max(head.first - 1),
+                    Some(end) if head.last > end.last => end.last.max(head.first - 1),
+                    // Its author goes on where it says that it is, wherever it has been.
+                    Some(_) if is_here => head.last,
                     Some(_) => {
                         recalls.push((*peer, *head));
                         continue;
@@ -422,10 +462,7 @@ impl Logger {
             }
         }
         for (from, head) in recalls {
-            if self.settled.len() >= SETTLED {
-                self.settled.clear();
-            }
-            self.settled.insert((head.author, head.chain, head.last, head.hash.into_array()));
+            self.recalling.insert((head.author, head.chain, head.last, head.hash.into_array()));
             out.effects.push(Effect::Recall(Recall::Segment { from, head }));
         }
         for (line, (_, pull)) in wanted {

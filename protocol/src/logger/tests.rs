@@ -297,3 +297,72 @@ fn lists_that_cannot_be_are_refused() {
         assert_eq!(full, Err(Cause::Full));
     }
 }
+
+/// Segments of line 3, which leaves line 2 after segment `common`.
+fn pieces_of_a_second_life(common: u64, first: u64, last: u64) -> Vec<Piece> {
+    let mut pieces = pieces(3, first, last);
+    for piece in pieces.iter_mut().filter(|piece| piece.number == common + 1) {
+        piece.previous = hash(2, common);
+    }
+    pieces
+}
+
+/// One that has taken segments 1 to 9 of peer 2 and follows it; peer 2 is gone and back.
+fn follower() -> Keeper {
+    let mut keeper = Keeper::leads(&[2]);
+    keeper.chains(2, vec![head(2, 2, 9, true)]);
+    keeper.tick(1);
+    keeper.segments(2, 2, pieces(2, 1, 9));
+    keeper.tick(1);
+    keeper.logger.on_unreachable(peer(2));
+    keeper.logger.on_reachable(peer(2), now(2), &mut keeper.out);
+    keeper
+}
+
+#[test]
+fn an_author_put_back_who_wrote_on_to_where_it_was_has_a_second_branch() {
+    let mut keeper = follower();
+    keeper.chains(2, vec![head(2, 3, 9, true)]);
+    let did = keeper.tick(2);
+    assert_eq!((did.recalled, did.asked), (vec![(peer(2), 9)], vec![]), "the number alone says nothing");
+    keeper.logger.on_recalled(peer(2), &head(2, 3, 9, true), false, &mut keeper.out);
+    let did = keeper.tick(2);
+    assert_eq!((did.asked, did.noted), (vec![(peer(2), peer(2), 0, true)], vec!["record_forked"]));
+    let again: Vec<Piece> = pieces(2, 1, 6).into_iter().chain(pieces_of_a_second_life(6, 7, 9)).collect();
+    keeper.segments(2, 2, again);
+    let did = keeper.tick(2);
+    assert_eq!(did.stored.iter().map(|stored| (stored.1, stored.2)).collect::<Vec<_>>(), (1..=9).map(|n| (1, n)).collect::<Vec<_>>());
+    assert_eq!(did.asked, [(peer(2), peer(2), 9, true)]);
+}
+
+#[test]
+fn an_author_put_back_is_followed_from_where_it_is() {
+    let mut keeper = follower();
+    keeper.chains(2, vec![head(2, 2, 6, true)]);
+    assert_eq!(keeper.tick(2).recalled, [(peer(2), 6)]);
+    keeper.logger.on_recalled(peer(2), &head(2, 2, 6, true), true, &mut keeper.out);
+    assert_eq!(keeper.tick(2).asked, [(peer(2), peer(2), 6, true)]);
+    // It writes: not what was there before.
+    keeper.segments(2, 2, pieces_of_a_second_life(6, 7, 7));
+    let did = keeper.tick(2);
+    assert_eq!((did.stored, did.recalled), (vec![], vec![(peer(2), 7)]));
+    keeper.logger.on_recalled(peer(2), &head(2, 3, 7, true), false, &mut keeper.out);
+    assert_eq!(keeper.tick(2).asked, [(peer(2), peer(2), 0, true)], "from the first, into a branch");
+}
+
+#[test]
+fn what_others_had_of_an_author_before_it_sends_it_is_taken_once() {
+    let mut keeper = follower();
+    keeper.chains(2, vec![head(2, 2, 6, true)]);
+    keeper.tick(2);
+    keeper.logger.on_recalled(peer(2), &head(2, 2, 6, true), true, &mut keeper.out);
+    keeper.tick(2);
+    keeper.segments(2, 2, pieces(2, 7, 8));
+    assert_eq!(keeper.tick(2).recalled, [(peer(2), 8)]);
+    keeper.logger.on_recalled(peer(2), &head(2, 2, 8, true), true, &mut keeper.out);
+    assert_eq!(keeper.tick(2).asked, [(peer(2), peer(2), 8, true)]);
+    keeper.segments(2, 2, pieces(2, 9, 11));
+    let did = keeper.tick(2);
+    assert_eq!(did.stored, [10, 11].map(|number| (peer(2), 0, number)));
+    assert_eq!(did.noted, Vec::<&str>::new());
+}
