@@ -140,6 +140,11 @@ impl Election {
         self.leader().filter(|fence| fence.leader == self.me)
     }
 
+    /// Whether this node keeps the record of all: it leads, or whoever led last named it to take over.
+    pub(crate) fn keeps_record(&self) -> bool {
+        self.leads().is_some() || self.claim.as_ref().is_some_and(|claim| claim.value.standbys.contains(&self.me))
+    }
+
     /// For faces.
     pub(crate) fn status(&self, now: Now) -> Option<LeaderStatus> {
         let (fence, claim) = (self.leader()?, &self.claim.as_ref()?.value);

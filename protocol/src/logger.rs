@@ -47,7 +47,7 @@ struct End {
 #[derive(Debug)]
 pub(crate) struct Logger {
     me: PeerId,
-    leads: bool,
+    keeps: bool,
     /// Chains of this node, in the order in which they were begun.
     own: Vec<(u64, End)>,
     copies: BTreeMap<Line, End>,
@@ -105,7 +105,7 @@ impl Logger {
         let end = |end: &ChainEnd| End { first: end.first, last: end.last, hash: end.hash };
         Logger {
             me,
-            leads: false,
+            keeps: false,
             own: own.iter().map(|of| (of.chain, end(of))).collect(),
             copies: copies.iter().map(|of| ((of.author, of.chain, of.branch), end(of))).collect(),
             sources: BTreeMap::new(),
@@ -125,23 +125,22 @@ impl Logger {
         }
     }
 
-    /// This node keeps the record from now on.
-    pub(crate) fn lead(&mut self, now: Now, out: &mut Out) {
-        if self.most > 0 && !std::mem::replace(&mut self.leads, true) {
+    /// Whether this node keeps the record, from now on. What is here stays when others do, for whoever lacks it.
+    pub(crate) fn set_keeping(&mut self, keeps: bool, now: Now, out: &mut Out) {
+        let keeps = keeps && self.most > 0;
+        if std::mem::replace(&mut self.keeps, keeps) == keeps {
+            return;
+        }
+        self.pulls.clear();
+        if keeps {
             let peers: Vec<PeerId> = self.sources.keys().copied().collect();
             peers.into_iter().for_each(|peer| self.list(peer, now, out));
         }
     }
 
-    /// Another does. What is here is kept, for whoever lacks it.
-    pub(crate) fn end(&mut self) {
-        self.leads = false;
-        self.pulls.clear();
-    }
-
     pub(crate) fn on_reachable(&mut self, peer: PeerId, now: Now, out: &mut Out) {
         self.sources.insert(peer, Source::default());
-        if self.leads {
+        if self.keeps {
             self.list(peer, now, out);
         }
     }
@@ -155,7 +154,7 @@ impl Logger {
 
     /// It has another memory than before: other chains, perhaps.
     pub(crate) fn on_memory(&mut self, peer: PeerId, now: Now, out: &mut Out) {
-        if self.leads && self.sources.contains_key(&peer) {
+        if self.keeps && self.sources.contains_key(&peer) {
             self.list(peer, now, out);
         }
     }
@@ -203,7 +202,7 @@ impl Logger {
             return Err(Cause::Full);
         }
         listing.extend(chains);
-        if more && self.leads {
+        if more && self.keeps {
             let after = u32::try_from(listing.len()).unwrap_or(u32::MAX);
             source.asked_at = Some(now.mono);
             out.send(from, Say::AskChains { ask, after });
@@ -258,7 +257,7 @@ impl Logger {
             out.store(Change::Copied(Box::new(Copied { author, chain, branch, number, first, entries, signed })));
         }
         self.copies.insert(line, new);
-        if pull.follows && self.leads {
+        if pull.follows && self.keeps {
             self.pull(line, Pull { tip, after: new.last, asked_at: now.mono, ..pull }, out);
         }
     }
@@ -324,7 +323,7 @@ impl Logger {
             self.settled.insert(sighted);
             return;
         }
-        if self.leads {
+        if self.keeps {
             match self.sources.get_mut(&from) {
                 // What this node wrote itself and has forgotten is its first branch.
                 Some(source) if head.author == self.me && !source.branches.contains_key(&(head.author, head.chain, hash)) => {
@@ -370,7 +369,7 @@ impl Logger {
         now: Now,
         out: &mut Out,
     ) {
-        if !self.leads {
+        if !self.keeps {
             return;
         }
         // Without room on the disk nothing of others is taken; what was under way is asked for again when there is some.
@@ -482,7 +481,7 @@ impl Logger {
 
     pub(crate) fn deadline(&self) -> Option<Duration> {
         let news = self.news_at();
-        if !self.leads {
+        if !self.keeps {
             return news;
         }
         let pulls = self.pulls.values().filter(|pull| !pull.follows).map(|pull| pull.asked_at + self.patience);

@@ -1075,6 +1075,7 @@ impl Peer {
         }
         let (presence, room) = (&self.presence, self.disk == Disk::Enough && !self.leaving);
         let record = |peer: &PeerId| presence.beacon(peer).map(|beacon| beacon.value.record);
+        self.logger.set_keeping(self.tasks.election.keeps_record(), now, out);
         self.logger.tick(|author| presence.contact(author).is_some(), record, room, now, out);
         self.record.note(std::mem::take(&mut out.entries), now);
         self.record.close(now, out);

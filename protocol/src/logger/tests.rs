@@ -55,7 +55,7 @@ impl Keeper {
         for n in met {
             keeper.logger.on_reachable(peer(*n), now(0), &mut keeper.out);
         }
-        keeper.logger.lead(now(0), &mut keeper.out);
+        keeper.logger.set_keeping(true, now(0), &mut keeper.out);
         keeper
     }
 

@@ -233,17 +233,14 @@ impl Peer {
                 election::Fact::Leads(fence) => {
                     let reachable = self.presence.neighbours().into_iter().map(|neighbour| neighbour.peer).chain([me]).collect();
                     self.tasks.dispatcher.begin(fence, reachable, now);
-                    self.logger.lead(now, out);
                     Some(fence)
                 }
                 election::Fact::Follows(fence) => {
                     self.tasks.dispatcher.end(now);
-                    self.logger.end();
                     Some(fence)
                 }
                 election::Fact::Nobody => {
                     self.tasks.dispatcher.end(now);
-                    self.logger.end();
                     None
                 }
             };
