@@ -160,7 +160,7 @@ impl Runner {
         let (files, most) = allowances(reaper::is_alone());
         let ground = Arc::new(Ground::new(directory.clone(), files)?);
         let bell = Arc::new(Bell { file: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?, rung: AtomicBool::new(false) });
-        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        let epoll = Arc::new(epoll::create(epoll::CreateFlags::CLOEXEC)?);
         epoll::add(&epoll, &bell.file, epoll::EventData::new_u64(BELL), epoll::EventFlags::IN)?;
 
         let (orders, given) = unbounded();
@@ -169,8 +169,8 @@ impl Runner {
         let (echoes, to_echo) = unbounded();
         let line = Line { orders, bell: Arc::clone(&bell) };
         for number in 0..starters() {
-            let (line, ground, to_start) = (line.clone(), Arc::clone(&ground), to_start.clone());
-            thread(&format!("task-start-{number}"), move || start(&line, &ground, &to_start))?;
+            let (line, epoll, ground, to_start) = (line.clone(), Arc::clone(&epoll), Arc::clone(&ground), to_start.clone());
+            thread(&format!("task-start-{number}"), move || start(&line, &epoll, &ground, &to_start))?;
         }
         let driver = facts.clone();
         thread("task-files", move || do_chores(&to_do, &driver))?;
@@ -270,10 +270,22 @@ fn allowances(alone: bool) -> (Option<Rlimit>, usize) {
     (raised, usize::try_from(most).unwrap_or(usize::MAX))
 }
 
-fn start(line: &Line, ground: &Ground, starts: &Receiver<Start>) {
+/// Starts programs. The loop need not be woken for one that runs: it hears of it before its end, or when it looks after it.
+fn start(line: &Line, epoll: &OwnedFd, ground: &Ground, starts: &Receiver<Start>) {
     while let Ok(start) = starts.recv() {
-        let started = ground.start(&start);
-        line.give(Order::Started { number: start.number, started });
+        let number = start.number;
+        let failed = match ground.start(&start) {
+            Ok(started) => {
+                let handle = Arc::clone(&started.handle);
+                // It hangs up only when the loop has ended, and then nothing runs.
+                let _ = line.orders.send(Order::Started { number, started });
+                watch::until_ended(epoll, number, &handle).err().map(|error| format!("it could not be watched: {error}"))
+            }
+            Err(why) => Some(why),
+        };
+        if let Some(why) = failed {
+            line.give(Order::NotStarted { number, why });
+        }
     }
 }
 

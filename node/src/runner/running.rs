@@ -2,6 +2,7 @@
 //! Knows nothing of others. Which of its ends came first is decided once.
 
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use protocol::Input;
@@ -10,6 +11,7 @@ use protocol::input::Exit;
 use protocol::order::Try;
 use protocol::service::ServiceName;
 use rustix::event::epoll;
+use rustix::io::Errno;
 use rustix::process::{
     Pid, Signal, WaitId, WaitIdOptions, WaitOptions, kill_process_group, test_kill_process_group, waitid, waitpgid, waitpid,
 };
@@ -18,6 +20,7 @@ use super::directory::Changed;
 use super::output::Keeper;
 use super::progress::Lines;
 use super::spawn::Started;
+use super::watch::ONCE;
 
 /// Between the two signals to a program whose time is up (DESIGN 6.9).
 const GRACE: Duration = Duration::from_secs(5);
@@ -26,6 +29,9 @@ const DRAIN: Duration = Duration::from_secs(1);
 /// Between two looks for processes that are left, doubling up to the second (guess: a killed process is gone in a moment).
 const LOOK: Duration = Duration::from_millis(1);
 const LOOK_MOST: Duration = Duration::from_millis(100);
+/// How long what a program writes stays in its pipe before anybody watches for it (guess: most short programs have ended, and
+/// nobody sees the wait). Being told of its outputs, too, costs as much as all else that is done around a short one (measured).
+const UNWATCHED: Duration = Duration::from_millis(5);
 
 /// A try.
 #[derive(Debug)]
@@ -59,13 +65,48 @@ pub(super) struct Running {
 #[derive(Debug)]
 pub(super) struct Output {
     pub(super) open: Option<OwnedFd>,
+    /// Its bytes are told of.
+    pub(super) watched: bool,
     pub(super) keeper: Keeper,
 }
 
 impl Output {
+    /// Reads what there is, up to what `chunk` holds; at its end it is closed. Returns what it has read.
+    pub(super) fn take<'a>(&mut self, chunk: &'a mut [u8]) -> &'a [u8] {
+        let Some(open) = &self.open else { return &[] };
+        let mut took = 0;
+        loop {
+            match rustix::io::read(open, &mut chunk[took..]) {
+                Ok(0) if took < chunk.len() => self.open = None,
+                Ok(count) if count > 0 && took + count < chunk.len() => {
+                    took += count;
+                    continue;
+                }
+                Ok(count) => took += count,
+                Err(Errno::INTR) => continue,
+                Err(Errno::AGAIN) => {}
+                Err(_) => self.open = None,
+            }
+            break;
+        }
+        self.keeper.take(&chunk[..took]);
+        &chunk[..took]
+    }
+
+    /// From now on, or once more, it is told when there is something to read.
+    pub(super) fn watch(&mut self, epoll: &OwnedFd, source: u64) {
+        let Some(open) = &self.open else { return };
+        let source = epoll::EventData::new_u64(source);
+        let watched = if self.watched { epoll::modify(epoll, open, source, ONCE) } else { epoll::add(epoll, open, source, ONCE) };
+        match watched {
+            Ok(()) => self.watched = true,
+            Err(error) => tracing::warn!(%error, "the rest of an output cannot be read"),
+        }
+    }
+
     /// Nothing more is read of what may still be written.
     pub(super) fn close(&mut self, epoll: &OwnedFd) {
-        if let Some(open) = self.open.take() {
+        if let Some(open) = self.open.take().filter(|_| self.watched) {
             // Closing it is not enough: programs being started hold a copy for a moment, and for so long it would be told of again
             // and again.
             let _ = epoll::delete(epoll, &open);
@@ -85,8 +126,10 @@ pub(super) enum Phase {
         pid: Pid,
         /// Tells when it has ended.
         #[expect(dead_code, reason = "it is watched for as long as it is open")]
-        handle: OwnedFd,
+        handle: Arc<OwnedFd>,
         at: Instant,
+        /// From when on its outputs are watched; none when they are.
+        watch_at: Option<Instant>,
     },
     /// It has ended; what it left behind may not have.
     Dead { group: Pid, exit: Exit, ran: Duration, at: Instant },
@@ -101,7 +144,7 @@ impl Running {
             place: 0,
             place_changed: None,
             phase: Phase::Waiting,
-            outputs: outputs.map(|keeper| Output { open: None, keeper }),
+            outputs: outputs.map(|keeper| Output { open: None, watched: false, keeper }),
             lines: Lines::default(),
             time_limit: run.time_limit,
             limit_at: None,
@@ -114,13 +157,22 @@ impl Running {
         }
     }
 
+    /// It is being started: that it runs is heard of when it ends, or when it is looked after.
+    pub(super) fn begin(&mut self, slot: u32, now: Instant) {
+        self.phase = Phase::Starting;
+        self.slot = slot;
+        self.again_after = UNWATCHED;
+        self.look_again(now);
+    }
+
     /// The program runs; if it was stopped meanwhile, not for long.
     pub(super) fn on_started(&mut self, started: Started) {
         let Started { pid, handle, stdout, stderr, at } = started;
         self.limit_at = self.time_limit.and_then(|limit| at.checked_add(limit));
         let [out, err] = &mut self.outputs;
         (out.open, err.open) = (Some(stdout), Some(stderr));
-        self.phase = Phase::Alive { pid, handle, at };
+        self.phase = Phase::Alive { pid, handle, at, watch_at: Some(at + UNWATCHED) };
+        (self.again_at, self.again_after) = (None, LOOK);
         if self.ended_by.is_some() {
             let _ = kill_process_group(pid, Signal::TERM);
         }
@@ -221,6 +273,14 @@ impl Running {
         self.again_after = (self.again_after * 2).min(LOOK_MOST);
     }
 
+    /// Whether its outputs are to be watched from now on, as it has not ended soon.
+    pub(super) fn takes_long(&mut self, now: Instant) -> bool {
+        match &mut self.phase {
+            Phase::Alive { watch_at, .. } => watch_at.take_if(|at| *at <= now).is_some(),
+            _ => false,
+        }
+    }
+
     /// When it wants to be called.
     pub(super) fn wants(&self) -> Option<Instant> {
         let kill = self.kill_at.filter(|_| !self.killed && !matches!(self.phase, Phase::Waiting | Phase::Starting));
@@ -229,7 +289,8 @@ impl Running {
             Phase::Dead { at, .. } if self.outputs.iter().any(|output| output.open.is_some()) => Some(at + DRAIN),
             _ => None,
         };
-        [kill, limit, drained, self.again_at, self.lines.due()].into_iter().flatten().min()
+        let watch = if let Phase::Alive { watch_at, .. } = self.phase { watch_at } else { None };
+        [kill, limit, drained, watch, self.again_at, self.lines.due()].into_iter().flatten().min()
     }
 
     /// Does what is due; what it says is added. `true`: it may have come to its end.
@@ -246,6 +307,9 @@ impl Running {
         }
         if self.again_at.is_some_and(|at| now >= at) {
             self.again_at = None;
+            if matches!(self.phase, Phase::Starting) {
+                self.look_again(now);
+            }
             self.on_ended(now);
         }
         matches!(self.phase, Phase::Dead { .. })

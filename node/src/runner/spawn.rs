@@ -9,11 +9,12 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::time::Instant;
 
 use protocol::config::limits;
 use protocol::service::Program;
-use rustix::fs::{Access, MemfdFlags, SealFlags, access, fcntl_add_seals, memfd_create};
+use rustix::fs::{Access, MemfdFlags, OFlags, SealFlags, access, fcntl_add_seals, fcntl_setfl, memfd_create};
 use rustix::process::{Pid, PidfdFlags, Resource, Rlimit, Signal, WaitOptions, kill_process_group, pidfd_open, prlimit, waitpid};
 
 use super::journal::{Journal, ticks};
@@ -42,7 +43,9 @@ pub(super) struct Ground {
 pub(super) struct Started {
     /// It leads a process group of that number.
     pub(super) pid: Pid,
-    pub(super) handle: OwnedFd,
+    /// Tells when it has ended.
+    pub(super) handle: Arc<OwnedFd>,
+    /// Reading these never waits.
     pub(super) stdout: OwnedFd,
     pub(super) stderr: OwnedFd,
     pub(super) at: Instant,
@@ -120,15 +123,11 @@ impl Ground {
             // Programs that count on the usual number break with more, those that want more ask for it.
             let _ = prlimit(Some(pid), Resource::Nofile, files);
         }
-        let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
-        match (pidfd_open(pid, PidfdFlags::empty()), stdout, stderr) {
-            (Ok(handle), Some(stdout), Some(stderr)) => Ok(Started { pid, handle, stdout: stdout.into(), stderr: stderr.into(), at }),
-            (handle, ..) => {
-                let _ = kill_process_group(pid, Signal::KILL);
-                let _ = waitpid(Some(pid), WaitOptions::empty());
-                Err(format!("{name} could not be watched{}", handle.err().map_or(String::new(), |error| format!(": {error}"))))
-            }
-        }
+        let outputs = child.stdout.take().map(OwnedFd::from).zip(child.stderr.take().map(OwnedFd::from));
+        watchable(pid, outputs).map(|(handle, [stdout, stderr])| Started { pid, handle, stdout, stderr, at }).map_err(|error| {
+            give_up(pid);
+            format!("{name} could not be watched: {error}")
+        })
     }
 
     /// The file that a name means. Were it looked for by who starts it, that would cost a fork.
@@ -144,6 +143,19 @@ impl Ground {
         let mut files = places.map(|place| Path::new(OsStr::from_bytes(place)).join(name));
         files.find(|file| runs(file)).ok_or_else(|| short(format!("{name} is not installed: it is not in {}", self.path.to_string_lossy())))
     }
+}
+
+/// What a program is watched by.
+fn watchable(pid: Pid, outputs: Option<(OwnedFd, OwnedFd)>) -> io::Result<(Arc<OwnedFd>, [OwnedFd; 2])> {
+    let outputs: [OwnedFd; 2] = outputs.ok_or(io::ErrorKind::BrokenPipe)?.into();
+    outputs.iter().try_for_each(|output| fcntl_setfl(output, OFlags::NONBLOCK))?;
+    Ok((Arc::new(pidfd_open(pid, PidfdFlags::empty())?), outputs))
+}
+
+/// Ends a program that cannot be watched. It cannot ignore that, and so this does not take long.
+pub(super) fn give_up(pid: Pid) {
+    let _ = kill_process_group(pid, Signal::KILL);
+    let _ = waitpid(Some(pid), WaitOptions::empty());
 }
 
 /// Bytes as an open file that nobody can change: a pipe would have to be filled while the program runs.

@@ -2,8 +2,7 @@
 //! Knows nothing of why a try runs. Whoever is told that a try runs is told once how it ended, when no process of it is left.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,14 +14,13 @@ use protocol::input::Exit;
 use protocol::order::{Excerpt, Try};
 use protocol::service::ServiceName;
 use rustix::event::{Timespec, epoll};
-use rustix::process::waitpid;
 use tokio::sync::mpsc;
 
 use super::directory::{self, Changed};
 use super::output::{Keeper, Outputs};
 use super::reaper::Reaper;
 use super::running::{Phase, Running};
-use super::spawn::{Ground, Started, short};
+use super::spawn::{Ground, Started, give_up, short};
 use super::strays::{Judge, Strays};
 use super::turns::Turns;
 use super::{Bell, Chore, Start};
@@ -48,7 +46,7 @@ const LAST: Duration = Duration::from_secs(2);
 pub(super) const BELL: u64 = u64::MAX;
 const REAPER_GONE: u64 = u64::MAX - 1;
 /// What a try is watched for: most sources have one thing to tell, and need not be taken out again.
-const ONCE: epoll::EventFlags = epoll::EventFlags::IN.union(epoll::EventFlags::ONESHOT);
+pub(super) const ONCE: epoll::EventFlags = epoll::EventFlags::IN.union(epoll::EventFlags::ONESHOT);
 /// A try's number is multiplied by this; its process is 0, its outputs are 1 and 2.
 const SOURCES: u64 = 4;
 
@@ -59,13 +57,14 @@ pub(super) enum Order {
     Stop { task: Try, grace: Duration },
     TakeBack(Try),
     Read { token: u64, task: Try, stderr: bool, from: u64 },
-    Started { number: u64, started: Result<Started, String> },
+    Started { number: u64, started: Started },
+    NotStarted { number: u64, why: String },
     End,
 }
 
 /// The loop.
 pub(super) struct Watch {
-    pub(super) epoll: rustix::fd::OwnedFd,
+    pub(super) epoll: Arc<OwnedFd>,
     pub(super) bell: Arc<Bell>,
     pub(super) orders: Receiver<Order>,
     pub(super) facts: mpsc::Sender<Fact>,
@@ -114,6 +113,14 @@ struct Ended {
     inputs: Vec<Input>,
     /// When they are handed over at the latest.
     at: Instant,
+}
+
+/// The loop is woken when that program has ended, which it has been told to have been started.
+///
+/// # Errors
+/// The system does not watch it.
+pub(super) fn until_ended(epoll: &OwnedFd, number: u64, handle: &OwnedFd) -> rustix::io::Result<()> {
+    epoll::add(epoll, handle, epoll::EventData::new_u64(number * SOURCES), ONCE)
 }
 
 impl Watch {
@@ -187,6 +194,7 @@ impl Watch {
                 }
             }
             Order::Started { number, started } => self.on_started(number, started),
+            Order::NotStarted { number, why } => self.on_not_started(number, why),
             Order::End => {
                 self.state.ending = Some(Instant::now());
                 for number in self.state.turns.remove_all() {
@@ -233,16 +241,17 @@ impl Watch {
             self.keep_reaper();
             self.state.look_at.get_or_insert_with(|| Instant::now() + LOOK);
             let Some(running) = self.state.tries.get_mut(&number) else { continue };
-            running.phase = Phase::Starting;
-            running.slot = self.state.free_slots.pop().unwrap_or_else(|| {
+            let slot = self.state.free_slots.pop().unwrap_or_else(|| {
                 self.state.slots += 1;
                 self.state.slots - 1
             });
+            running.begin(slot, Instant::now());
             let spare = self.state.spare.pop();
             (running.place, running.place_changed) = spare.map_or((number, None), |(place, changed)| (place, Some(changed)));
             self.state.places.insert(running.place, number);
             // The threads that start programs end after this loop.
-            drop(self.starts.send(Start { number, slot: running.slot, place: running.place, run }));
+            drop(self.starts.send(Start { number, slot, place: running.place, run }));
+            self.schedule(number);
         }
     }
 
@@ -264,38 +273,24 @@ impl Watch {
         }
     }
 
-    fn on_started(&mut self, number: u64, started: Result<Started, String>) {
+    fn on_started(&mut self, number: u64, started: Started) {
         let Some(running) = self.state.tries.get_mut(&number) else { return };
-        let watched = started.and_then(|started| {
-            let sources = [started.handle.as_fd(), started.stdout.as_fd(), started.stderr.as_fd()];
-            let pid = started.pid;
-            let added: io::Result<()> = sources.into_iter().zip(0..).try_for_each(|(source, which)| {
-                let data = epoll::EventData::new_u64(number * SOURCES + which);
-                Ok(epoll::add(&self.epoll, source, data, ONCE)?)
-            });
-            let failed = added.err();
-            running.on_started(started);
-            self.state.pids.insert(pid.as_raw_nonzero().get(), number);
-            match failed {
-                None => Ok(()),
-                Some(error) => {
-                    running.kill();
-                    // It cannot be ignored, and so this does not take long.
-                    let _ = waitpid(Some(pid), rustix::process::WaitOptions::empty());
-                    Err(short(format!("it could not be watched: {error}")))
-                }
-            }
-        });
-        match watched {
-            Ok(()) => {
-                if self.state.ending.is_some() {
-                    running.stop(Exit::Stopped, Duration::ZERO, Instant::now());
-                    running.kill();
-                }
-                self.schedule(number);
-            }
-            Err(why) => self.finish(number, Some(Exit::NotStarted(why))),
+        self.state.pids.insert(started.pid.as_raw_nonzero().get(), number);
+        running.on_started(started);
+        if self.state.ending.is_some() {
+            running.stop(Exit::Stopped, Duration::ZERO, Instant::now());
+            running.kill();
         }
+        self.schedule(number);
+    }
+
+    /// No process of it is left, or one that nobody would see the end of.
+    fn on_not_started(&mut self, number: u64, why: String) {
+        let Some(running) = self.state.tries.get(&number) else { return };
+        if let Phase::Alive { pid, .. } = running.phase {
+            give_up(pid);
+        }
+        self.finish(number, Some(Exit::NotStarted(short(why))));
     }
 
     fn on_event(&mut self, source: u64, chunk: &mut [u8]) {
@@ -308,45 +303,47 @@ impl Watch {
             }
             _ => {
                 let (number, which) = (source / SOURCES, source % SOURCES);
-                if which == 0 { self.on_process_ended(number) } else { self.on_written(number, which == 2, chunk) }
+                if which == 0 { self.on_process_ended(number, chunk) } else { self.on_written(number, which == 2, chunk) }
             }
         }
     }
 
-    fn on_process_ended(&mut self, number: u64) {
+    fn on_process_ended(&mut self, number: u64, chunk: &mut [u8]) {
         let Some(running) = self.state.tries.get_mut(&number) else { return };
         if running.on_ended(Instant::now()) {
+            for (which, output) in running.outputs.iter_mut().enumerate().filter(|(_, output)| !output.watched) {
+                let took = output.take(chunk);
+                if which == 1 {
+                    running.lines.take(took);
+                }
+            }
+            self.watch_outputs(number);
             self.settle(number);
         } else {
             self.schedule(number);
         }
     }
 
+    /// From now on what a try writes is told of.
+    fn watch_outputs(&mut self, number: u64) {
+        let Some(running) = self.state.tries.get_mut(&number) else { return };
+        for (which, output) in (1..).zip(&mut running.outputs) {
+            output.watch(&self.epoll, number * SOURCES + which);
+        }
+    }
+
     fn on_written(&mut self, number: u64, stderr: bool, chunk: &mut [u8]) {
         let Some(running) = self.state.tries.get_mut(&number) else { return };
         let output = &mut running.outputs[usize::from(stderr)];
-        let Some(open) = &output.open else { return };
-        let read = rustix::io::read(open, &mut *chunk);
-        let goes_on = matches!(read, Ok(1..) | Err(rustix::io::Errno::INTR));
-        let source = epoll::EventData::new_u64(number * SOURCES + if stderr { 2 } else { 1 });
-        if goes_on && let Err(error) = epoll::modify(&self.epoll, open, source, ONCE) {
-            tracing::warn!(%error, "the rest of an output cannot be read");
+        let took = output.take(chunk);
+        if stderr {
+            running.lines.take(took);
         }
-        match read {
-            Err(rustix::io::Errno::INTR) => {}
-            Ok(0) | Err(_) => {
-                output.open = None;
-                if matches!(running.phase, Phase::Dead { .. }) {
-                    self.settle(number);
-                }
-            }
-            Ok(count) => {
-                output.keeper.take(&chunk[..count]);
-                if stderr {
-                    running.lines.take(&chunk[..count]);
-                    self.schedule(number);
-                }
-            }
+        output.watch(&self.epoll, number * SOURCES + if stderr { 2 } else { 1 });
+        if output.open.is_none() && matches!(running.phase, Phase::Dead { .. }) {
+            self.settle(number);
+        } else {
+            self.schedule(number);
         }
     }
 
@@ -447,7 +444,11 @@ impl Watch {
             running.due = None;
             let mut said = Vec::new();
             let may_end = running.tick(now, &mut said);
+            let watches = running.takes_long(now);
             said.into_iter().for_each(|input| self.say(input));
+            if watches {
+                self.watch_outputs(number);
+            }
             if may_end { self.settle(number) } else { self.schedule(number) }
         }
         if self.state.look_at.is_some_and(|at| at <= now) {
