@@ -33,8 +33,6 @@ pub(super) struct Row {
     /// It is in the queue.
     pub(super) queued: bool,
     pub(super) given_up: Ranges,
-    /// By which signal those last died, as far as that was seen.
-    pub(super) killed_by: BTreeMap<u32, i32>,
     ended: Ranges,
     /// Units had ended before the memory of the orderer was put back to an earlier state.
     pub(super) forgotten: bool,
@@ -47,7 +45,7 @@ pub(super) struct Row {
     again: BTreeSet<u32>,
     /// Units from here on wait unless they are over or with a worker.
     fresh: u32,
-    /// Attempts of units that came to nothing.
+    /// Attempts of units that came to nothing, also of those that are given up: of what they died.
     tried: BTreeMap<u32, Tried>,
     /// Attempts of units that their workers said were gone, the last of each: words about them may come late.
     dead: BTreeMap<u32, BTreeMap<PeerId, Attempt>>,
@@ -133,7 +131,6 @@ impl Row {
             wanted: Wanted::Said,
             queued: false,
             given_up: Ranges::default(),
-            killed_by: BTreeMap::new(),
             ended: Ranges::default(),
             forgotten: false,
             over: 0,
@@ -173,6 +170,8 @@ impl Row {
 
     /// As it is on the disk.
     pub(super) fn state(&self) -> QueueState {
+        // How often a unit was tried that is given up makes no difference any more.
+        let tried = self.tried.iter().filter(|(unit, _)| !self.is_over(**unit));
         QueueState {
             order: self.key(),
             sort: self.sort,
@@ -180,7 +179,7 @@ impl Row {
             ended: self.ended.clone(),
             given_up: self.given_up.clone(),
             tries: self.tries.iter().map(|(unit, placement)| (*unit, placement.attempt, placement.worker)).collect(),
-            tried: self.tried.iter().map(|(unit, tried)| (*unit, tried.attempts, tried.crashed)).collect(),
+            tried: tried.map(|(unit, tried)| (*unit, tried.attempts, tried.crashed)).collect(),
         }
     }
 
@@ -297,23 +296,24 @@ impl Row {
             self.ended.insert(u64::from(unit));
             self.over += 1;
         }
-        self.forget(unit);
+        self.again.remove(&unit);
+        self.tried.remove(&unit);
+        self.dead.remove(&unit);
     }
 
     /// Nobody can run it.
     pub(super) fn give_up(&mut self, unit: u32) {
         if !self.is_over(unit) {
             self.given_up.insert(u64::from(unit));
-            self.killed_by.extend(self.tried.get(&unit).and_then(|tried| tried.signal).map(|signal| (unit, signal)));
             self.over += 1;
         }
-        self.forget(unit);
+        self.again.remove(&unit);
+        self.dead.remove(&unit);
     }
 
-    fn forget(&mut self, unit: u32) {
-        self.again.remove(&unit);
-        self.tried.remove(&unit);
-        self.dead.remove(&unit);
+    /// By which signal a unit last died, if by one and as far as that was seen.
+    pub(super) fn killed_by(&self, unit: u32) -> Option<i32> {
+        self.tried.get(&unit).and_then(|tried| tried.signal)
     }
 
     /// An attempt came to nothing; returns how many have died.

@@ -445,9 +445,9 @@ impl Dispatcher {
 }
 
 fn why_given_up(row: &Row, unit: u32) -> String {
-    match row.killed_by.get(&unit) {
+    match row.killed_by(unit) {
         _ if row.forgotten => FORGOTTEN.to_owned(),
-        Some(signal) => format!("{CRASHED}, the last time by {}", signal_name(*signal)),
+        Some(signal) => format!("{CRASHED}, the last time by {}", signal_name(signal)),
         None => CRASHED.to_owned(),
     }
 }
