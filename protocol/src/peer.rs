@@ -513,7 +513,6 @@ impl Peer {
             Said::Leaving => {
                 let facts = self.presence.on_leaving(from, now, out);
                 self.spread(facts, now, out);
-                self.tasks.dispatcher.on_left(from, now);
             }
             // It speaks another version: that is its own record's matter too; here it is only counted.
             Said::Unsupported { .. } => self.record.on_refused(Cause::Version),
@@ -897,7 +896,7 @@ impl Peer {
                         out.send(peer, Say::Denied(Some(Denial::Blocked)));
                     }
                 }
-                Fact::Unreachable(peer) => {
+                Fact::Unreachable { peer, in_order } => {
                     self.open(peer, now, out);
                     self.outbox.on_membership(peer, false, now);
                     self.custody.on_membership(now);
@@ -905,7 +904,7 @@ impl Peer {
                     // What was sent to it last may not have arrived.
                     let streams: Vec<(PeerId, Epoch)> = self.inbox.places().filter(|place| place.0 == peer).collect();
                     streams.into_iter().for_each(|place| self.returns.note(place, now));
-                    self.on_worker_gone(peer, now, out);
+                    self.on_worker_gone(peer, in_order, now, out);
                     self.logger.on_unreachable(peer);
                 }
                 Fact::Signalled(peer) => {

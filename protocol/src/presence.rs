@@ -35,8 +35,8 @@ use crate::work::Seen;
 pub(crate) enum Fact {
     /// Letters can be sent to it, if it welcomes them.
     Reachable(PeerId),
-    /// They no longer can.
-    Unreachable(PeerId),
+    /// They no longer can; whether it has said goodbye.
+    Unreachable { peer: PeerId, in_order: bool },
     /// It welcomes letters now, or no longer.
     Signalled(PeerId),
     /// Somebody is new here, or bears a new name.
@@ -236,8 +236,7 @@ impl Presence {
         let mut facts = Vec::new();
         if let Some(link) = self.links.remove(&peer) {
             if link.reachable {
-                facts.push(Fact::Unreachable(peer));
-                self.tell_gone(peer, link.leaving, out);
+                facts.push(self.tell_gone(peer, link.leaving, out));
             }
             self.write(peer, now, out);
         }
@@ -878,17 +877,18 @@ impl Presence {
             out.notify(Notice::PeerHere { peer, name, address });
             vec![Fact::Reachable(peer)]
         } else {
-            self.tell_gone(peer, in_order, out);
+            let fact = self.tell_gone(peer, in_order, out);
             self.write(peer, now, out);
-            vec![Fact::Unreachable(peer)]
+            vec![fact]
         }
     }
 
-    fn tell_gone(&self, peer: PeerId, in_order: bool, out: &mut Out) {
+    fn tell_gone(&self, peer: PeerId, in_order: bool, out: &mut Out) -> Fact {
         out.note(What::PeerLeft { peer });
         if let Some(contact) = self.contact(&peer) {
             out.notify(Notice::PeerGone { peer, name: contact.name.clone(), in_order });
         }
+        Fact::Unreachable { peer, in_order }
     }
 
     fn write(&mut self, peer: PeerId, now: Now, out: &mut Out) {

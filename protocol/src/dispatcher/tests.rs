@@ -334,7 +334,7 @@ impl Desk {
     }
 
     fn lose(&mut self, gone: PeerId) -> Done {
-        self.batch(|dispatcher, now, out| dispatcher.on_unreachable(gone, now, out))
+        self.batch(|dispatcher, now, _| dispatcher.on_unreachable(gone, false, now))
     }
 
     fn find(&mut self, back: PeerId) -> Done {

@@ -38,21 +38,15 @@ impl Dispatcher {
         self.ask_closed([peer]);
     }
 
-    /// A peer cannot be reached any more.
-    pub(crate) fn on_unreachable(&mut self, peer: PeerId, now: Now, _out: &mut Out) {
-        self.workers.on_unreachable(&peer, now.mono + self.config.lost_after);
+    /// A peer cannot be reached any more. One that has said goodbye has ended all that ran there: nothing more comes of what it had.
+    pub(crate) fn on_unreachable(&mut self, peer: PeerId, in_order: bool, now: Now) {
+        let patience = if in_order { Duration::ZERO } else { self.config.lost_after };
+        self.workers.on_unreachable(&peer, now.mono + patience);
         self.retell.remove(&peer);
         // What was kept for its sake is free.
         self.look.all();
         self.has_told(peer);
         self.has_answered(peer);
-    }
-
-    /// A peer that cannot be reached any more had said goodbye.
-    pub(crate) fn on_left(&mut self, peer: PeerId, now: Now) {
-        if self.fence.is_some() {
-            self.workers.on_left(&peer, now.mono);
-        }
     }
 
     /// Something for a peer was not sent: it is told again.

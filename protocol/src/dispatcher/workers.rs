@@ -152,15 +152,6 @@ impl Workers {
         }
     }
 
-    /// It has said goodbye, after the end of all that ran there: nothing more comes of what it had.
-    pub(super) fn on_left(&mut self, peer: &PeerId, now: Duration) {
-        let Some(known) = self.known.get_mut(peer) else { return };
-        if let Some(at) = known.lost_at.replace(now) {
-            self.lost_at.remove(&(at, *peer));
-        }
-        self.lost_at.insert((now, *peer));
-    }
-
     /// The next one that was silent for too long.
     pub(super) fn pop_lost(&mut self, now: Duration) -> Option<PeerId> {
         let (_, peer) = self.lost_at.first().copied().filter(|(at, _)| *at <= now)?;

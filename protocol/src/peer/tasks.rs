@@ -208,12 +208,12 @@ impl Peer {
         }
     }
 
-    pub(super) fn on_worker_gone(&mut self, peer: PeerId, now: Now, out: &mut Out) {
+    pub(super) fn on_worker_gone(&mut self, peer: PeerId, in_order: bool, now: Now, out: &mut Out) {
         let roster = self.presence.neighbours();
         let facts = self.tasks.election.on_unreachable(peer, &roster, now, out);
         self.on_election(facts, now, out);
         self.tasks.catalog.on_unreachable(peer);
-        self.tasks.dispatcher.on_unreachable(peer, now, out);
+        self.tasks.dispatcher.on_unreachable(peer, in_order, now);
         self.tasks.worker.on_unreachable(peer);
         self.tasks.orders.on_unreachable(peer, now);
         self.tasks.questions.on_unreachable(peer, out);

@@ -127,9 +127,21 @@ fn what_a_worker_had_that_said_goodbye_goes_elsewhere_at_once() {
     let (at, of) = desk.order(order(1)).assigned()[0];
     desk.start(at, of);
     desk.workers.retain(|worker| worker.peer != at);
-    assert_eq!(desk.lose(at).assigned(), [], "who is only silent may come back");
-    let (elsewhere, again) = desk.batch(|dispatcher, now, _| dispatcher.on_left(at, now)).assigned()[0];
+    let (elsewhere, again) = desk.batch(|dispatcher, now, _| dispatcher.on_unreachable(at, true, now)).assigned()[0];
     assert!(elsewhere != at && again.attempt.number == 2);
+}
+
+#[test]
+fn who_says_goodbye_by_one_connection_and_is_heard_by_another_keeps_its_units() {
+    let mut desk = Desk::new(vec![worker(3, 1), worker(4, 1)]);
+    let (at, of) = desk.order(order(1)).assigned()[0];
+    desk.start(at, of);
+    let done = desk.batch(|dispatcher, now, out| {
+        dispatcher.on_unreachable(at, true, now);
+        dispatcher.on_reachable(at, now, out);
+    });
+    assert_eq!(done.assigned(), []);
+    assert_eq!(desk.standing(1).tries.iter().map(|placed| placed.worker).collect::<Vec<_>>(), [at]);
 }
 
 fn given_up(of: &str) -> (PeerId, Work) {
