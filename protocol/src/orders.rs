@@ -410,15 +410,11 @@ impl Orders {
         let gone = "what has ended is not sent";
         let fence = self.leader.last().expect("somebody leads to whom orders depart");
         // A new leader is told of all at once, before it hands out anything of what it kept or workers told it of.
-        let all = std::mem::take(&mut self.owes_ends);
-        let begun: Vec<&Entry> = if all {
-            self.book.after(0).filter(|entry| entry.has_begun_to_end()).collect()
-        } else {
-            orders.iter().filter_map(|number| self.book.get(*number)).filter(|entry| entry.has_begun_to_end()).collect()
-        };
-        for word in frames::units_ended(begun.into_iter().map(|entry| UnitsOf { order: entry.order.key(), units: entry.ended_units() })) {
-            out.work(to, word);
-        }
+        let told =
+            if std::mem::take(&mut self.owes_ends) { self.book.after(0).map(|entry| entry.order.number).collect() } else { orders.clone() };
+        let begun = told.iter().filter_map(|number| self.book.get(*number)).filter(|entry| entry.has_begun_to_end());
+        let ended = begun.map(|entry| UnitsOf { order: entry.order.key(), units: entry.ended_units() });
+        frames::units_ended(ended).into_iter().for_each(|word| out.work(to, word));
         let orders = orders.into_iter().map(|number| self.book.mark_sent(number, fence).expect(gone).order.clone());
         let mut words = frames::orders(orders);
         words.extend(frames::cancels(cancels.into_iter().map(|number| self.book.get(number).expect(gone).cancel())));

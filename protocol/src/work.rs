@@ -150,7 +150,7 @@ pub struct OrdersOf {
 }
 
 impl OrdersOf {
-    /// As many as one word may hold to a page; there is one even if it is empty.
+    /// As many as one word may hold to a page; no page is empty.
     pub(crate) fn pages(orders: impl IntoIterator<Item = OrdersOf>) -> Vec<Vec<OrdersOf>> {
         paged(orders.into_iter().map(|of| ((of.orderer, of.epoch), of.numbers)), |(orderer, epoch), numbers| OrdersOf {
             orderer,
@@ -170,7 +170,7 @@ pub struct UnitsOf {
 }
 
 impl UnitsOf {
-    /// As many as one word may hold to a page; there is one even if it is empty.
+    /// As many as one word may hold to a page; no page is empty.
     pub(crate) fn pages(units: impl IntoIterator<Item = UnitsOf>) -> Vec<Vec<UnitsOf>> {
         paged(units.into_iter().map(|of| (of.order, of.units)), |order, units| UnitsOf { order, units })
     }
@@ -192,7 +192,9 @@ fn paged<K: Copy, T>(all: impl Iterator<Item = (K, Ranges)>, of: impl Fn(K, Rang
         }
         page.push(of(key, part));
     }
-    pages.push(page);
+    if !page.is_empty() {
+        pages.push(page);
+    }
     pages
 }
 

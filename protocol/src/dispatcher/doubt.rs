@@ -69,11 +69,11 @@ impl Dispatcher {
             };
             (!numbers.is_empty()).then_some(OrdersOf { numbers, ..of })
         });
-        let mut pages = OrdersOf::pages(known).into_iter().peekable();
-        while let Some(orders) = pages.next() {
-            let last = last && pages.peek().is_none();
-            out.work(from, Work::KnownClosed { fence, orders, last });
-        }
+        let mut pages = OrdersOf::pages(known);
+        // Who asks waits for the last one, also where none is known.
+        let end = pages.pop().unwrap_or_default();
+        pages.into_iter().for_each(|orders| out.work(from, Work::KnownClosed { fence, orders, last: false }));
+        out.work(from, Work::KnownClosed { fence, orders: end, last });
     }
 
     /// A peer takes these for ended, of those it was asked about.

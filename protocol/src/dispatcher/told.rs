@@ -10,7 +10,7 @@ use super::Dispatcher;
 use super::table::{Placement, Row, Stage};
 use crate::effect::Out;
 use crate::now::Now;
-use crate::order::{Broken, FORGOTTEN, Fence, OrderKey, Report, Try};
+use crate::order::{Attempt, Broken, FORGOTTEN, Fence, OrderKey, Report, Try};
 use crate::proven::Proven;
 use crate::segment::What;
 use crate::service::Lack;
@@ -311,16 +311,10 @@ impl Dispatcher {
             if row.is_over(of.unit) {
                 continue;
             }
-            let placement = row.placement(of.unit).copied();
             let service = row.order.value.service.clone();
-            match placement {
-                Some(placement) if placement.worker == *worker && placement.attempt == of.attempt => self.take_back(&of.order, of.unit),
-                Some(_) => self.supersede(&of.order, of.unit),
-                None => {}
-            }
-            self.workers.measured(worker, &service, *ran_ms);
             // A lone unit's end need not be written: its worker tells it again, until the order is closed.
-            self.end_unit(&of.order, of.unit);
+            self.end_unit(&of.order, of.unit, Some((*worker, of.attempt)));
+            self.workers.measured(worker, &service, *ran_ms);
             self.settle(&of.order);
         }
     }
@@ -340,18 +334,21 @@ impl Dispatcher {
                 if row.is_over(unit) {
                     continue;
                 }
-                if row.placement(unit).is_some() {
-                    self.supersede(&key, unit);
-                }
-                self.end_unit(&key, unit);
+                self.end_unit(&key, unit, None);
                 self.dirty.insert(key);
             }
             self.settle(&key);
         }
     }
 
-    /// A unit that is with nobody has ended.
-    fn end_unit(&mut self, key: &OrderKey, unit: u32) {
+    /// A unit that was not over has ended, by this attempt of this worker if that is known: whoever else has it must not go on.
+    fn end_unit(&mut self, key: &OrderKey, unit: u32, by: Option<(PeerId, Attempt)>) {
+        let placement = self.rows.get_mut(key).and_then(|row| row.placement(unit).copied());
+        match placement.map(|placement| (placement.worker, placement.attempt)) {
+            Some(has) if by == Some(has) => self.take_back(key, unit),
+            Some(_) => self.supersede(key, unit),
+            None => {}
+        }
         let Some(row) = self.rows.get_mut(key) else { return };
         row.end(unit);
         if let Some((_, worker)) = row.lost.remove(&unit) {

@@ -27,8 +27,8 @@ pub(super) fn orders(orders: impl Iterator<Item = Order>) -> Vec<Work> {
 }
 
 /// Which units of these orders have ended, likewise.
-pub(super) fn units_ended(units: impl Iterator<Item = UnitsOf>) -> impl Iterator<Item = Work> {
-    UnitsOf::pages(units).into_iter().filter(|page| !page.is_empty()).map(Work::UnitsEnded)
+pub(super) fn units_ended(units: impl Iterator<Item = UnitsOf>) -> Vec<Work> {
+    UnitsOf::pages(units).into_iter().map(Work::UnitsEnded).collect()
 }
 
 /// These cancels, likewise.
