@@ -143,7 +143,7 @@ impl Spout {
     }
 
     fn put(&mut self, bytes: &[u8]) -> Result<(), Failure> {
-        let mut out: Box<dyn Write> = if self.stderr { Box::new(io::stderr().lock()) } else { Box::new(io::stdout().lock()) };
+        let out: &mut dyn Write = if self.stderr { &mut io::stderr().lock() } else { &mut io::stdout().lock() };
         out.write_all(bytes)?;
         Ok(out.flush()?)
     }
