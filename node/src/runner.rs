@@ -253,6 +253,13 @@ fn starters() -> usize {
     std::thread::available_parallelism().map_or(2, |cores| cores.get().clamp(2, 8))
 }
 
+/// How many processes are written down in the directory of a run. For tests: one that is not cannot be told from others after a kill.
+#[doc(hidden)]
+#[must_use]
+pub fn written_down(run: &Path) -> usize {
+    journal::read(run).len()
+}
+
 /// Open files for programs, if they are to be allowed less than this process, and how many programs run at a time. A process
 /// that is a node and nothing else allows itself as many as it may.
 fn allowances(alone: bool) -> (Option<Rlimit>, usize) {

@@ -495,10 +495,7 @@ fn host(directory: &Path, word: &str) -> Child {
 /// Whether the host has written down all programs that it has started: until then one without marks cannot be told from others.
 fn are_written_down(directory: &Path) -> bool {
     let Ok(entries) = std::fs::read_dir(directory.join("tasks")) else { return false };
-    let journals = entries.filter_map(|entry| std::fs::read(entry.ok()?.path().join("journal")).ok());
-    // A head of 64 bytes, then 24 for each that runs, the number of its process first.
-    let begun = |journal: &[u8]| journal.get(64..).unwrap_or_default().chunks(24).filter(|row| row.starts_with(&[0; 4])).count() == 0;
-    journals.filter(|journal| journal.len() == 64 + SCRIPTS * 24 && begun(journal)).count() == 1
+    entries.flatten().any(|run| node::runner::written_down(&run.path()) == SCRIPTS)
 }
 
 #[tokio::test]
