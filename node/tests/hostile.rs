@@ -378,8 +378,14 @@ impl Mallory {
     }
 
     async fn says_by(&self, lane: Lane, frame: impl Into<Bytes>) {
-        let mut command = net::Command::Send { to: self.ann, lane, frame: frame.into() };
+        self.orders(net::Command::Send { to: self.ann, lane, frame: frame.into() }).await;
+    }
+
+    /// Waits for room.
+    async fn orders(&self, mut command: net::Command) {
+        let begin = Instant::now();
         while let Err(back) = self.net.try_send(command) {
+            assert!(begin.elapsed() < BOUND, "waited {BOUND:?} for room for a command");
             command = back;
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
@@ -866,11 +872,8 @@ async fn a_flood_of_gossip_does_not_hold_letters_up() {
     let before = status(&stage.ann).await;
     let begin = Instant::now();
     for n in 0..20_000u64 {
-        let mut command = net::Command::Publish(stage.mallory.edge.gossip(&beacon(MALLORY, 100 + n)).into());
-        while let Err(back) = stage.mallory.net.try_send(command) {
-            command = back;
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
+        let gossip = stage.mallory.edge.gossip(&beacon(MALLORY, 100 + n));
+        stage.mallory.orders(net::Command::Publish(gossip.into())).await;
         if n % 5_000 == 4_999 {
             stage.exchanges_letters().await;
         }
