@@ -421,6 +421,20 @@ fn a_batch_says_in_one_sentence_which_line_is_wrong() {
 }
 
 #[test]
+fn who_waits_in_vain_reads_which_order_it_was_also_in_json() {
+    let node = Node::start("ann");
+    let mut command = self::node(&node.dir, &[]);
+    let (code, out, err) =
+        told(&command.args(["order", "--json", "--wait", "--timeout", "1s", "tea"]).output().expect("the program starts"));
+    assert_eq!((code, out.as_str()), (Some(4), ""), "{err}");
+    let problem: serde_json::Value = serde_json::from_str(&err).expect("JSON");
+    assert_eq!((&problem["order"], &problem["code"]), (&1.into(), &"pending".into()), "{err}");
+    let (code, _, err) = node.says(&["wait", "1", "--json", "--timeout", "1s"]);
+    let problem: serde_json::Value = serde_json::from_str(&err).expect("JSON");
+    assert_eq!((code, &problem["order"], &problem["id"]), (Some(4), &1.into(), &"1".into()), "{err}");
+}
+
+#[test]
 fn whoever_follows_an_inbox_into_a_pipe_that_is_closed_ends_at_once_and_silently() {
     let node = Node::start("ann");
     let mut following = node.spawn(&["inbox", "--follow"]);

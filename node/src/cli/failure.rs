@@ -38,6 +38,8 @@ pub enum Failure {
         next: Vec<String>,
         /// What the node said, if it was the node.
         problem: Option<Box<Problem>>,
+        /// The order that it is about, which was accepted: its number, and its id as `task` takes it.
+        order: Option<(u64, String)>,
     },
     /// Whoever read our output has gone.
     ClosedPipe,
@@ -47,7 +49,7 @@ impl Failure {
     /// With an exit code.
     #[must_use]
     pub fn new(exit: u8, what: impl Into<String>) -> Failure {
-        Failure::Said { exit, what: what.into(), next: Vec::new(), problem: None }
+        Failure::Said { exit, what: what.into(), next: Vec::new(), problem: None, order: None }
     }
 
     /// Not understood.
@@ -61,6 +63,15 @@ impl Failure {
     pub fn in_line(mut self, number: u64) -> Failure {
         if let Failure::Said { what, .. } = &mut self {
             *what = format!("line {number}: {what}");
+        }
+        self
+    }
+
+    /// About an order, for programs: people are told in words.
+    #[must_use]
+    pub fn of_order(mut self, number: u64, id: &str) -> Failure {
+        if let Failure::Said { order, .. } = &mut self {
+            *order = Some((number, id.to_owned()));
         }
         self
     }
@@ -97,11 +108,21 @@ impl Failure {
     /// As programs read it.
     #[must_use]
     pub fn for_programs(&self) -> Option<String> {
-        let Failure::Said { exit, what, next, problem } = self else { return None };
-        if let Some(problem) = problem {
-            return serde_json::to_string(problem).ok();
+        let Failure::Said { exit, what, next, problem, order } = self else { return None };
+        let mut document = match problem {
+            Some(problem) => serde_json::to_value(problem).ok()?,
+            None => Failure::document(*exit, what, next),
+        };
+        if let (Some((number, id)), Some(fields)) = (order, document.as_object_mut()) {
+            fields.insert("order".to_owned(), (*number).into());
+            fields.insert("id".to_owned(), id.as_str().into());
         }
-        let (code, title) = match *exit {
+        Some(document.to_string())
+    }
+
+    /// What the node had no part in, as it would say it.
+    fn document(exit: u8, what: &str, next: &[String]) -> serde_json::Value {
+        let (code, title) = match exit {
             NO_NODE => ("no_node", "no node is running"),
             PENDING => ("pending", "the end is not known in time"),
             USAGE => ("usage", "the command is not understood"),
@@ -110,10 +131,9 @@ impl Failure {
         let hint = if next.is_empty() { None } else { Some(next.join("; ")) };
         let kind = format!("urn:swarm:problem:{code}");
         let none: [String; 0] = [];
-        let problem = serde_json::json!({
+        serde_json::json!({
             "type": kind, "title": title, "status": null, "detail": what, "code": code, "hint": hint, "candidates": none,
-        });
-        Some(problem.to_string())
+        })
     }
 }
 
@@ -153,7 +173,7 @@ impl From<Problem> for Failure {
             (_, candidates) => next.push(format!("one of: {}", candidates.join("  "))),
         }
         next.extend(problem.hint.clone());
-        Failure::Said { exit, what, next, problem: Some(Box::new(problem)) }
+        Failure::Said { exit, what, next, problem: Some(Box::new(problem)), order: None }
     }
 }
 
@@ -207,6 +227,20 @@ mod tests {
     fn what_others_wrote_is_escaped_in_errors_too() {
         let failure = Failure::usage("\u{1b}[31mred");
         assert_eq!(failure.for_people().as_deref(), Some("error: \\u{1b}[31mred"));
+    }
+
+    #[test]
+    fn programs_read_which_order_it_is_about() {
+        let said = |failure: Failure| {
+            let text = failure.of_order(17, "nikki-pi/17").for_programs().expect("it is said");
+            let document: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+            (document["order"].as_u64(), document["id"].as_str().map(str::to_owned), document["code"].as_str().map(str::to_owned))
+        };
+        let about = |code: &str| (Some(17), Some("nikki-pi/17".to_owned()), Some(code.to_owned()));
+        assert_eq!(said(Failure::new(PENDING, "not ended in time")), about("pending"));
+        assert_eq!(said(Problem::new(Code::UnknownOrder, "no such order").into()), about("unknown_order"));
+        let plain = Failure::usage("x").for_programs().expect("it is said");
+        assert!(!plain.contains("\"order\""), "{plain}");
     }
 
     #[test]

@@ -199,13 +199,14 @@ fn piped(input: impl Read) -> Result<Vec<u8>, Failure> {
 
 /// What could not be shown was ordered all the same: whoever orders it again would double it.
 fn after_accepting(failure: Failure, number: u64) -> Failure {
-    match failure {
+    let failure = match failure {
         Failure::Said { exit: REFUSED | super::failure::NO_NODE, what, .. } => {
             Failure::new(PENDING, format!("order {number} is accepted, but how it goes on could not be told: {what}"))
                 .next(format!("see how far it is: node task {number}"))
         }
         other => other,
-    }
+    };
+    failure.of_order(number, &number.to_string())
 }
 
 fn follow(number: u64) -> String {

@@ -158,7 +158,7 @@ impl Failure {
 
     /// Says in the words of the command line what the API says in its own.
     fn for_sending(self) -> Failure {
-        let Failure::Said { exit, what, next, problem } = self else { return self };
+        let Failure::Said { exit, what, next, problem, order } = self else { return self };
         let swap = |hint: String| {
             if hint.contains("\"later\"") {
                 "nothing was sent. To wait for the first peer of that name: add --later".to_owned()
@@ -166,7 +166,7 @@ impl Failure {
                 hint
             }
         };
-        Failure::Said { exit, what, next: next.into_iter().map(swap).collect(), problem }
+        Failure::Said { exit, what, next: next.into_iter().map(swap).collect(), problem, order }
     }
 }
 

@@ -25,17 +25,19 @@ pub(super) struct WaitArgs {
 
 pub(super) async fn execute(args: WaitArgs, context: &Context) -> Result<u8, Failure> {
     // What is not known is said before anything is waited for.
+    let mut numbers = Vec::new();
     for id in &args.ids {
-        super::watch::look(context, id).await?;
+        numbers.push(super::watch::look(context, id).await?.order);
     }
     let began = Instant::now();
     let (goes, again) = if args.ids.len() == 1 { ("goes", "see it") } else { ("go", "see them") };
     context.farewell.set(format!("order {} {goes} on; {again} with: node tasks", line(&args.ids.join(", "))));
     let mut bar = Bar::new(!context.json);
     let (mut code, mut tasks) = (DONE, Vec::new());
-    for id in &args.ids {
+    for (id, number) in args.ids.iter().zip(numbers) {
         let patience = args.timeout.map(|all| all.saturating_sub(began.elapsed()));
-        let task = until_ended(context, id, patience, &mut bar, |_, _| Ok(())).await?;
+        let waited = until_ended(context, id, patience, &mut bar, |_, _| Ok(())).await;
+        let task = waited.map_err(|failure| failure.of_order(number, id))?;
         code = code.max(exit(&task));
         if !context.json {
             print(&format!("{}\n", ended(&task)))?;
