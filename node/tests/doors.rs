@@ -101,14 +101,7 @@ impl Node {
 
     /// Puts this into the command's pipe and closes it.
     fn fed(&self, words: &[&str], input: &[u8]) -> (Option<i32>, String, String) {
-        let mut process = self.spawn(words);
-        process.0.stdin.take().expect("piped").write_all(input).expect("it reads");
-        process.ended();
-        let mut text = [String::new(), String::new()];
-        process.0.stdout.take().expect("piped").read_to_string(&mut text[0]).expect("text");
-        process.0.stderr.take().expect("piped").read_to_string(&mut text[1]).expect("text");
-        let [out, err] = text;
-        (process.ended().code(), out, err)
+        fed(self.spawn(words), input)
     }
 
     fn address(&self) -> String {
@@ -118,6 +111,16 @@ impl Node {
             status["addresses"][0].as_str().map(str::to_owned)
         })
     }
+}
+
+fn fed(mut process: Running, input: &[u8]) -> (Option<i32>, String, String) {
+    process.0.stdin.take().expect("piped").write_all(input).expect("it reads");
+    process.ended();
+    let mut text = [String::new(), String::new()];
+    process.0.stdout.take().expect("piped").read_to_string(&mut text[0]).expect("text");
+    process.0.stderr.take().expect("piped").read_to_string(&mut text[1]).expect("text");
+    let [out, err] = text;
+    (process.ended().code(), out, err)
 }
 
 fn told(output: &Output) -> (Option<i32>, String, String) {
@@ -418,6 +421,23 @@ fn a_batch_says_in_one_sentence_which_line_is_wrong() {
         said,
         "error: line 3: the number `3`, expected a list (column 7)\nerror: line 4: this is not JSON: expected ident (column 2)\n"
     );
+}
+
+#[test]
+fn a_batch_in_json_answers_each_line_by_its_number() {
+    let node = Node::start("ann");
+    let mut command = self::node(&node.dir, &[]);
+    let orders = b"{\"service\":\"tea\"}\n\n{\"service\":3}\n{\"service\":\"tea\"}\n";
+    command.args(["order", "--batch", "--json"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let (code, out, err) = fed(Running::new(command), orders);
+    assert_eq!((code, err.as_str()), (Some(1), ""));
+    let answers: Vec<serde_json::Value> = out.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let told: Vec<_> = answers.iter().map(|answer| (answer["line"].as_u64(), answer["order"].as_u64(), answer["code"].as_str())).collect();
+    assert_eq!(told, [(Some(1), Some(1), None), (Some(3), None, Some("malformed")), (Some(4), Some(2), None)]);
+    let (code, out, _) = node.fed(&["send", "--batch", "--json"], b"{\"to\":[\"bea\"],\"payload\":\"x\",\"later\":true}\n{}\n");
+    let answers: Vec<serde_json::Value> = out.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    assert_eq!((code, answers.len()), (Some(1), 2), "{out}");
+    assert!(answers[0]["line"] == 1 && answers[0]["id"].is_string() && answers[1]["line"] == 2, "{out}");
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! `send --batch`, `order --batch`: JSON lines from stdin go to the node as they come, ids or numbers come back in the same order.
-//! Knows nothing of what is in a line. A line that is refused is reported with its number and harms no other.
+//! Knows nothing of what is in a line. A line that is refused is reported with its number and harms no other. With `--json` the
+//! answer to each is one line of the same output, whatever it is.
 
 use std::io::{BufWriter, Read, Write};
 
@@ -25,7 +26,7 @@ enum Kind {
     Orders,
 }
 
-/// What was accepted, as it is printed for people and programs.
+/// What was accepted.
 enum Accepted {
     Letter(String),
     Order(u64),
@@ -75,15 +76,18 @@ async fn execute(context: &Context, kind: Kind) -> Result<u8, Failure> {
     let (mut answered, mut refused) = (0u64, 0u64);
     while let Some(text) = lines.next().await? {
         answered += 1;
-        match kind.accepted(&text) {
-            Some(Accepted::Letter(id)) if context.json => writeln!(out, "{{\"id\":\"{id}\"}}")?,
+        let accepted = kind.accepted(&text);
+        refused += u64::from(accepted.is_none());
+        match accepted {
+            _ if context.json => {
+                out.write_all(&text)?;
+                out.write_all(b"\n")?;
+            }
             Some(Accepted::Letter(id)) => writeln!(out, "{id}")?,
-            Some(Accepted::Order(number)) if context.json => writeln!(out, "{{\"order\":{number}}}")?,
             Some(Accepted::Order(number)) => writeln!(out, "{number}")?,
             None => {
-                refused += 1;
                 out.flush()?;
-                report(&text, context.json);
+                report(&text);
             }
         }
         if !lines.more_is_here() {
@@ -97,16 +101,15 @@ async fn execute(context: &Context, kind: Kind) -> Result<u8, Failure> {
     Ok(if refused == 0 { DONE } else { REFUSED })
 }
 
-fn report(text: &[u8], json: bool) {
+fn report(text: &[u8]) {
     let text = String::from_utf8_lossy(text);
     match serde_json::from_str::<Problem>(&text) {
-        Ok(problem) if !json => {
+        Ok(problem) => {
             // One line of output for one of input; what to do next is the same for many.
             let number = problem.line.unwrap_or(0);
             let said = Failure::from(problem).in_line(number).for_people().unwrap_or_default();
             eprintln!("{}", said.lines().next().unwrap_or_default());
         }
-        Ok(_) => eprintln!("{text}"),
         Err(_) => eprintln!("error: the node said something that is not understood: {}", line(&text)),
     }
 }

@@ -384,16 +384,20 @@ pub struct Stopping {
     pub stopping: bool,
 }
 
-/// A line of the answer to a batch of letters: the letter's id.
+/// A line of the answer to a batch of letters: the letter's id. What was refused is a problem, with its line.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BatchAccepted {
+    /// Which line of the request, from 1.
+    pub line: u64,
     /// Names the letter.
     pub id: String,
 }
 
-/// A line of the answer to a batch of orders: the order's number.
+/// A line of the answer to a batch of orders: the order's number. What was refused is a problem, with its line.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BatchPlaced {
+    /// Which line of the request, from 1.
+    pub line: u64,
     /// Counted by this node from 1.
     pub order: u64,
 }

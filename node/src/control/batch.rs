@@ -30,7 +30,7 @@ use super::server::BATCHES;
 pub(super) const IN_FLIGHT: usize = 4096;
 /// Bytes of a piece of the answer.
 const PIECE: usize = 64 * 1024;
-/// Pieces that wait for a client that writes all before it reads: 8 MiB, or 250,000 ids.
+/// Pieces that wait for a client that writes all before it reads: 8 MiB, or 170,000 ids.
 const PIECES: usize = 128;
 
 /// Silence in the middle of a line, after which no more of it is awaited (as long as for any other body) …
@@ -86,10 +86,10 @@ impl Kind {
     }
 }
 
-/// What a line has become.
+/// What a line has become, and which line that was.
 enum Accepted {
-    Letter(LetterId),
-    Order(u64),
+    Letter(u64, LetterId),
+    Order(u64, u64),
 }
 
 struct Batch {
@@ -235,8 +235,8 @@ impl Batch {
         let mut out = (&mut self.answer).writer();
         // Writing into memory does not fail.
         let _ = match answer {
-            Ok(Accepted::Letter(letter)) => writeln!(out, "{{\"id\":\"{letter}\"}}"),
-            Ok(Accepted::Order(number)) => writeln!(out, "{{\"order\":{number}}}"),
+            Ok(Accepted::Letter(line, letter)) => writeln!(out, "{{\"line\":{line},\"id\":\"{letter}\"}}"),
+            Ok(Accepted::Order(line, number)) => writeln!(out, "{{\"line\":{line},\"order\":{number}}}"),
             Err(problem) => serde_json::to_writer(&mut out, &problem).map_err(Into::into).and_then(|()| writeln!(out)),
         };
     }
@@ -262,8 +262,8 @@ async fn next(waiting: &mut VecDeque<Waiting>) -> Result<Accepted, Box<Problem>>
 
 fn outcome(kind: Kind, line: u64, answer: Result<Answer, ()>) -> Result<Accepted, Box<Problem>> {
     match answer {
-        Ok(Answer::Accepted { letter, .. }) => Ok(Accepted::Letter(letter)),
-        Ok(Answer::Placed { number, .. }) => Ok(Accepted::Order(number)),
+        Ok(Answer::Accepted { letter, .. }) => Ok(Accepted::Letter(line, letter)),
+        Ok(Answer::Placed { number, .. }) => Ok(Accepted::Order(line, number)),
         Ok(Answer::Refused(refusal)) => {
             let problem = Problem::from(refusal).line(line);
             Err(Box::new(if matches!(kind, Kind::Orders) { orders::of_an_order(problem) } else { problem }))
