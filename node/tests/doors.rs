@@ -358,6 +358,7 @@ fn services_and_orders_that_cannot_be_meant_end_with_a_sentence_that_says_what_t
     let node = Node::start("ann");
     for (words, exit, says) in [
         (&["order", "coffee", "latte", "--wait"][..], 2, "put `--wait` before `coffee`, or write `order coffee -- latte --wait`"),
+        (&["order", "coffee", "--help"], 2, "put `--help` before `coffee`, or write `order coffee -- --help`"),
         (&["order", "--wiat", "coffee"], 2, "order has no option --wiat"),
         (&["order", "--priority", "4", "coffee"], 2, "a priority is 1 (front), 2 (middle) or 3"),
         (&["order", "--cores", "0", "coffee"], 2, "cores are a whole number"),

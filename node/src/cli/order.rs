@@ -154,11 +154,14 @@ fn wanted(args: OrderArgs) -> Result<NewOrder<'static>, Failure> {
     })
 }
 
-/// The options of `order`, as they are typed. Those of a service that are called so need `--` before them.
+/// The options of `order`, as they are typed, `--help` among them. Those of a service that are called so need `--` before them.
 fn own() -> Vec<String> {
     let own = OrderArgs::augment_args(clap::Command::new("order"));
-    let all = super::Which::augment_args(own);
-    all.get_arguments().filter_map(|option| option.get_long()).map(|long| format!("--{long}")).collect()
+    let mut all = super::Which::augment_args(own);
+    all.build();
+    let long = all.get_arguments().filter_map(|option| option.get_long()).map(|long| format!("--{long}"));
+    let short = all.get_arguments().filter_map(|option| option.get_short()).map(|short| format!("-{short}"));
+    long.chain(short).collect()
 }
 
 /// One item for each line that is not empty.
@@ -388,10 +391,10 @@ mod tests {
     #[test]
     fn its_own_options_are_those_that_help_shows() {
         let own = own();
-        for option in ["--priority", "--wait", "--each-line", "--json", "--data-dir"] {
+        for option in ["--priority", "--wait", "--each-line", "--json", "--data-dir", "--name", "--help", "-h"] {
             assert!(own.iter().any(|known| known == option), "{option}: {own:?}");
         }
-        assert!(!own.iter().any(|known| known == "--help"));
+        assert!(!own.iter().any(|known| known == "--version" || known == "-x"));
     }
 
     #[test]
@@ -420,7 +423,10 @@ mod tests {
         assert_eq!((order.service.as_ref(), order.args.join(" ").as_str()), ("coffee", "latte --no-milk -- -x"));
         assert_eq!((order.cores, order.priority, order.expires_seconds, order.items.len()), (2, 1, Some(7_200), 0));
         assert_eq!(typed(&["coffee", "--", "--wait", "--"]).expect("good").args, ["--wait", "--"]);
-        assert_eq!(typed(&["coffee", "latte", "--wait"]).expect_err("ambiguous").exit(), 2);
+        for option in ["--wait", "--help", "-h", "--json", "--data-dir=/x", "--name"] {
+            assert_eq!(typed(&["coffee", "latte", option]).expect_err("ambiguous").exit(), 2, "{option}");
+            assert_eq!(typed(&["coffee", "--", option]).expect("the service's own").args, [option]);
+        }
         assert_eq!(typed(&["--wiat", "coffee"]).expect_err("a slip").exit(), 2);
     }
 
