@@ -47,6 +47,10 @@ pub(super) async fn transfer(
     let status = extract::status(&desk).await?;
     let names = Names::new(&status, desk.about.machine);
     let peer = names.resolve(&wanted.to)?;
+    if peer != status.id && names.peer(&peer).is_none() {
+        let problem = Problem::from(Refusal::Unknown { name: wanted.to, nearest: Vec::new() });
+        return Err(problem.hint("all names ever met: node peers --all"));
+    }
     extract::command(&desk, Command::Transfer(peer)).await.map_err(|problem| match (problem.code, &status.leader) {
         (Code::NotDispatcher, Some(leader)) => problem.hint(format!("the dispatcher is {}: ask there", names.of(&leader.fence.leader))),
         (Code::NotDispatcher, None) => problem.hint("nobody is dispatcher now: one is elected within seconds"),

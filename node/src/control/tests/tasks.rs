@@ -572,7 +572,23 @@ async fn the_dispatcher_is_told_and_only_it_hands_over() {
     let asked: api::Transferring = soon(node.client.post("/v1/dispatcher/transfer", &body)).await.expect("asked");
     assert_eq!(asked.to, "ada");
     assert!(node.world().commands.contains(&Command::Transfer(peer_id(3))));
+    // As `peers` shows them, and as they are told apart.
+    let id = peer_id(2).to_string();
+    let end = &id[id.len() - 8..];
+    for to in ["nikki-pi", &format!("nikki-pi@{end}"), &id, end] {
+        let body = serde_json::json!({"to": to});
+        let asked: api::Transferring = soon(node.client.post("/v1/dispatcher/transfer", &body)).await.expect("asked");
+        assert_eq!((asked.to.as_str(), asked.to_id.as_str()), ("nikki-pi", id.as_str()), "{to}");
+    }
     assert_eq!(node.problem("POST", "/v1/dispatcher/transfer", r#"{"to":"niki-pi"}"#).await.candidates, ["nikki-pi"]);
+    for nobody in [peer_id(9).to_string(), "Kx9Ta7f3".to_owned(), end[1..].to_owned()] {
+        let problem = node.problem("POST", "/v1/dispatcher/transfer", &serde_json::json!({"to": nobody}).to_string()).await;
+        assert_eq!(problem.code, Code::UnknownPeer, "{nobody}");
+    }
+    // Whoever calls itself by the end of somebody's id is not taken for it, nor the other way round.
+    node.world().called = Some(end.to_owned());
+    let problem = node.problem("POST", "/v1/dispatcher/transfer", &serde_json::json!({"to": end}).to_string()).await;
+    assert_eq!((problem.code, problem.candidates.len()), (Code::AmbiguousPeer, 2), "{problem:?}");
 }
 
 /// One of the two who bear that name.
