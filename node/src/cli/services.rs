@@ -60,7 +60,8 @@ pub(super) fn of_one(service: &Service) -> [String; 5] {
     // It blocks this node, and lists that nowhere.
     let not_you = !service.allowed && service.allow == ["anyone"];
     let allow = if not_you { "anyone but you".to_owned() } else { line(&service.allow.join(", ")) };
-    [line(&service.service), service.limit.to_string(), takes, allow, line(&service.about)]
+    let at_once = if service.draining { "draining".to_owned() } else { service.limit.to_string() };
+    [line(&service.service), at_once, takes, allow, line(&service.about)]
 }
 
 fn of_all(services: &[Service]) -> Vec<[String; 5]> {
@@ -69,10 +70,12 @@ fn of_all(services: &[Service]) -> Vec<[String; 5]> {
         by_name.entry(&service.service).or_default().push(service);
     }
     let row = |(name, workers): (&str, Vec<&Service>)| {
-        let who = if workers.len() <= NAMED {
-            workers.iter().map(|service| line(&service.worker)).collect::<Vec<_>>().join(", ")
-        } else {
-            format!("{} workers", workers.len())
+        let drain = workers.iter().filter(|service| service.draining).count();
+        let named = |service: &&Service| line(&service.worker) + if service.draining { " (draining)" } else { "" };
+        let who = match (workers.len(), drain) {
+            (..=NAMED, _) => workers.iter().map(named).collect::<Vec<_>>().join(", "),
+            (all, 0) => format!("{all} workers"),
+            (all, drain) => format!("{all} workers, {drain} draining"),
         };
         let taking = workers.iter().filter(|service| service.available);
         let limit: u32 = taking.map(|service| service.limit).sum();
@@ -116,6 +119,11 @@ mod tests {
         assert_eq!(of_all(&some), [["coffee", "a, b", "2", "at 1 of them", "hot"], ["tea", "a", "2", "no", ""]]);
         some.extend(["c", "d"].map(|worker| service("coffee", worker, true, true)));
         assert_eq!(of_all(&some)[0][1..3], ["4 workers", "6"]);
+        let drains = Service { available: false, draining: true, ..service("coffee", "e", true, true) };
+        assert_eq!(of_one(&drains)[..2], ["coffee", "draining"]);
+        assert_eq!(of_all(std::slice::from_ref(&drains))[0][1..3], ["e (draining)", "0"]);
+        some.push(drains);
+        assert_eq!(of_all(&some)[0][1..3], ["5 workers, 1 draining", "6"]);
         assert_eq!(of_one(&some[0]), ["coffee", "2", "1 core, 512 MiB, milk", "anyone", ""]);
     }
 }
