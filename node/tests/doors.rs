@@ -1,6 +1,7 @@
 //! The program as its users meet it: the binary, its exit codes and what it says. Over loopback, without multicast.
 
 use std::io::{BufRead, BufReader, Read, Write};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -456,6 +457,25 @@ fn who_waits_in_vain_reads_which_order_it_was_also_in_json() {
 }
 
 #[test]
+fn lists_of_nothing_are_silent_in_a_pipe_and_say_on_a_terminal_what_to_type() {
+    let node = Node::start("ann");
+    for words in [&["tasks"][..], &["tasks", "--running"], &["services"], &["workers"], &["sent"], &["inbox"], &["inbox", "--unread"]] {
+        assert_eq!(node.says(words), (Some(0), String::new(), String::new()), "{words:?}");
+        let mut command = self::node(&node.dir, words);
+        let (master, end) = terminal();
+        let mut process = Running::new({
+            command.env("NO_COLOR", "1").stdout(end).stderr(Stdio::null());
+            command
+        });
+        assert!(process.ended().success(), "{words:?}");
+        let mut said = [0; 4096];
+        let read = std::fs::File::from(master).read(&mut said).expect("it said something");
+        let said = String::from_utf8_lossy(&said[..read]).into_owned();
+        assert!(said.contains("no") && said.contains(": node "), "{words:?}: {said}");
+    }
+}
+
+#[test]
 fn whoever_follows_an_inbox_into_a_pipe_that_is_closed_ends_at_once_and_silently() {
     let node = Node::start("ann");
     let mut following = node.spawn(&["inbox", "--follow"]);
@@ -478,15 +498,22 @@ fn waiting_for_a_rung_ends_on_its_time_and_says_which_was_reached() {
     assert!(took >= Duration::from_secs(1) && took < Duration::from_secs(3), "{took:?}");
 }
 
-#[test]
-fn a_line_that_comes_does_not_break_into_the_one_that_is_typed() {
-    let (ann, bea) = pair();
+/// A terminal: where it is read and typed, and what programs have of it.
+fn terminal() -> (OwnedFd, std::fs::File) {
     let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal");
     grantpt(&master).and_then(|()| unlockpt(&master)).expect("it is ours");
     let place = ptsname(&master, Vec::new()).expect("it has a name").into_string().expect("text");
-    let end = || std::fs::OpenOptions::new().read(true).write(true).open(&place).expect("it is ours");
+    let end = std::fs::OpenOptions::new().read(true).write(true).open(&place).expect("it is ours");
+    (master, end)
+}
+
+#[test]
+fn a_line_that_comes_does_not_break_into_the_one_that_is_typed() {
+    let (ann, bea) = pair();
+    let (master, end) = terminal();
+    let again = || end.try_clone().expect("another handle");
     let mut command = node(&bea.dir, &["chat", "ann"]);
-    command.env("TERM", "xterm").env("NO_COLOR", "1").stdin(end()).stdout(end()).stderr(end());
+    command.env("TERM", "xterm").env("NO_COLOR", "1").stdin(again()).stdout(again()).stderr(end);
     let size = rustix::termios::Winsize { ws_row: 24, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 };
     rustix::termios::tcsetwinsize(&master, size).expect("it is ours");
     let mut chat = Running::new(command);

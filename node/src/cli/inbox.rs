@@ -123,7 +123,7 @@ async fn show(entries: &[InboxEntry], args: &InboxArgs, context: &Context, first
     }
     if entries.is_empty() {
         if first && !following && context.terminal.is {
-            print(if args.outcomes { "no outcomes\n" } else { "no letters\n" })?;
+            print(&nothing(args))?;
         }
         return Ok(());
     }
@@ -137,6 +137,22 @@ async fn show(entries: &[InboxEntry], args: &InboxArgs, context: &Context, first
         mark(&unread, context).await?;
     }
     Ok(())
+}
+
+/// What a person is told where there is no table.
+fn nothing(args: &InboxArgs) -> String {
+    let what = match (args.outcomes, args.letters) {
+        (true, _) => "outcomes of orders",
+        (_, true) => "letters",
+        _ => "letters or outcomes of orders",
+    };
+    let unread = if args.unread { "unread " } else { "" };
+    let next = match (args.unread || args.after.is_some() || args.from.is_some(), args.outcomes) {
+        (true, _) => "all that came: node inbox",
+        (false, true) => "orders that have not ended: node tasks",
+        (false, false) => "to show what comes, when it comes: node inbox --follow",
+    };
+    format!("no {unread}{what}\n  {next}\n")
 }
 
 /// Says that a person has seen them.

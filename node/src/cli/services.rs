@@ -32,11 +32,11 @@ pub(super) async fn execute(args: ServicesArgs, context: &Context) -> Result<u8,
         context.document(&services)?;
     } else if services.is_empty() {
         if context.terminal.is {
-            let who = args.peer.as_deref().map_or("nobody here", |_| "it");
-            print(
-                &format!("{who} offers anything\n  to offer something: node offer NAME --allow anyone -- CMD\n")
-                    .replace("it offers anything", "it offers nothing"),
-            )?;
+            print(if args.peer.is_some() {
+                "it offers nothing\n  what others offer: node services\n"
+            } else {
+                "nobody here offers anything\n  to offer something: node offer NAME --allow anyone -- CMD\n"
+            })?;
         }
     } else if args.peer.is_some() {
         let rows: Vec<[String; 5]> = services.iter().map(of_one).collect();

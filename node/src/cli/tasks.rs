@@ -49,7 +49,7 @@ pub(super) async fn execute(args: TasksArgs, context: &Context) -> Result<u8, Fa
     let mut text = String::new();
     if tasks.is_empty() {
         if context.terminal.is {
-            text = if args.running { "nothing is in progress\n" } else { "no orders yet; what can be ordered: node services\n" }.to_owned();
+            text = nothing(args.running).to_owned();
         }
     } else {
         let rows: Vec<[String; 5]> = tasks.iter().map(row).collect();
@@ -66,6 +66,15 @@ pub(super) async fn execute(args: TasksArgs, context: &Context) -> Result<u8, Fa
     }
     print(&text)?;
     Ok(DONE)
+}
+
+/// What a person is told where there is no table.
+fn nothing(running: bool) -> &'static str {
+    if running {
+        "nothing is in progress\n  what has ended of yours: node tasks\n"
+    } else {
+        "no orders yet\n  what can be ordered: node services\n"
+    }
 }
 
 pub(super) fn row(task: &Task) -> [String; 5] {
