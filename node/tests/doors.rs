@@ -457,6 +457,19 @@ fn who_waits_in_vain_reads_which_order_it_was_also_in_json() {
 }
 
 #[test]
+fn an_order_that_nobody_can_ever_run_is_warned_of_also_in_a_pipe() {
+    let node = Node::start("ann");
+    assert_eq!(node.says(&["offer", "e", "--builtin", "echo", "--allow", "anyone"]).0, Some(0));
+    let mut command = self::node(&node.dir, &[]);
+    let (code, out, err) = told(&command.args(["order", "--software", "moon", "e"]).output().expect("the program starts"));
+    assert_eq!((code, out.as_str()), (Some(0), "1\n"), "{err}");
+    assert!(err.starts_with("warning: order 1 can run nowhere here: needs the software moon, which no worker has declared"), "{err}");
+    let mut command = self::node(&node.dir, &[]);
+    let (code, out, err) = told(&command.args(["order", "--cores", "1", "e"]).output().expect("the program starts"));
+    assert_eq!((code, out.as_str(), err.as_str()), (Some(0), "2\n", ""));
+}
+
+#[test]
 fn lists_of_nothing_are_silent_in_a_pipe_and_say_on_a_terminal_what_to_type() {
     let node = Node::start("ann");
     for words in [&["tasks"][..], &["tasks", "--running"], &["services"], &["workers"], &["sent"], &["inbox"], &["inbox", "--unread"]] {

@@ -18,7 +18,7 @@ use super::terminal::{Spout, line, print};
 use super::watch::{ended, exit, look, pending, until_ended};
 use super::words::{about, cores, priority, size, some_time};
 use super::{Context, batch, outcome, wait};
-use crate::control::api::{Encoding, InboxEntry, Lack, MarkRead, NewOrder, Order, Service, Task, TaskState};
+use crate::control::api::{Encoding, InboxEntry, Lack, MarkRead, NewOrder, Order, Service, Task, TaskState, Worker};
 use crate::control::problem::Code;
 
 /// How long `order` looks whether it will run when somebody watches (guess: a dispatcher asks all workers in less).
@@ -109,7 +109,9 @@ pub(super) async fn execute(args: OrderArgs, context: &Context) -> Result<u8, Fa
         return wait_for(number, patience, context).await.map_err(|failure| after_accepting(failure, number));
     }
     if !context.terminal.is && !context.json {
-        if let Some(said) = unheard_of(&new.service, number, context).await {
+        let unheard = unheard_of(&new.service, number, context).await;
+        let warning = if unheard.is_some() { unheard } else { beyond_all(&new, number, context).await };
+        if let Some(said) = warning {
             eprintln!("{said}");
         }
     } else if context.terminal.is && !context.json {
@@ -225,6 +227,45 @@ async fn unheard_of(service: &str, number: u64, context: &Context) -> Option<Str
     offered.is_empty().then(|| {
         format!("warning: nobody here is known to offer {service}; order {number} starts when somebody does\n  what is offered: node services; if it was a slip: node cancel {number}")
     })
+}
+
+/// Likewise where it asks for more than anybody has who offers it. Workers are asked only if it asks for something.
+async fn beyond_all(new: &NewOrder<'_>, number: u64, context: &Context) -> Option<String> {
+    if new.cores == 0 && new.memory_bytes == 0 && new.software.is_empty() {
+        return None;
+    }
+    let workers: Vec<Worker> = context.client.get("/v1/workers").await.ok()?;
+    let why = beyond(new, &workers)?;
+    Some(format!(
+        "warning: order {number} can run nowhere here: {why}; it starts when somebody has that\n  what each has: node workers; if it was a slip: node cancel {number}"
+    ))
+}
+
+/// What nobody has who offers the service; none if somebody may have all of it.
+fn beyond(new: &NewOrder, workers: &[Worker]) -> Option<String> {
+    let offering: Vec<&Worker> = workers.iter().filter(|worker| worker.services.iter().any(|service| *service == new.service)).collect();
+    // What nothing is known of may be enough.
+    let cores = |worker: &&Worker| worker.cores.total == 0 || worker.cores.total >= new.cores;
+    let memory = |worker: &&Worker| worker.memory.total_bytes == 0 || worker.memory.total_bytes >= new.memory_bytes;
+    let has = |worker: &&Worker, word: &String| worker.software.contains(word);
+    let all = |worker: &&Worker| cores(worker) && memory(worker) && new.software.iter().all(|word| has(worker, word));
+    let largest = offering.iter().max_by_key(|worker| worker.cores.total)?;
+    let roomiest = offering.iter().max_by_key(|worker| worker.memory.total_bytes)?;
+    if offering.iter().any(all) {
+        return None;
+    }
+    let mut lacks = Vec::new();
+    if !offering.iter().any(cores) {
+        lacks.push(format!("needs {} cores, largest worker ({}) has {}", new.cores, line(&largest.name), largest.cores.total));
+    }
+    if !offering.iter().any(memory) {
+        let (wanted, there) = (super::status::size(new.memory_bytes), super::status::size(roomiest.memory.total_bytes));
+        lacks.push(format!("needs {wanted} of memory, largest worker ({}) has {there}", line(&roomiest.name)));
+    }
+    for word in new.software.iter().filter(|word| !offering.iter().any(|worker| has(worker, word))) {
+        lacks.push(format!("needs the software {}, which no worker has declared", line(word)));
+    }
+    Some(if lacks.is_empty() { "no worker has all that it needs".to_owned() } else { lacks.join("; ") })
 }
 
 /// What follows `order 1 accepted`.
@@ -386,7 +427,7 @@ async fn copy_kept(id: &str, which: &str, mut to: Spout, context: &Context) -> R
 mod tests {
     use super::*;
     use crate::cli::task::tests::task;
-    use crate::control::api::Lacking;
+    use crate::control::api::{Cores, Lacking, Memory};
 
     #[test]
     fn its_own_options_are_those_that_help_shows() {
@@ -439,6 +480,50 @@ mod tests {
             [&["--stdin", "--each-line", "-", "s"][..], &["--each-line", "/dev/null", "s", ":::", "a"], &["--each-line", "/dev/null", "s"]]
         {
             assert_eq!(typed(both).expect_err("it cannot be").exit(), 2, "{both:?}");
+        }
+    }
+
+    #[test]
+    fn what_no_worker_has_is_said_and_what_one_may_have_is_not() {
+        let worker = |name: &str, cores, gib: u64, software: &[&str]| Worker {
+            name: name.to_owned(),
+            cores: Cores { total: cores, free: 0.0 },
+            memory: Memory { total_bytes: gib << 30, free_bytes: 0 },
+            software: software.iter().map(|word| (*word).to_owned()).collect(),
+            ..some_worker()
+        };
+        let some = [worker("ada", 4, 16, &["gpu"]), worker("nikki-pi", 8, 4, &["milk"])];
+        let check = |words: &[&str], workers: &[Worker], expected: Option<&str>| {
+            assert_eq!(beyond(&typed(words).expect("good"), workers).as_deref(), expected, "{words:?}");
+        };
+        check(&["--cores", "8", "coffee"], &some, None);
+        check(&["--cores", "16", "coffee"], &some, Some("needs 16 cores, largest worker (nikki-pi) has 8"));
+        check(&["--memory", "64G", "coffee"], &some, Some("needs 64.0 GiB of memory, largest worker (ada) has 16.0 GiB"));
+        check(&["--software", "gpu,tea", "coffee"], &some, Some("needs the software tea, which no worker has declared"));
+        check(&["--cores", "8", "--memory", "8G", "coffee"], &some, Some("no worker has all that it needs"));
+        // Who has measured nothing yet may have it, and who does not offer it is not meant.
+        check(&["--cores", "16", "coffee"], &[worker("new", 0, 0, &[])], None);
+        let other = Worker { services: vec!["tea".to_owned()], ..worker("big", 64, 64, &[]) };
+        check(&["--cores", "16", "coffee"], &[some[0].clone(), other], Some("needs 16 cores, largest worker (ada) has 4"));
+        check(&["--cores", "16", "coffee"], &[], None);
+    }
+
+    fn some_worker() -> Worker {
+        Worker {
+            id: "12D3".to_owned(),
+            name: String::new(),
+            available: true,
+            inactive: false,
+            draining: false,
+            answered: true,
+            last_seen_at: None,
+            services: vec!["coffee".to_owned()],
+            running: None,
+            limit: 1,
+            queued: None,
+            cores: Cores { total: 0, free: 0.0 },
+            memory: Memory { total_bytes: 0, free_bytes: 0 },
+            software: Vec::new(),
         }
     }
 
