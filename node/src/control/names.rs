@@ -18,8 +18,6 @@ use super::time::{for_people, now, rfc3339};
 
 /// Machines that a letter is held by, at most (DESIGN 4: R).
 const CUSTODIANS: usize = 3;
-/// Characters of an id's end by which a peer may be named (as `peers` shows it).
-const END: usize = 8;
 
 /// One status, indexed.
 pub(super) struct Names<'a> {
@@ -101,16 +99,9 @@ impl<'a> Names<'a> {
             Addressee::Name(name) => (name, ""),
             Addressee::Ending(name, ending) => (name, ending.as_str()),
         };
-        // Without a name, too. Who bears such an end as its name is not preferred: anyone may call itself so.
-        let end = matches!(wanted, Addressee::Name(_)) && name.as_str().len() == END;
-        let found: Vec<(&PeerName, PeerId)> = everyone()
-            .filter(|(n, id)| {
-                let id = id.to_base58();
-                *n == name && id.ends_with(ending) || end && id.ends_with(name.as_str())
-            })
-            .collect();
+        let found: Vec<PeerId> = everyone().filter(|(n, id)| *n == name && id.to_base58().ends_with(ending)).map(|(_, id)| id).collect();
         match found.as_slice() {
-            [(_, one)] => Ok(*one),
+            [one] => Ok(*one),
             [] => {
                 let mut near: Vec<(usize, String)> =
                     everyone().map(|(n, _)| (strsim::osa_distance(n.as_str(), name.as_str()), n.to_string())).collect();
@@ -122,7 +113,7 @@ impl<'a> Names<'a> {
                 Err(Problem { hint: Some("all names ever met: node peers --all".to_owned()), ..refusal.into() })
             }
             many => {
-                let candidates = many.iter().map(|(name, id)| distinct(name, id)).collect();
+                let candidates = many.iter().map(|id| distinct(name, id)).collect();
                 let refusal = Refusal::Ambiguous { name: text.to_owned(), candidates };
                 Err(self.tell_apart(Problem { hint: Some("name one of the candidates".to_owned()), ..refusal.into() }))
             }

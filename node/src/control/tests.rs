@@ -112,8 +112,6 @@ struct World {
     blocked_by: BTreeSet<PeerId>,
     /// All peers report the machine of this node.
     one_machine: bool,
-    /// What ada calls herself instead.
-    called: Option<String>,
     /// Whom adverts name.
     named: Vec<PeerId>,
     /// They offer nothing, whatever adverts say.
@@ -379,10 +377,7 @@ async fn drive(mut asks: mpsc::Receiver<Ask>, world: Arc<Mutex<World>>) {
         let mut world = world.lock().expect("no test panics while it holds the world");
         match ask {
             Ask::Status(reply) => {
-                let called =
-                    |peer: &PeerStatus| world.called.as_ref().filter(|_| peer.id == peer_id(3)).map(|name| name.parse().expect("a name"));
                 let as_told = |peer: PeerStatus| PeerStatus {
-                    name: called(&peer).unwrap_or_else(|| peer.name.clone()),
                     denial: world.blocked_by.contains(&peer.id).then_some(Denial::Blocked),
                     machine: if world.one_machine { MachineId::new([1; 16]) } else { peer.machine },
                     ..peer
