@@ -73,6 +73,8 @@ pub(crate) struct Dispatcher {
     gate: Option<Duration>,
     awaited: BTreeSet<PeerId>,
     asked: BTreeSet<PeerId>,
+    /// When orderers who have not spoken under this term are asked again, and how long they were waited for.
+    doubt: Option<(Duration, Duration)>,
     /// In boxes: a map moves its entries as it grows.
     rows: BTreeMap<OrderKey, Box<Row>>,
     bytes: u64,
@@ -129,6 +131,7 @@ impl Dispatcher {
             gate: None,
             awaited: BTreeSet::new(),
             asked: BTreeSet::new(),
+            doubt: None,
             rows: BTreeMap::new(),
             bytes: 0,
             reports: Reports::default(),
@@ -182,7 +185,7 @@ impl Dispatcher {
             self.unanswered.extend(row.expect_answers(again_at).map(|unit| (again_at, *key, unit)));
         }
         self.restart_over();
-        self.restart_doubt();
+        self.restart_doubt(now);
     }
 
     /// Another leads: what is here is kept, and nobody is told anything.
@@ -199,7 +202,7 @@ impl Dispatcher {
         self.cancel_at = None;
         self.words.clear();
         self.rows.values_mut().for_each(|row| row.begin(now.mono));
-        self.restart_doubt();
+        self.restart_doubt(now);
     }
 
     /// What was told of orders that are not here: under another term it is told again.
@@ -378,6 +381,7 @@ impl Dispatcher {
         due.iter().for_each(|peer| self.tell_again(*peer, now));
         self.ask_again(now);
         self.ask_for_closings(now);
+        self.ask_orderers(now);
         self.repeat_cancels(now);
         if self.gate.is_none() {
             self.place_all(workers, fence, now, out);
@@ -412,6 +416,7 @@ impl Dispatcher {
         let unanswered = self.unanswered.first().map(|(at, _, _)| *at);
         let retell = self.retell.values().min().copied();
         let over = self.over_at.first().map(|(at, _)| *at);
-        [self.gate, self.workers.deadline(), unanswered, retell, over, self.cancel_at].into_iter().flatten().min()
+        let doubt = self.doubt.map(|(at, _)| at);
+        [self.gate, self.workers.deadline(), unanswered, retell, over, doubt, self.cancel_at].into_iter().flatten().min()
     }
 }

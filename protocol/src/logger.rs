@@ -159,6 +159,11 @@ impl Logger {
         }
     }
 
+    /// Somebody was heard of for the first time: whose record others have may be of interest now.
+    pub(crate) fn on_named(&mut self) {
+        self.dirty = true;
+    }
+
     /// What was sent to it, or what it was asked, may be lost.
     pub(crate) fn on_send_failed(&mut self, peer: PeerId, now: Now) {
         let due = now.mono.saturating_sub(self.patience / 2);

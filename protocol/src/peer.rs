@@ -918,7 +918,10 @@ impl Peer {
                     self.on_memory(peer, out);
                     self.logger.on_memory(peer, now, out);
                 }
-                Fact::Named => self.find_bearers(),
+                Fact::Named => {
+                    self.find_bearers();
+                    self.logger.on_named();
+                }
             }
         }
     }

@@ -8,6 +8,7 @@ use libp2p_identity::PeerId;
 use super::Dispatcher;
 use crate::effect::Out;
 use crate::id::Epoch;
+use crate::now::Now;
 use crate::order::{Fence, OrderKey};
 use crate::ranges::Ranges;
 use crate::work::{OrdersOf, Work};
@@ -26,11 +27,37 @@ pub(super) enum Wanted {
 }
 
 impl Dispatcher {
-    /// Another term: whoever is to be heard on it is asked anew about all that is here.
-    pub(super) fn restart_doubt(&mut self) {
+    /// Another term, or none: whoever is to be heard on it is asked anew about all that is here.
+    pub(super) fn restart_doubt(&mut self, now: Now) {
         let rows: Vec<OrderKey> = self.rows.iter().filter(|(_, row)| row.queued != row.wants_workers()).map(|(key, _)| *key).collect();
         rows.iter().for_each(|key| self.settle(key));
         self.ask_closed(self.awaited.clone());
+        self.doubt = None;
+        self.doubt_soon(now);
+    }
+
+    /// Orderers who have not spoken are asked again, sooner than they would be.
+    pub(super) fn doubt_soon(&mut self, now: Now) {
+        if self.fence.is_some() {
+            let patience = self.config.work_patience;
+            self.doubt = Some((now.mono + patience, patience));
+        }
+    }
+
+    /// An orderer that is here speaks for itself under a new term, but its word, or the question, can be lost although the
+    /// connection goes on.
+    pub(super) fn ask_orderers(&mut self, now: Now) {
+        let Some((_, patience)) = self.doubt.filter(|(at, _)| *at <= now.mono) else { return };
+        let mut by_orderer: BTreeMap<PeerId, Vec<OrdersOf>> = BTreeMap::new();
+        let silent = self.rows.iter().filter(|(_, row)| matches!(row.wanted, Wanted::Kept | Wanted::Doubted)).map(|(key, _)| *key);
+        for of in by_memory(silent.filter(|key| self.workers.is_reachable(&key.orderer))) {
+            by_orderer.entry(of.orderer).or_default().push(of);
+        }
+        let patience = (patience * 2).min(self.config.resend_most);
+        self.doubt = (!by_orderer.is_empty()).then_some((now.mono + patience, patience));
+        for (orderer, orders) in by_orderer {
+            self.words.to(orderer).ask_closed = OrdersOf::pages(orders);
+        }
     }
 
     /// These peers are asked which of the orders that are here from before have ended; before they have answered nothing is placed.

@@ -36,6 +36,7 @@ impl Dispatcher {
         self.look.all();
         self.tell_again(peer, now);
         self.ask_closed([peer]);
+        self.doubt_soon(now);
     }
 
     /// A peer cannot be reached any more. One that has said goodbye has ended all that ran there: nothing more comes of what it had.

@@ -136,6 +136,16 @@ fn of_an_author_who_is_away_others_copies_are_taken() {
 }
 
 #[test]
+fn the_record_of_somebody_heard_of_later_is_taken_then() {
+    let mut keeper = Keeper::leads(&[2]);
+    keeper.chains(2, vec![head(2, 2, 1, true), head(4, 4, 5, false)]);
+    keeper.logger.tick(|author| *author != peer(4), |_| Some(0), true, now(1), &mut keeper.out);
+    assert_eq!(keeper.did().asked, [(peer(2), peer(2), 0, true)], "not of a stranger");
+    keeper.logger.on_named();
+    assert_eq!(keeper.tick(1).asked, [(peer(2), peer(4), 0, false)]);
+}
+
+#[test]
 fn false_segments_stop_nobody_elses() {
     let mut keeper = Keeper::leads(&[2, 3]);
     keeper.chains(2, vec![head(2, 2, 5, true), head(4, 4, 5, false)]);

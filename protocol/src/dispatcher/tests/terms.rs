@@ -216,6 +216,22 @@ fn what_a_peer_takes_for_ended_waits_for_its_orderer_whatever_it_says() {
 }
 
 #[test]
+fn an_orderer_whose_word_was_lost_is_asked_again_and_nobody_else_is() {
+    let mut desk = kept();
+    desk.knows_closed(peer(3), &[1]);
+    let orders = vec![OrdersOf { orderer: peer(ORDERER), epoch: Epoch(1), numbers: Ranges::of(1, 1) }];
+    let again = Work::AskClosed { fence: fence(2), orders, last: true };
+    let patience = desk.config.work_patience;
+    for times in [1, 2, 4] {
+        assert_eq!(desk.wait(patience * times).said, [(peer(ORDERER), again.clone())]);
+    }
+    desk.knows_closed(peer(ORDERER), &[1]);
+    assert_eq!(desk.wait(patience).said("Queued"), 1, "its closing is all that is missing now");
+    desk.close(1);
+    assert_eq!(desk.wait(Duration::from_secs(3600)).said, []);
+}
+
+#[test]
 fn a_leader_asks_about_what_it_has_from_before_and_about_nothing_else() {
     let mut desk = Desk::new(vec![worker(3, 1)]);
     let asked =
