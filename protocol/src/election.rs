@@ -140,9 +140,9 @@ impl Election {
         self.leader().filter(|fence| fence.leader == self.me)
     }
 
-    /// Whether this node keeps the record of all: it leads, or whoever led last named it to take over.
-    pub(crate) fn keeps_record(&self) -> bool {
-        self.leads().is_some() || self.claim.as_ref().is_some_and(|claim| claim.value.standbys.contains(&self.me))
+    /// Who keeps the record of all: whoever has claimed last, this node included, and those it named to take over.
+    pub(crate) fn keepers(&self) -> impl Iterator<Item = PeerId> + '_ {
+        self.claim.iter().flat_map(|claim| claim.value.standbys.iter().copied().chain([claim.value.fence.leader]))
     }
 
     /// For faces.

@@ -48,6 +48,10 @@ struct End {
 pub(crate) struct Logger {
     me: PeerId,
     keeps: bool,
+    /// Who else does.
+    others: Vec<PeerId>,
+    /// When these are asked again what they have, as somebody went away not long ago: they may have missed it later.
+    relist_at: Option<Duration>,
     /// Chains of this node, in the order in which they were begun.
     own: Vec<(u64, End)>,
     copies: BTreeMap<Line, End>,
@@ -106,6 +110,8 @@ impl Logger {
         Logger {
             me,
             keeps: false,
+            others: Vec::new(),
+            relist_at: None,
             own: own.iter().map(|of| (of.chain, end(of))).collect(),
             copies: copies.iter().map(|of| ((of.author, of.chain, of.branch), end(of))).collect(),
             sources: BTreeMap::new(),
@@ -125,9 +131,11 @@ impl Logger {
         }
     }
 
-    /// Whether this node keeps the record, from now on. What is here stays when others do, for whoever lacks it.
-    pub(crate) fn set_keeping(&mut self, keeps: bool, now: Now, out: &mut Out) {
-        let keeps = keeps && self.most > 0;
+    /// Who keeps the record, from now on. What is here stays when others do, for whoever lacks it.
+    pub(crate) fn set_keepers(&mut self, keepers: impl Iterator<Item = PeerId>, now: Now, out: &mut Out) {
+        self.others = keepers.collect();
+        let keeps = self.most > 0 && self.others.contains(&self.me);
+        self.others.retain(|keeper| *keeper != self.me);
         if std::mem::replace(&mut self.keeps, keeps) == keeps {
             return;
         }
@@ -145,11 +153,20 @@ impl Logger {
         }
     }
 
-    pub(crate) fn on_unreachable(&mut self, peer: PeerId) {
+    pub(crate) fn on_unreachable(&mut self, peer: PeerId, now: Now, out: &mut Out) {
         self.sources.remove(&peer);
         self.parked.remove(&peer);
         self.pulls.retain(|_, pull| pull.from != peer);
         self.dirty = true;
+        self.list_others(now, out);
+        self.relist_at = Some(now.mono + self.patience);
+    }
+
+    /// Others who keep the record may have had more of somebody than this node.
+    fn list_others(&mut self, now: Now, out: &mut Out) {
+        if self.keeps {
+            self.others.clone().into_iter().for_each(|other| self.list(other, now, out));
+        }
     }
 
     /// It has another memory than before: other chains, perhaps.
@@ -385,6 +402,9 @@ impl Logger {
         if !room {
             return;
         }
+        if self.relist_at.take_if(|at| *at <= now.mono).is_some() {
+            self.list_others(now, out);
+        }
         self.give_up(record, now, out);
         if std::mem::take(&mut self.dirty) {
             self.plan(knows, now, out);
@@ -496,6 +516,6 @@ impl Logger {
         // Whether somebody speaks of more than it has sent is looked at now and then: frames may be lost.
         let follows = self.pulls.values().any(|pull| pull.follows).then(|| self.looked_at + self.patience);
         let soon = (self.dirty && self.room).then_some(Duration::ZERO);
-        pulls.chain(lists).chain(shunned).chain(follows).chain(soon).chain(news).min()
+        pulls.chain(lists).chain(shunned).chain(follows).chain(soon).chain(news).chain(self.relist_at.filter(|_| self.room)).min()
     }
 }

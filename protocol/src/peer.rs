@@ -905,7 +905,7 @@ impl Peer {
                     let streams: Vec<(PeerId, Epoch)> = self.inbox.places().filter(|place| place.0 == peer).collect();
                     streams.into_iter().for_each(|place| self.returns.note(place, now));
                     self.on_worker_gone(peer, in_order, now, out);
-                    self.logger.on_unreachable(peer);
+                    self.logger.on_unreachable(peer, now, out);
                 }
                 Fact::Signalled(peer) => {
                     self.open(peer, now, out);
@@ -1077,7 +1077,7 @@ impl Peer {
         }
         let (presence, room) = (&self.presence, self.disk == Disk::Enough && !self.leaving);
         let record = |peer: &PeerId| presence.beacon(peer).map(|beacon| beacon.value.record);
-        self.logger.set_keeping(self.tasks.election.keeps_record(), now, out);
+        self.logger.set_keepers(self.tasks.election.keepers(), now, out);
         self.logger.tick(|author| presence.contact(author).is_some(), record, room, now, out);
         self.record.note(std::mem::take(&mut out.entries), now);
         self.record.close(now, out);

@@ -102,6 +102,8 @@ fn what_is_parked_can_be_discarded() {
     sim.block(nikki, markus, true);
     let letter = sim.write(markus, nikki, "please");
     sim.within(seconds(1), |sim| denied(sim, markus, nikki) == Some(Denial::Blocked));
+    // Had it left before that was heard, it would be refused by now.
+    sim.run_for(seconds(1));
     sim.discard(markus, letter);
     let next = sim.write(markus, nikki, "sorry");
     sim.block(nikki, markus, false);

@@ -55,7 +55,7 @@ impl Keeper {
         for n in met {
             keeper.logger.on_reachable(peer(*n), now(0), &mut keeper.out);
         }
-        keeper.logger.set_keeping(true, now(0), &mut keeper.out);
+        keeper.logger.set_keepers([peer(1)].into_iter(), now(0), &mut keeper.out);
         keeper
     }
 
@@ -125,7 +125,7 @@ fn of_an_author_who_is_away_others_copies_are_taken() {
     assert!(!asked.contains(&(peer(2), peer(4), 0, false)), "{asked:?}");
     keeper.segments(3, 4, pieces(4, 1, 6));
     // The one goes away in the middle; the other has no more.
-    keeper.logger.on_unreachable(peer(3));
+    keeper.logger.on_unreachable(peer(3), now(1), &mut keeper.out);
     let did = keeper.tick(2);
     assert_eq!(did.stored.len(), 6);
     assert_eq!(did.asked, []);
@@ -143,6 +143,23 @@ fn the_record_of_somebody_heard_of_later_is_taken_then() {
     assert_eq!(keeper.did().asked, [(peer(2), peer(2), 0, true)], "not of a stranger");
     keeper.logger.on_named();
     assert_eq!(keeper.tick(1).asked, [(peer(2), peer(4), 0, false)]);
+}
+
+#[test]
+fn what_another_keeper_had_of_somebody_who_is_gone_is_asked_for_then() {
+    let mut keeper = Keeper::leads(&[2, 3, 4]);
+    keeper.logger.set_keepers([peer(1), peer(3)].into_iter(), now(0), &mut keeper.out);
+    [2, 3, 4].iter().for_each(|n| keeper.chains(*n, vec![head(*n, *n, 1, true)]));
+    keeper.tick(1);
+    keeper.segments(4, 4, pieces(4, 1, 1));
+    keeper.tick(1);
+    keeper.logger.on_unreachable(peer(4), now(1), &mut keeper.out);
+    assert_eq!(keeper.tick(1).listed, [peer(3)]);
+    keeper.chains(3, vec![head(3, 3, 1, true), head(4, 4, 5, false)]);
+    assert!(keeper.tick(1).asked.contains(&(peer(3), peer(4), 1, false)));
+    // It may have heard of it longer.
+    assert_eq!(keeper.logger.deadline(), Some(keeper.logger.looked_at + keeper.logger.patience));
+    assert_eq!(keeper.tick(3_001).listed, [peer(3)]);
 }
 
 #[test]
@@ -324,7 +341,7 @@ fn follower() -> Keeper {
     keeper.tick(1);
     keeper.segments(2, 2, pieces(2, 1, 9));
     keeper.tick(1);
-    keeper.logger.on_unreachable(peer(2));
+    keeper.logger.on_unreachable(peer(2), now(1), &mut keeper.out);
     keeper.logger.on_reachable(peer(2), now(2), &mut keeper.out);
     keeper
 }
