@@ -8,13 +8,14 @@ use protocol::beacon::{Beacon, Statistics};
 use protocol::bundle::{self, Bundle, Draft, Secrets};
 use protocol::contact::Contact;
 use protocol::edge::{Cause, Edge};
-use protocol::effect::{HeldIndex, Me, Say};
+use protocol::effect::{HeldIndex, Me, Say, segment_of};
 use protocol::envelope::{Envelope, Payload};
 use protocol::id::{BundleId, Epoch, LetterId, MachineId};
 use protocol::input::{NewLetter, Recall, Recalled};
 use protocol::mail::{Holder, Slot};
 use protocol::message::Message;
 use protocol::name::Addressee;
+use protocol::segment::What;
 use protocol::{Change, Command, Config, Effect, Identity, Input, Kept, Now, Peer, PeerId, RequestId, Timestamp, codec};
 use rand_chacha::ChaCha8Rng;
 use rand_core::SeedableRng;
@@ -105,6 +106,9 @@ pub(crate) struct Victim {
     /// Whom it asked to hold what of its own, and whom it sent what it holds.
     pub(crate) deposited: Vec<(PeerId, BundleId)>,
     pub(crate) fetched: Vec<(PeerId, u64)>,
+    /// What it keeps of the record of others: author, branch and number; and what it has written into its own.
+    pub(crate) copied: Vec<(PeerId, u8, u64)>,
+    pub(crate) noted: Vec<What>,
 }
 
 impl Victim {
@@ -149,6 +153,8 @@ impl Victim {
             delivered: 0,
             deposited: Vec::new(),
             fetched: Vec::new(),
+            copied: Vec::new(),
+            noted: Vec::new(),
         }
     }
 
@@ -176,7 +182,9 @@ impl Victim {
                     Effect::Store(Change::Segment { body, .. }) => {
                         self.written += body.len();
                         self.segment = self.segment.max(body.len());
+                        self.noted.extend(segment_of(&body).expect("its own").entries.into_iter().map(|entry| entry.what));
                     }
+                    Effect::Store(Change::Copied(copied)) => self.copied.push((copied.author, copied.branch, copied.number)),
                     Effect::Store(Change::Hold(held)) => {
                         self.held.insert(held.index.no, held.index);
                     }
