@@ -272,7 +272,14 @@ impl Logger {
             // Its author writes once more what it has forgotten, or others had it before: the disk is asked which.
             return;
         }
-        let new = End { first: end.map_or(first.number, |end| end.first), last: last.number, hash: last.hash };
+        let begins = first.number;
+        if begins > end.map_or(1, |end| end.last + 1) {
+            // Whoever had what was before has let go of it: from here on this node stands for what it has.
+            let (of, chain, branch) = line;
+            let (last_entry, hash) = (first.first.saturating_sub(1), ByteArray::new(first.previous));
+            out.note(What::RecordPruned { of, chain, branch, through: begins - 1, last_entry, hash });
+        }
+        let new = End { first: end.map_or(begins, |end| end.first), last: last.number, hash: last.hash };
         for Piece { number, first, entries, signed, .. } in pieces.into_iter().filter(|piece| end.is_none_or(|end| piece.number > end.last))
         {
             let (author, chain, branch) = line;
@@ -399,14 +406,11 @@ impl Logger {
             self.pulls.clear();
             self.dirty = room;
         }
-        if !room {
-            return;
-        }
         if self.relist_at.take_if(|at| *at <= now.mono).is_some() {
             self.list_others(now, out);
         }
         self.give_up(record, now, out);
-        if std::mem::take(&mut self.dirty) {
+        if room && std::mem::take(&mut self.dirty) {
             self.plan(knows, now, out);
         }
         self.looked_at = now.mono;
@@ -459,7 +463,7 @@ impl Logger {
                     && let Some((_, own)) = self.own.iter().find(|(chain, own)| *chain == head.chain && own.last >= head.last)
                     && branch.is_none()
                 {
-                    if (own.last, own.hash) != (head.last, hash) {
+                    if (own.last, own.hash) != (head.last, hash) && own.first <= head.last {
                         recalls.push((*peer, *head));
                     }
                     continue;
@@ -470,6 +474,8 @@ impl Logger {
                     Some(end) if head.last > end.last => end.last.max(head.first - 1),
                     // Its author goes on where it says that it is, wherever it has been.
                     Some(_) if is_here => head.last,
+                    // Older than what is kept of it here.
+                    Some(end) if head.last < end.first => continue,
                     Some(_) => {
                         recalls.push((*peer, *head));
                         continue;
@@ -516,6 +522,6 @@ impl Logger {
         // Whether somebody speaks of more than it has sent is looked at now and then: frames may be lost.
         let follows = self.pulls.values().any(|pull| pull.follows).then(|| self.looked_at + self.patience);
         let soon = (self.dirty && self.room).then_some(Duration::ZERO);
-        pulls.chain(lists).chain(shunned).chain(follows).chain(soon).chain(news).chain(self.relist_at.filter(|_| self.room)).min()
+        pulls.chain(lists).chain(shunned).chain(follows).chain(soon).chain(news).chain(self.relist_at).min()
     }
 }

@@ -93,6 +93,28 @@ fn mine(host: &Host) -> BTreeMap<u64, String> {
     tasks.iter().map(|task| (task["order"].as_u64().expect("a number"), text(&task["state"]))).collect()
 }
 
+/// Author, chain and sequence of all that a node tells of the record.
+fn entries(host: &Host, arguments: &[&str]) -> BTreeSet<(String, String, u64)> {
+    let place = |entry: &Value| (text(&entry["peer_id"]), text(&entry["chain"]), entry["seq"].as_u64().expect("a number"));
+    list(host.json(&[&["log"], arguments].concat())).iter().map(place).collect()
+}
+
+/// No row of anybody's record is damaged, no chain has a hole, and whoever keeps everybody's says what they say themselves.
+fn the_record_is_whole(hosts: &[&Host]) {
+    wait_until(seconds(30), "all see each other and one leads", || settled(hosts));
+    wait_until(SOON, "who keeps the record has what everybody wrote, and nothing else", || {
+        let keeper = leader_of(hosts);
+        let before: BTreeSet<_> = hosts.iter().flat_map(|host| entries(host, &["--local", "--peer", &host.name])).collect();
+        let kept = entries(keeper, &[]);
+        let after: BTreeSet<_> = hosts.iter().flat_map(|host| entries(host, &["--local", "--peer", &host.name])).collect();
+        println!("{} entries, {} kept, {} after", before.len(), kept.len(), after.len());
+        before.is_subset(&kept) && kept.is_subset(&after)
+    });
+    for host in hosts {
+        host.ok(&["log", "--verify"]);
+    }
+}
+
 #[test]
 fn coffee_is_ordered_brewed_and_served() {
     let lab = Lab::new(3);
@@ -263,6 +285,8 @@ fn no_order_is_lost_or_refused_when_the_dispatcher_is_killed() {
     let after = (seconds_of(&started) - killed_at).rem_euclid(86_400.0);
     println!("the order placed right after the kill started {after:.2} s after it (promised: 1.00 s)");
     assert!(after < 5.0, "{after} s");
+    leader.start(&[]);
+    the_record_is_whole(&hosts);
 }
 
 fn time_of_day() -> f64 {
@@ -298,6 +322,8 @@ fn a_killed_worker_leaves_no_process_and_its_work_is_done_elsewhere() {
     wait_until(seconds(45), "it is done elsewhere", || state(markus, "1") == "done");
     let done = task(markus, "1");
     assert_eq!((text(&done["worker"]), done["attempt"].as_u64()), (ada.name.clone(), Some(2)));
+    nikki.start(&[]);
+    the_record_is_whole(&hosts);
 }
 
 /// How many processes have this word in their command line.

@@ -163,6 +163,29 @@ fn what_another_keeper_had_of_somebody_who_is_gone_is_asked_for_then() {
 }
 
 #[test]
+fn what_was_let_go_of_is_neither_asked_for_nor_taken_for_another_line() {
+    let mut keeper = Keeper::leads(&[2, 3]);
+    let first = |head: ChainHead, first| ChainHead { first, ..head };
+    // Its author has let go of the beginning; this node says from where on it has it.
+    keeper.chains(2, vec![first(head(2, 2, 9, true), 6)]);
+    assert_eq!(keeper.tick(1).asked, [(peer(2), peer(2), 5, true)]);
+    keeper.segments(2, 2, pieces(2, 6, 9));
+    assert_eq!(keeper.tick(1).noted, ["record_pruned"]);
+    // An old copy ends before that.
+    keeper.chains(3, vec![head(2, 2, 4, false)]);
+    let did = keeper.tick(1);
+    assert_eq!((did.recalled, did.asked, did.noted), (vec![], vec![], vec![]));
+    // And where more has gone than was taken, there is a hole that this node stands for.
+    keeper.logger.on_unreachable(peer(2), now(2), &mut keeper.out);
+    keeper.logger.on_reachable(peer(2), now(2), &mut keeper.out);
+    keeper.chains(2, vec![first(head(2, 2, 20, true), 15)]);
+    assert_eq!(keeper.tick(2).asked, [(peer(2), peer(2), 14, true)]);
+    keeper.segments(2, 2, pieces(2, 15, 20));
+    let did = keeper.tick(2);
+    assert_eq!((did.stored.len(), did.noted), (6, vec!["record_pruned"]));
+}
+
+#[test]
 fn false_segments_stop_nobody_elses() {
     let mut keeper = Keeper::leads(&[2, 3]);
     keeper.chains(2, vec![head(2, 2, 5, true), head(4, 4, 5, false)]);

@@ -204,6 +204,10 @@ impl Disk {
                 Ok(())
             }
             Change::Copied(copied) => self.record.put_copy(copied),
+            Change::Prune(pruned) => {
+                self.record.prune(pruned);
+                Ok(())
+            }
             Change::Segment { chain, number, first, body, .. } => self.put_segment(author, (*chain, *number, *first), body, touched),
             other => {
                 let epochs = [touched.before, self.me.as_ref().map(|me| me.epoch)];

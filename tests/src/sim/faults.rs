@@ -21,10 +21,20 @@ pub(crate) enum Fault {
     Restore,
     FullDisk,
     Depart,
+    Prune,
 }
 
-const ALL: [Fault; 8] =
-    [Fault::Crash, Fault::Stop, Fault::Partition, Fault::CutConnection, Fault::Pause, Fault::Restore, Fault::FullDisk, Fault::Depart];
+const ALL: [Fault; 9] = [
+    Fault::Crash,
+    Fault::Stop,
+    Fault::Partition,
+    Fault::CutConnection,
+    Fault::Pause,
+    Fault::Restore,
+    Fault::FullDisk,
+    Fault::Depart,
+    Fault::Prune,
+];
 
 impl Sim {
     /// Arranges the first fault of each kind.
@@ -43,6 +53,7 @@ impl Sim {
             Fault::Restore => faults.restore,
             Fault::FullDisk => faults.full_disk,
             Fault::Depart => faults.depart,
+            Fault::Prune => faults.prune,
         };
         if let Some(every) = every {
             let wait = self.faults.between(Duration::ZERO, every * 2);
@@ -86,6 +97,13 @@ impl Sim {
             // Two stay, to write to each other.
             Fault::Depart if self.nodes.len() - self.custodians.departed.len() > 2 => self.depart(node),
             Fault::Depart => {}
+            Fault::Prune => {
+                let most = 1 + self.faults.below(10);
+                let pruned = self.nodes[node].disk.record.overdue(most);
+                if !pruned.is_empty() {
+                    self.tell_now(node, Input::RecordOverdue(pruned));
+                }
+            }
             Fault::FullDisk => {
                 let lasts = self.faults.between(Duration::from_millis(100), Duration::from_secs(8));
                 self.measure(node, Room::Low { free: 1 });

@@ -41,6 +41,8 @@ pub struct Faults {
     pub full_disk: Option<Duration>,
     /// A node goes for ever, and its disk with it.
     pub depart: Option<Duration>,
+    /// A node lets go of the beginnings of what it keeps of the record.
+    pub prune: Option<Duration>,
 }
 
 /// What people do.
@@ -212,6 +214,7 @@ impl Faults {
             restore: every(0.08, 6, 20),
             full_disk: every(0.1, 5, 20),
             depart: every(0.3, 5, 30),
+            prune: every(0.3, 1, 10),
         }
     }
 }

@@ -54,12 +54,22 @@ fn ends(disk: &Disk) -> Vec<ChainEnd> {
 /// Whether a chain as it ends somewhere is on this disk: copies go on from one another, so that its end stands for all of it.
 fn has(disk: &Disk, end: &ChainEnd) -> bool {
     let own = disk.record.own.iter().filter(|(chain, _)| *chain == end.chain);
-    let mut own = own.filter_map(|(_, bodies)| bodies.get(&end.last)).map(|body| <[u8; 32]>::from(Sha256::digest(body)));
-    let lines = disk.record.copies.range((end.author, end.chain, 0)..=(end.author, end.chain, u8::MAX));
-    own.any(|hash| hash == end.hash) || lines.filter_map(|(_, line)| line.get(&end.last)).any(|signed| hash(signed) == end.hash)
+    let has_body =
+        |bodies: &BTreeMap<u64, Vec<u8>>| bodies.get(&end.last).is_some_and(|body| <[u8; 32]>::from(Sha256::digest(body)) == end.hash);
+    let mut lines = disk.record.copies.range((end.author, end.chain, 0)..=(end.author, end.chain, u8::MAX));
+    // What it has let go of it had.
+    let older = |first: Option<&u64>| first.is_some_and(|first| *first > end.last);
+    own.clone().any(|(_, bodies)| has_body(bodies) || older(bodies.keys().next()))
+        || lines.any(|(_, line)| line.get(&end.last).is_some_and(|signed| hash(signed) == end.hash) || older(line.keys().next()))
 }
 
 impl Sim {
+    /// A place where something of somebody's record is missing without a word.
+    pub(super) fn undetected(&self) -> Option<String> {
+        let holes = self.nodes.iter().filter_map(|node| node.disk.record.hole().map(|hole| (node, hole)));
+        holes.map(|(node, hole)| format!("on the disk of {} {hole}, and nothing says so", node.name())).next()
+    }
+
     /// What is missing from the record of who keeps it, if something is.
     pub(super) fn unrecorded(&self) -> Option<String> {
         let leads = |node: &&super::node::Node| {

@@ -270,7 +270,7 @@ impl Sim {
             }
         }
         // What the last frames made somebody write is pulled before the swarm is quiet.
-        if let Some(missing) = self.unrecorded() {
+        if let Some(missing) = self.unrecorded().or_else(|| self.undetected()) {
             return Err(missing);
         }
         match self.absent() {

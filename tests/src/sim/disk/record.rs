@@ -1,14 +1,14 @@
 //! The record on a simulated disk: this node's own segments, and the copies of others' that it keeps.
 //! Knows nothing of what they say. A copy is refused that does not go on from the one before.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use protocol::PeerId;
 use protocol::codec;
 use protocol::config::limits;
 use protocol::copies::ChainHead;
-use protocol::effect::{ChainEnd, Copied, Kept};
-use protocol::segment::{Segment, hash};
+use protocol::effect::{ChainEnd, Copied, Kept, Pruned, segment_of};
+use protocol::segment::{Segment, What, hash};
 use protocol::sign::Signed;
 use sha2::{Digest, Sha256};
 
@@ -37,7 +37,7 @@ impl Record {
     }
 
     /// # Errors
-    /// It leaves a hole, or does not cite the one before.
+    /// It does not come after the one before, or does not cite it.
     pub(crate) fn put_copy(&mut self, copied: &Copied) -> Result<(), String> {
         let signed: Signed<Segment> = codec::decode(&copied.signed).map_err(|error| format!("a copy that is none: {error}"))?;
         let segment = signed.trusted().map_err(|error| format!("a copy that is none: {error}"))?;
@@ -46,13 +46,11 @@ impl Record {
             return Err(format!("the copy {told:?} is not what its row says"));
         }
         let line = self.copies.entry((copied.author, copied.chain, copied.branch)).or_default();
-        if let Some((number, last)) = line.last_key_value()
-            && (copied.number, segment.previous.into_array()) != (number + 1, hash(last))
-        {
-            return Err(format!("copy {}/{} of {} does not go on after {number}", copied.chain, copied.number, copied.author));
-        }
-        if line.is_empty() && copied.number != 1 {
-            return Err(format!("the copy of a chain begins with {}", copied.number));
+        if let Some((number, last)) = line.last_key_value() {
+            let cites = copied.number > number + 1 || segment.previous.into_array() == hash(last);
+            if copied.number <= *number || !cites {
+                return Err(format!("copy {}/{} of {} does not go on after {number}", copied.chain, copied.number, copied.author));
+            }
         }
         line.insert(copied.number, signed);
         Ok(())
@@ -107,6 +105,77 @@ impl Record {
             .iter()
             .flat_map(|((author, chain, _), line)| line.iter().map(|(number, signed)| (*author, *chain, *number, hash(signed))));
         own.chain(copies)
+    }
+
+    /// What is to go if no more than `most` segments of a chain are kept; with it every chain of which something has gone before.
+    pub(crate) fn overdue(&self, most: u64) -> Vec<Pruned> {
+        let Some(me) = self.me else { return Vec::new() };
+        let own = self.own.iter().map(|(chain, bodies)| {
+            let segments = bodies.iter().filter_map(|(number, body)| Some((*number, segment_of(body).ok()?)));
+            ((true, me, *chain, 0), segments.collect::<BTreeMap<u64, Segment>>())
+        });
+        let copies = self.copies.iter().map(|((author, chain, branch), line)| {
+            let segments = line.iter().filter_map(|(number, signed)| Some((*number, signed.trusted().ok()?)));
+            ((false, *author, *chain, *branch), segments.collect())
+        });
+        let mut all = Vec::new();
+        for ((own, author, chain, branch), segments) in own.chain(copies) {
+            let (Some(first), Some(last)) = (segments.keys().next().copied(), segments.keys().last().copied()) else { continue };
+            let after = last.saturating_sub(most);
+            let gone = after >= first;
+            // What stays cites the last that has gone.
+            let Some((number, segment)) = segments.range(if gone { after + 1 } else { first }..).next() else { continue };
+            if *number > 1 {
+                let (through, last_entry) = (number - 1, segment.first - 1);
+                all.push(Pruned { own, author, chain, branch, through, last_entry, hash: segment.previous.into_array(), gone });
+            }
+        }
+        if all.iter().any(|one| one.gone) { all } else { Vec::new() }
+    }
+
+    pub(crate) fn prune(&mut self, pruned: &Pruned) {
+        let rest = pruned.through + 1;
+        if pruned.own {
+            let chain = self.own.iter_mut().find(|(chain, _)| *chain == pruned.chain);
+            chain.into_iter().for_each(|(_, bodies)| *bodies = bodies.split_off(&rest));
+        } else if let Some(line) = self.copies.get_mut(&(pruned.author, pruned.chain, pruned.branch)) {
+            *line = line.split_off(&rest);
+        }
+    }
+
+    /// A place where something is missing, and nobody has signed for it whom `log --verify` believes.
+    pub(crate) fn hole(&self) -> Option<String> {
+        let me = self.me?;
+        let own = self.own.iter().flat_map(|(_, bodies)| bodies.values().filter_map(|body| segment_of(body).ok()));
+        let copies = self.copies.values().flat_map(|line| line.values().filter_map(|signed| signed.trusted().ok()));
+        let mut accounted = BTreeSet::new();
+        for segment in own.chain(copies) {
+            for entry in &segment.entries {
+                if let What::RecordPruned { of, chain, through, hash, .. } = &entry.what
+                    && (segment.author == me || segment.author == *of)
+                {
+                    accounted.insert((*of, *chain, *through, hash.into_array()));
+                }
+            }
+        }
+        let own = self.own.iter().map(|(chain, bodies)| {
+            let cites = bodies.iter().filter_map(|(number, body)| Some((*number, segment_of(body).ok()?.previous)));
+            ((me, *chain), cites.collect::<Vec<_>>())
+        });
+        let copies = self.copies.iter().map(|((author, chain, _), line)| {
+            let cites = line.iter().filter_map(|(number, signed)| Some((*number, signed.trusted().ok()?.previous)));
+            ((*author, *chain), cites.collect())
+        });
+        for ((author, chain), segments) in own.chain(copies) {
+            let mut before = 0;
+            for (number, previous) in segments {
+                if number != before + 1 && !accounted.contains(&(author, chain, number - 1, previous.into_array())) {
+                    return Some(format!("segments {} to {} of chain {chain} of {author} are missing", before + 1, number - 1));
+                }
+                before = number;
+            }
+        }
+        None
     }
 
     pub(crate) fn has(&self, head: &ChainHead) -> bool {
