@@ -87,6 +87,8 @@ struct Source {
     asked_at: Option<Duration>,
     /// Which branch of a chain its line is, where that is not the first: by author, chain and the last segment as listed.
     branches: BTreeMap<(PeerId, u64, [u8; 32]), u8>,
+    /// Author, chain and number after which it has not what it lists.
+    holes: BTreeSet<(PeerId, u64, u64)>,
     /// What it is not asked for before then.
     shunned: BTreeMap<(PeerId, u64), Duration>,
 }
@@ -255,10 +257,16 @@ impl Logger {
             self.shun(from, author, chain, now);
             return self.list(from, now, out);
         };
-        if first.number != pull.after + 1 {
-            // What was there when it listed it is gone: old segments go.
-            self.shun(from, author, chain, now);
-            return self.list(from, now, out);
+        let declared = first.number == pull.after + 1;
+        if !declared {
+            // What was there when it listed it is gone: old segments go. Where it is not, others are asked first.
+            let source = self.sources.get_mut(&from);
+            if source.is_some_and(|source| source.holes.len() < HEADS && source.holes.insert((author, chain, pull.after))) {
+                self.shun(from, author, chain, now);
+                return self.list(from, now, out);
+            }
+            // Nobody had it: what comes behind is taken, and what is missing can be seen.
+            out.note(What::RecordRefused { of: author, by: from, chain, cause: Cause::Inconsistent.as_str().to_owned() });
         }
         if let Some(end) = end {
             let meets = pieces.iter().find(|piece| piece.number == end.last).map(|piece| piece.hash);
@@ -273,7 +281,7 @@ impl Logger {
             return;
         }
         let begins = first.number;
-        if begins > end.map_or(1, |end| end.last + 1) {
+        if declared && begins > end.map_or(1, |end| end.last + 1) {
             // Whoever had what was before has let go of it: from here on this node stands for what it has.
             let (of, chain, branch) = line;
             let (last_entry, hash) = (first.first.saturating_sub(1), ByteArray::new(first.previous));

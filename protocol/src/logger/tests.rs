@@ -186,6 +186,26 @@ fn what_was_let_go_of_is_neither_asked_for_nor_taken_for_another_line() {
 }
 
 #[test]
+fn what_an_author_has_not_any_more_is_left_out_when_nobody_has_it() {
+    let mut keeper = Keeper::leads(&[2, 3]);
+    keeper.chains(2, vec![head(2, 2, 9, true)]);
+    keeper.tick(1);
+    keeper.segments(2, 2, pieces(2, 1, 4));
+    assert_eq!(keeper.tick(1).asked, [(peer(2), peer(2), 4, true)]);
+    // Segment 5 cannot be read there. It may be gone for good reason: it is listed anew, and others are asked meanwhile.
+    keeper.segments(2, 2, pieces(2, 6, 9));
+    let did = keeper.tick(1);
+    assert_eq!((did.stored, did.listed), (vec![], vec![peer(2)]));
+    keeper.chains(2, vec![head(2, 2, 9, true)]);
+    assert_eq!(keeper.tick(1).asked, []);
+    assert_eq!(keeper.tick(10_001).asked, [(peer(2), peer(2), 4, true)]);
+    keeper.segments(2, 2, pieces(2, 6, 9));
+    let did = keeper.tick(10_001);
+    assert_eq!(did.stored, [6, 7, 8, 9].map(|number| (peer(2), 0, number)));
+    assert_eq!(did.noted, ["record_refused"], "and nobody stands for what is missing");
+}
+
+#[test]
 fn false_segments_stop_nobody_elses() {
     let mut keeper = Keeper::leads(&[2, 3]);
     keeper.chains(2, vec![head(2, 2, 5, true), head(4, 4, 5, false)]);

@@ -78,18 +78,21 @@ impl Record {
         after: u64,
         sign: impl Fn(Vec<u8>) -> Signed<Segment>,
     ) -> Vec<Signed<Segment>> {
-        let most = limits::SEGMENTS;
-        match of {
+        let segments: Vec<(u64, Signed<Segment>)> = match of {
             None => {
                 let found = self.own.iter().find(|(own, _)| *own == chain);
                 let rest = found.map(|(_, segments)| segments.range(after + 1..)).into_iter().flatten();
-                rest.take(most).map(|(_, body)| sign(body.clone())).collect()
+                rest.take(limits::SEGMENTS).map(|(number, body)| (*number, sign(body.clone()))).collect()
             }
             Some((author, branch)) => {
                 let rest = self.copies.get(&(author, chain, branch)).map(|line| line.range(after + 1..)).into_iter().flatten();
-                rest.take(most).map(|(_, signed)| signed.clone()).collect()
+                rest.take(limits::SEGMENTS).map(|(number, signed)| (*number, signed.clone())).collect()
             }
-        }
+        };
+        // Behind a hole begins another page.
+        let first = segments.first().map_or(0, |(number, _)| *number);
+        let unbroken = (first..).zip(segments).take_while(|(expected, (number, _))| expected == number);
+        unbroken.map(|(_, (_, signed))| signed).collect()
     }
 
     /// Every segment that is here: author, chain, number and hash.
@@ -143,8 +146,9 @@ impl Record {
         }
     }
 
-    /// A place where something is missing, and nobody has signed for it whom `log --verify` believes.
-    pub(crate) fn hole(&self) -> Option<String> {
+    /// A place where something is missing, at the beginning of a chain or, unless chains may have holes (`holed`), in one, and nobody
+    /// has signed for it whom `log --verify` believes.
+    pub(crate) fn hole(&self, holed: bool) -> Option<String> {
         let me = self.me?;
         let own = self.own.iter().flat_map(|(_, bodies)| bodies.values().filter_map(|body| segment_of(body).ok()));
         let copies = self.copies.values().flat_map(|line| line.values().filter_map(|signed| signed.trusted().ok()));
@@ -169,7 +173,10 @@ impl Record {
         for ((author, chain), segments) in own.chain(copies) {
             let mut before = 0;
             for (number, previous) in segments {
-                if number != before + 1 && !accounted.contains(&(author, chain, number - 1, previous.into_array())) {
+                if number != before + 1
+                    && !(holed && before > 0)
+                    && !accounted.contains(&(author, chain, number - 1, previous.into_array()))
+                {
                     return Some(format!("segments {} to {} of chain {chain} of {author} are missing", before + 1, number - 1));
                 }
                 before = number;
