@@ -9,6 +9,7 @@ use bytes::Bytes;
 use libp2p::{Multiaddr, PeerId};
 use protocol::beacon::Statistics;
 use protocol::bundle::Bundle;
+use protocol::copies;
 use protocol::edge::{Cause, Edge, Gossip};
 use protocol::effect::{Say, Verdict};
 use protocol::envelope::Payload;
@@ -399,7 +400,10 @@ impl Driver {
             Effect::SendHeld { to, held, deposit } => self.send_held(to, &held, deposit, state),
             Effect::SendSegments { to, author, chain, branch, after } => {
                 match state.reader.segments(branch.map(|branch| (author, branch)), chain, after) {
-                    Ok(segments) => self.send(to, Lane::Bulk, &Message::Segments { author, chain, segments }, state),
+                    Ok(segments) => {
+                        let segments = copies::whole(segments, |signed| signed.is_by(&author, self.edge.swarm()));
+                        self.send(to, Lane::Bulk, &Message::Segments { author, chain, segments }, state);
+                    }
                     Err(error) => tracing::warn!(%error, "segments of the record could not be read"),
                 }
             }

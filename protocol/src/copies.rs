@@ -117,6 +117,24 @@ pub fn pieces(
     }
 }
 
+/// Of segments of one chain as they are on a disk, the first that are what they were, up to one that is not: a damaged one must not keep
+/// those behind it from whoever asks. `is_signed` is asked only of the last one, and where two do not fit.
+#[must_use]
+pub fn whole(segments: Vec<Signed<Segment>>, is_signed: impl Fn(&Signed<Segment>) -> bool) -> Vec<Signed<Segment>> {
+    let previous = |signed: &Signed<Segment>| codec::decode::<Bones>(&signed.body).ok().map(|bones| bones.previous.into_array());
+    let mut doubted = vec![false; segments.len()];
+    for (at, pair) in segments.windows(2).enumerate() {
+        if previous(&pair[1]) != Some(segment::hash(&pair[0])) {
+            (doubted[at], doubted[at + 1]) = (true, true);
+        }
+    }
+    if let Some(last) = doubted.last_mut() {
+        *last = true;
+    }
+    let good = segments.into_iter().zip(doubted).map(|(signed, doubted)| (!doubted || is_signed(&signed)).then_some(signed));
+    good.skip_while(Option::is_none).map_while(|good| good).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -176,6 +194,28 @@ mod tests {
         let other = edge(2).1;
         assert_eq!(pieces(other, CHAIN, &good, false, |_| true), Err(Cause::Inconsistent));
         assert_eq!(pieces(edge(1).1, CHAIN + 1, &good, false, |_| true), Err(Cause::Inconsistent));
+    }
+
+    #[test]
+    fn a_damaged_segment_does_not_keep_others_from_being_sent() {
+        let author = edge(1).1;
+        let sent = |segments: Vec<Signed<Segment>>| {
+            let whole = whole(segments, |signed| signed.is_by(&author, "lan"));
+            assert!(whole.is_empty() || pieces(author, CHAIN, &whole, true, |signed| signed.is_by(&author, "lan")).is_ok());
+            whole.iter().map(|signed| signed.trusted().expect("a segment").number).collect::<Vec<_>>()
+        };
+        assert_eq!(sent(chain(5)), [1, 2, 3, 4, 5]);
+        assert_eq!(sent(Vec::new()), []);
+        let damaged = |at: usize| {
+            let mut bad = chain(5);
+            let middle = bad[at].body.len() / 2;
+            bad[at].body[middle] ^= 1;
+            bad
+        };
+        assert_eq!(sent(damaged(2)), [1, 2]);
+        assert_eq!(sent(damaged(2)[2..].to_vec()), [4, 5], "what is behind it comes with the next page");
+        assert_eq!(sent(damaged(4)), [1, 2, 3, 4]);
+        assert_eq!(sent(damaged(0)), [2, 3, 4, 5]);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! `log`: what happened, as everybody wrote it down.
 //! Knows nothing of chains but what the API says of them. `--verify` ends badly if anything is wrong, and names the place.
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::time::Duration;
 
 use clap::Args;
@@ -19,11 +19,16 @@ use crate::control::time::rfc3339;
 
 /// Between two looks for what is new (guess: a person does not see it, and a node does not feel it).
 const LOOK: Duration = Duration::from_millis(250);
+/// Entries that a follower remembers as told (guess: a busy minute; a hundred bytes each).
+const REMEMBERED: usize = 50_000;
+/// Milliseconds back that whoever keeps the record next is asked for what the one before had not told (guess: entries are a third of a second
+/// behind, those of who was cut off as long as the cut).
+const LATELY: u64 = 300_000;
 
 #[derive(Debug, Args)]
 #[command(
     after_help = "Times are like 2026-11-23, 15:12, 2026-11-23T15:12:48 or a duration: --since 5m is what happened in the last five minutes.\n\
-                        A kind is what the column WHAT says, or its beginning: --what letter, --what order,units, --what elected.\n\
+                        A kind is what the column WHAT says, or its beginning: --what letter, --what order,unit, --what elected.\n\
                         Without --local the dispatcher is asked, who keeps everybody's record. --verify looks at every row on this node's disk and\n\
                         exits with 1 if anything is wrong with them."
 )]
@@ -104,13 +109,9 @@ pub(super) async fn execute(args: LogArgs, context: &Context) -> Result<u8, Fail
         return verify(context).await;
     }
     // First the place, then the look: what is written between the two is told, once.
-    let mut follow = None;
-    if args.follow {
-        let (_, next): (Vec<LogEntry>, _) = page(context, &path(&args, "by=arrival&after=now&limit=1000")).await?;
-        follow = next;
-    }
+    let follow = if args.follow { now_on(&args, context).await? } else { None };
     let told = listed(&args, context).await?;
-    if args.follow { followed(follow, told, context).await } else { Ok(DONE) }
+    if args.follow { followed(args, follow, told, context).await } else { Ok(DONE) }
 }
 
 async fn page(context: &Context, path: &str) -> Result<(Vec<LogEntry>, Option<String>), Failure> {
@@ -135,14 +136,14 @@ fn path(args: &LogArgs, which: &str) -> String {
 }
 
 /// Shows what there is, page by page: it may be more than fits in memory. What was shown is remembered only by who follows.
-async fn listed(args: &LogArgs, context: &Context) -> Result<HashSet<Place>, Failure> {
+async fn listed(args: &LogArgs, context: &Context) -> Result<Told, Failure> {
     let mut next = Some(path(args, "limit=1000"));
-    let (mut told, mut any, mut document) = (HashSet::new(), false, String::from("["));
+    let (mut told, mut any, mut document) = (Told::default(), false, String::from("["));
     while let Some(path) = next {
-        let (entries, link) = page(context, &path).await?;
+        let (mut entries, link) = page(context, &path).await?;
         next = link;
         if args.follow {
-            told.extend(entries.iter().map(place));
+            entries.retain(|entry| told.add(entry));
         }
         if context.json && !args.follow {
             for entry in &entries {
@@ -167,24 +168,90 @@ async fn listed(args: &LogArgs, context: &Context) -> Result<HashSet<Place>, Fai
     Ok(told)
 }
 
-/// Author, chain and sequence.
-type Place = (String, String, u64);
-
-fn place(entry: &LogEntry) -> Place {
-    (entry.peer_id.clone(), entry.chain.clone(), entry.seq)
+/// What was shown last. Who follows is told some things twice: by time and by arrival, and by whoever keeps the record next.
+#[derive(Debug, Default)]
+struct Told {
+    places: HashSet<Place>,
+    order: VecDeque<(Place, String)>,
 }
 
-async fn followed(mut next: Option<String>, mut told: HashSet<Place>, context: &Context) -> Result<u8, Failure> {
+/// Author, chain, sequence, and what: of a memory that was put back there are two entries of one number.
+type Place = (String, String, u64, String);
+
+impl Told {
+    /// False if it was told.
+    fn add(&mut self, entry: &LogEntry) -> bool {
+        let place = (entry.peer_id.clone(), entry.chain.clone(), entry.seq, format!("{} {}", entry.time, entry.what));
+        let new = self.places.insert(place.clone());
+        if new {
+            self.order.push_back((place, entry.time.clone()));
+        }
+        if self.order.len() > REMEMBERED
+            && let Some((place, _)) = self.order.pop_front()
+        {
+            self.places.remove(&place);
+        }
+        new
+    }
+
+    /// From when on all that was told is remembered, as far as whoever keeps the record next may have something else.
+    fn since(&self, now: Timestamp) -> String {
+        let lately = rfc3339(protocol::Timestamp(u64::try_from(now.as_millisecond()).unwrap_or(0).saturating_sub(LATELY)));
+        let oldest = self.order.front().filter(|_| self.order.len() == REMEMBERED).map(|(_, time)| time.clone());
+        oldest.into_iter().chain([lately]).max().unwrap_or_default()
+    }
+}
+
+/// Where this follower goes on: from now on, by arrival.
+async fn now_on(args: &LogArgs, context: &Context) -> Result<Option<String>, Error> {
+    let found: (Vec<LogEntry>, _) = context.client.page(&path(args, "by=arrival&after=now&limit=1000")).await?;
+    Ok(found.1)
+}
+
+/// Whether there is nobody to ask for a moment, or somebody else: a dispatcher is replaced within a second when it dies.
+fn is_replaced(error: &Error) -> bool {
+    matches!(error, Error::Refused(problem) if matches!(problem.code, Code::NoAnswer | Code::OtherKeeper))
+}
+
+async fn followed(mut args: LogArgs, mut next: Option<String>, mut told: Told, context: &Context) -> Result<u8, Failure> {
     let mut closed = std::pin::pin!(closed());
-    while let Some(path) = next {
-        let (mut entries, link): (Vec<LogEntry>, _) = match context.client.page(&path).await {
-            Err(Error::NoNode(_)) => return Err(Failure::new(NO_NODE, "the node stopped")),
-            page => page?,
+    let asked_since = args.since.clone();
+    let mut lost = false;
+    loop {
+        let found: Result<(Vec<LogEntry>, Option<String>), Error> = match &next {
+            Some(path) => context.client.page(path).await,
+            // First the place, then what it may have that was not told.
+            None => match now_on(&args, context).await {
+                Ok(link) => {
+                    args.since = asked_since.clone().into_iter().chain([told.since(Timestamp::now())]).max();
+                    let missed = missed(&args, context).await;
+                    args.since.clone_from(&asked_since);
+                    missed.map(|entries| (entries, link))
+                }
+                Err(error) => Err(error),
+            },
         };
-        let none = entries.is_empty();
-        entries.retain(|entry| !told.remove(&place(entry)));
-        show(&entries, false, context)?;
-        next = link;
+        let none = match found {
+            Ok((mut entries, link)) => {
+                if std::mem::take(&mut lost) {
+                    eprintln!("the record goes on");
+                }
+                let none = entries.is_empty();
+                entries.retain(|entry| told.add(entry));
+                show(&entries, false, context)?;
+                next = link;
+                none
+            }
+            Err(error) if is_replaced(&error) => {
+                if next.take().is_some() {
+                    lost = true;
+                    eprintln!("whoever kept everybody's record does not answer, or has handed it over; waiting for the next");
+                }
+                true
+            }
+            Err(Error::NoNode(_)) => return Err(Failure::new(NO_NODE, "the node stopped")),
+            Err(error) => return Err(error.into()),
+        };
         if none {
             tokio::select! {
                 () = tokio::time::sleep(LOOK) => {}
@@ -192,7 +259,17 @@ async fn followed(mut next: Option<String>, mut told: HashSet<Place>, context: &
             }
         }
     }
-    Ok(DONE)
+}
+
+/// All of it, by time.
+async fn missed(args: &LogArgs, context: &Context) -> Result<Vec<LogEntry>, Error> {
+    let (mut all, mut next) = (Vec::new(), Some(path(args, "limit=1000")));
+    while let Some(path) = next {
+        let (entries, link): (Vec<LogEntry>, _) = context.client.page(&path).await?;
+        all.extend(entries);
+        next = link;
+    }
+    Ok(all)
 }
 
 fn show(entries: &[LogEntry], head: bool, context: &Context) -> Result<(), Failure> {

@@ -55,7 +55,11 @@ enum By {
 pub(super) async fn log(State(desk): State<Arc<Desk>>, Params(params): Params<LogParams>) -> Result<Response, Problem> {
     let status = extract::status(&desk).await?;
     let names = Names::new(&status, desk.about.machine);
-    let question = question(&params, &names)?;
+    let keeper = match &status.leader {
+        Some(leader) if !params.local => leader.fence.leader,
+        _ => status.id,
+    };
+    let question = question(&params, &names, &keeper)?;
     let answer = answer(&desk, &status, &names, question, params.local).await?;
     if !answer.candidates.is_empty() {
         let candidates: Vec<String> = answer.candidates.iter().map(ToString::to_string).collect();
@@ -63,7 +67,7 @@ pub(super) async fn log(State(desk): State<Arc<Desk>>, Params(params): Params<Lo
             .hint("give more of it")
             .candidates(candidates));
     }
-    let next = answer.next.map(|next| link(&params, &next));
+    let next = answer.next.map(|next| link(&params, &next, &keeper));
     let entries: Vec<api::LogEntry> = answer.entries.iter().map(|logged| entry(&names, logged)).collect();
     Ok(page(Json(entries), next))
 }
@@ -93,7 +97,7 @@ async fn answer(desk: &Desk, status: &Status, names: &Names<'_>, question: Quest
     extract::shelf(desk, move |shelf| shelf.log(&question)).await
 }
 
-fn question(params: &LogParams, names: &Names<'_>) -> Result<Question, Problem> {
+fn question(params: &LogParams, names: &Names<'_>, keeper: &PeerId) -> Result<Question, Problem> {
     let instant = |name: &str, text: &Option<String>| -> Result<Option<Timestamp>, Problem> {
         let read = |text: &String| parse(text).ok_or_else(|| Problem::malformed(format!("{name} is a time like 2026-11-23T15:12:48.266Z")));
         text.as_ref().map(read).transpose()
@@ -117,11 +121,11 @@ fn question(params: &LogParams, names: &Names<'_>) -> Result<Question, Problem> 
         candidates.sort_by_key(near);
         let candidates = candidates.into_iter().take(3).map(|word| (*word).to_owned()).collect();
         return Err(Problem::malformed(format!("nothing that is written down is called {word:?}"))
-            .hint("the beginning of a kind is enough, like letter, order or units: node log --help lists them")
+            .hint("the beginning of a kind is enough, as the column WHAT shows them: letter, order, unit, elected")
             .candidates(candidates));
     }
     let question = Question {
-        after: params.after.as_deref().map(|after| cursor(after, arrivals)).transpose()?,
+        after: params.after.as_deref().map(|after| cursor(after, arrivals, keeper)).transpose()?,
         limit: extract::limit(params.limit)?,
         arrivals,
         since: instant("since", &params.since)?,
@@ -133,9 +137,14 @@ fn question(params: &LogParams, names: &Names<'_>) -> Result<Question, Problem> 
     if question.within_limits() { Ok(question) } else { Err(Problem::malformed("at most 16 kinds of entry can be asked for")) }
 }
 
-/// `now` begins with what becomes known from now on.
-fn cursor(text: &str, arrivals: bool) -> Result<Cursor, Problem> {
-    let numbers: Option<Vec<u64>> = text.split('.').map(|number| number.parse().ok()).collect();
+/// `now` begins with what becomes known from now on. Every other place is one on the disk of who gave it, whose id is at its end.
+fn cursor(text: &str, arrivals: bool, keeper: &PeerId) -> Result<Cursor, Problem> {
+    let (place, of) = text.rsplit_once('.').unwrap_or((text, ""));
+    if of.parse::<PeerId>().is_ok_and(|of| of != *keeper) {
+        return Err(Problem::new(Code::OtherKeeper, "another node keeps everybody's record now, in another order")
+            .hint("ask for it from the beginning, or since the last that you know"));
+    }
+    let numbers: Option<Vec<u64>> = place.split('.').map(|number| number.parse().ok()).collect();
     let small = |number: u64| u32::try_from(number).ok();
     let read = || match (arrivals, text, numbers.as_deref()) {
         (true, "now", _) => Some(Cursor::Arrival { no: u64::MAX, told: 0 }),
@@ -148,10 +157,10 @@ fn cursor(text: &str, arrivals: bool) -> Result<Cursor, Problem> {
     read().ok_or_else(|| Problem::malformed("after comes from a link to the next page"))
 }
 
-fn link(params: &LogParams, next: &Cursor) -> String {
+fn link(params: &LogParams, next: &Cursor, keeper: &PeerId) -> String {
     let after = match next {
-        Cursor::Time { clock, copy, ordinal, seq } => format!("{clock}.{}.{ordinal}.{seq}", u8::from(*copy)),
-        Cursor::Arrival { no, told } => format!("{no}.{told}&by=arrival"),
+        Cursor::Time { clock, copy, ordinal, seq } => format!("{clock}.{}.{ordinal}.{seq}.{keeper}", u8::from(*copy)),
+        Cursor::Arrival { no, told } => format!("{no}.{told}.{keeper}&by=arrival"),
     };
     let mut link = format!("/v1/log?after={after}");
     let texts = [

@@ -85,6 +85,8 @@ macro_rules! codes {
 codes! {
     /// Not JSON, an unknown or doubled field, a value of another kind.
     Malformed = "malformed", 400, "the request is not understood";
+    /// A place in the record that somebody else has given, who kept it before.
+    OtherKeeper = "other_keeper", 410, "another node keeps the record now";
     /// An address that is none.
     BadAddress = "bad_address", 400, "not an address";
     /// A name that nobody can have.

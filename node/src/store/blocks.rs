@@ -116,8 +116,8 @@ fn build_some(txn: &WriteTransaction) -> Result<usize, Fault> {
             for row in table.range((ordinal, from)..=(ordinal, u64::MAX))? {
                 let (key, row) = row?;
                 let number = key.value().1;
-                let (_, _, signed) = rows::read_segment(key.value(), row.value())?;
                 // What cannot be read is found damaged by who reads it; here it must not stop everything after it.
+                let Ok((.., signed)) = rows::read_segment(key.value(), row.value()) else { continue };
                 let Ok(segment) = protocol::segment::open(&signed.body) else { continue };
                 let (_, block, hashes) = open.get_or_insert_with(|| {
                     let block = Block {

@@ -120,8 +120,8 @@ impl Shelves {
 
 /// The entries of one segment, each with its sequence.
 fn opened(key: (u32, u64), row: &[u8]) -> Result<Vec<Read>, Fault> {
-    let (first, entries, signed) = rows::read_segment(key, row)?;
-    match protocol::segment::open(&signed.body) {
+    let read = rows::read_segment(key, row).map_err(|fault| fault.to_string());
+    match read.and_then(|(.., signed)| protocol::segment::open(&signed.body).map_err(|error| error.to_string())) {
         Ok(segment) => {
             let author = segment.author;
             let numbered = (segment.first..).zip(segment.entries);
@@ -129,7 +129,7 @@ fn opened(key: (u32, u64), row: &[u8]) -> Result<Vec<Read>, Fault> {
         }
         // Damaged, as verification says; what stands beside it can be read.
         Err(error) => {
-            tracing::debug!(%error, first, entries, "a segment of the record cannot be read");
+            tracing::debug!(%error, chain = key.0, number = key.1, "a segment of the record cannot be read");
             Ok(Vec::new())
         }
     }
@@ -178,6 +178,8 @@ impl Reader {
             let (mut segments, mut bytes, mut next) = (Vec::new(), 0, after.saturating_add(1));
             for row in table.range((found.ordinal, next)..=(found.ordinal, u64::MAX))? {
                 let (key, row) = row?;
+                // One that cannot be read is a hole, too.
+                let Ok((.., signed)) = rows::read_segment(key.value(), row.value()) else { continue };
                 bytes += row.value().len();
                 let full = segments.len() >= limits::SEGMENTS || bytes > limits::SEGMENTS_BYTES;
                 // Behind a hole begins another page.
@@ -186,15 +188,17 @@ impl Reader {
                     break;
                 }
                 next = key.value().1 + 1;
-                segments.push(rows::read_segment(key.value(), row.value())?.2);
+                segments.push(signed);
             }
             Ok(segments)
         })
     }
 
-    /// Whether a segment with this hash stands under its number in a chain of its author.
+    /// Whether a segment with this hash stands under its number in a chain of its author, or none at all: where there is a hole, nothing
+    /// says that it is of another line.
     pub(crate) fn has_segment(&self, head: &ChainHead) -> Result<bool, ReadError> {
         self.with(|txn| {
+            let mut there = false;
             let is_it = |row: &[u8], key| -> Result<bool, Fault> {
                 let (.., signed) = rows::read_segment(key, row)?;
                 Ok(protocol::segment::hash(&signed) == head.hash.into_array())
@@ -206,14 +210,14 @@ impl Reader {
                     .filter(|chain| chain.chain == head.chain && chain.author.is_none_or(|author| author == head.author))
                 {
                     let key = (chain.ordinal, head.last);
-                    if let Some(row) = table.get(key)?
-                        && is_it(row.value(), key)?
-                    {
+                    let Some(row) = table.get(key)? else { continue };
+                    if is_it(row.value(), key)? {
                         return Ok(true);
                     }
+                    there = true;
                 }
             }
-            Ok(false)
+            Ok(!there)
         })
     }
 }

@@ -105,7 +105,7 @@ impl Reader {
                 swarm,
                 found: Verification::default(),
                 cited: BTreeMap::new(),
-                branches: Vec::new(),
+                lines: BTreeMap::new(),
                 cites: Vec::new(),
                 me: *me,
                 summaries: BTreeSet::new(),
@@ -128,13 +128,17 @@ impl Reader {
 /// Author, chain, segment and branch.
 type Place = (PeerId, u64, u64, u8);
 
+/// What is said of a line if it is one too many, which it is, and the hash of its last segment.
+type Line = (Flaw, u8, Option<[u8; 32]>);
+
 struct Look<'a> {
     swarm: &'a str,
     found: Verification,
     /// Hashes that first segments cite, and where the segment was found that has each.
     cited: BTreeMap<[u8; 32], Option<Place>>,
-    /// Branches: two segments of one number were signed. Where another chain goes on from the end of one, its author's memory had jumped back.
-    branches: Vec<(Flaw, u8)>,
+    /// Lines of one chain: where there are several, two segments of one number were signed. That is no wonder where another chain goes on
+    /// from the end of all of them but one: their author's memory had jumped back, and it had noticed.
+    lines: BTreeMap<(PeerId, u64), Vec<Line>>,
     /// What was let go of, and written down by this node or its author: author, chain, last segment and its hash.
     summaries: BTreeSet<(PeerId, u64, u64, [u8; 32])>,
     /// What is missing, and which summary would account for it.
@@ -243,9 +247,10 @@ impl Look<'_> {
             }
             end = Some((hash, last_entry + 1));
         }
-        if chain.branch > 0 {
+        if seen.last > 0 {
             let ChainSeen { author, chain, copy, first, last, branch, .. } = seen;
-            self.branches.push((Flaw { author, chain, copy, first, last, entries: None, kind: FlawKind::Forked }, branch));
+            let flaw = Flaw { author, chain, copy, first, last, entries: None, kind: FlawKind::Forked };
+            self.lines.entry((author, chain)).or_default().push((flaw, branch, end.map(|(hash, _)| hash)));
         }
         self.found.chains.push(seen);
         Ok(())
@@ -262,11 +267,13 @@ impl Look<'_> {
     /// Which chain goes on from which.
     fn finish(mut self) -> Verification {
         let ends: Vec<(PeerId, u64, u64)> = self.found.chains.iter().map(|seen| (seen.author, seen.chain, seen.last)).collect();
-        for (flaw, branch) in std::mem::take(&mut self.branches) {
-            let end = (flaw.author, flaw.chain, flaw.last, branch);
-            if self.cited.values().flatten().any(|place| *place == end) {
-                continue;
-            }
+        let mut forked = Vec::new();
+        for lines in self.lines.values() {
+            let ends = lines.iter().filter(|(.., end)| end.is_none_or(|hash| !self.cited.contains_key(&hash)));
+            // The first of them is the chain itself.
+            forked.extend(ends.skip(1).cloned());
+        }
+        for (flaw, branch, _) in forked {
             self.bad.insert((flaw.author, flaw.chain, branch, flaw.copy));
             self.found.flaws_in_all += 1;
             if self.found.flaws.len() < FLAWS {

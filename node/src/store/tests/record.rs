@@ -311,21 +311,24 @@ fn two_segments_of_one_number_are_both_told_and_what_they_share_once() {
 
 #[test]
 fn a_restored_backup_leaves_lines_that_all_verify_and_a_break_that_is_named() {
-    let (store, ann) = filled(1);
-    let (mut one, mut two) = (Author::new(2, 22), Author::new(2, 22));
-    let mut changes = copies(&mut one, 1..=5, 0);
-    // Put back to after the second, it writes one more, and then learns of what it has forgotten.
-    changes.extend(copies(&mut two, 1..=2, 1));
-    let mut beside = Author { number: 2, hash: two.hash, next: two.next, ..Author::new(2, 22) };
-    changes.extend(copies(&mut beside, 9..=9, 1));
-    let mut anew = Author { hash: beside.hash, next: beside.next, ..Author::new(2, 33) };
-    changes.extend(copies(&mut anew, 10..=12, 0));
-    commit(&store, Batch { changes });
-    let found = store.reader().verify(&ann.me, "lan").expect("it can be read");
-    assert_eq!(found.flaws, []);
-    let of = |chain, branch| found.chains.iter().find(|seen| (seen.chain, seen.branch) == (chain, branch)).expect("it is there");
-    assert_eq!((of(22, 0).last, of(22, 1).last, of(33, 0).follows), (5, 3, Some((22, 3, true))));
-    assert!(found.chains.iter().all(|seen| seen.good));
+    // Others have what it wrote before as the first line, it itself what it wrote after.
+    for (before, after) in [(0, 1), (1, 0)] {
+        let (store, ann) = filled(1);
+        let (mut one, mut two) = (Author::new(2, 22), Author::new(2, 22));
+        let mut changes = copies(&mut one, 1..=5, before);
+        // Put back to after the second, it writes one more, and then learns of what it has forgotten.
+        changes.extend(copies(&mut two, 1..=2, after));
+        let mut beside = Author { number: 2, hash: two.hash, next: two.next, ..Author::new(2, 22) };
+        changes.extend(copies(&mut beside, 9..=9, after));
+        let mut anew = Author { hash: beside.hash, next: beside.next, ..Author::new(2, 33) };
+        changes.extend(copies(&mut anew, 10..=12, 0));
+        commit(&store, Batch { changes });
+        let found = store.reader().verify(&ann.me, "lan").expect("it can be read");
+        assert_eq!(found.flaws, []);
+        let of = |chain, branch| found.chains.iter().find(|seen| (seen.chain, seen.branch) == (chain, branch)).expect("it is there");
+        assert_eq!((of(22, before).last, of(22, after).last, of(33, 0).follows), (5, 3, Some((22, 3, true))));
+        assert!(found.chains.iter().all(|seen| seen.good));
+    }
 }
 
 #[test]

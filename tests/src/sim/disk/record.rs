@@ -185,7 +185,10 @@ impl Record {
         None
     }
 
+    /// Whether it is here, or nothing under its number is.
     pub(crate) fn has(&self, head: &ChainHead) -> bool {
-        self.all().any(|segment| segment == (head.author, head.chain, head.last, head.hash.into_array()))
+        let mut there =
+            self.all().filter(|(author, chain, number, _)| (*author, *chain, *number) == (head.author, head.chain, head.last)).peekable();
+        there.peek().is_none() || there.any(|(.., hash)| hash == head.hash.into_array())
     }
 }
