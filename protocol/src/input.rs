@@ -455,8 +455,8 @@ pub enum Recalled {
         from: PeerId,
         /// As asked.
         head: ChainHead,
-        /// It does.
-        known: bool,
+        /// Whether it is here; none: nothing stands under its number.
+        known: Option<bool>,
     },
     /// The disk could not be read.
     Failed(Recall),

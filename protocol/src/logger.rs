@@ -272,7 +272,7 @@ impl Logger {
             let meets = pieces.iter().find(|piece| piece.number == end.last).map(|piece| piece.hash);
             let meets = meets.or((first.number == end.last + 1).then_some(first.previous));
             if meets.is_some_and(|hash| hash != end.hash) {
-                return self.fork(from, author, chain, pull.tip, out);
+                return self.fork(from, author, chain, pull.tip, true, out);
             }
         }
         let tip = self.heard_of(from, &line, &pull, last);
@@ -332,8 +332,8 @@ impl Logger {
     }
 
     /// Its line of the chain is another than the one it was taken for: both were signed by the author. The next branch is tried, and
-    /// made if there is none.
-    fn fork(&mut self, from: PeerId, author: PeerId, chain: u64, tip: [u8; 32], out: &mut Out) {
+    /// made if there is none. Where here is a hole it may be the same (not `differs`), and is taken beside it.
+    fn fork(&mut self, from: PeerId, author: PeerId, chain: u64, tip: [u8; 32], differs: bool, out: &mut Out) {
         self.dirty = true;
         let first = u8::from(author == self.me);
         let Some(source) = self.sources.get_mut(&from) else { return };
@@ -342,18 +342,18 @@ impl Logger {
         if *branch >= BRANCHES {
             source.heads.retain(|head| (head.author, head.chain, head.hash.into_array()) != (author, chain, tip));
         }
-        if !self.copies.contains_key(&(author, chain, *branch)) {
+        if differs && !self.copies.contains_key(&(author, chain, *branch)) {
             out.note(What::RecordForked { of: author, chain });
         }
     }
 
     /// The disk says whether a segment that somebody has is here, too.
-    pub(crate) fn on_recalled(&mut self, from: PeerId, head: &ChainHead, known: bool, out: &mut Out) {
+    pub(crate) fn on_recalled(&mut self, from: PeerId, head: &ChainHead, known: Option<bool>, out: &mut Out) {
         let hash = head.hash.into_array();
         let sighted = (head.author, head.chain, head.last, hash);
         self.recalling.remove(&sighted);
         self.dirty = true;
-        if known {
+        if known == Some(true) {
             if self.settled.len() >= SETTLED {
                 self.settled.clear();
             }
@@ -367,7 +367,7 @@ impl Logger {
                     source.branches.insert((head.author, head.chain, hash), 1);
                     self.dirty = true;
                 }
-                _ => self.fork(from, head.author, head.chain, hash, out),
+                _ => self.fork(from, head.author, head.chain, hash, known.is_some(), out),
             }
         }
     }
@@ -483,6 +483,7 @@ impl Logger {
                     // Its author goes on where it says that it is, wherever it has been.
                     Some(_) if is_here => head.last,
                     // Older than what is kept of it here.
+                    Some(end) if head.last < end.first && follows => end.last,
                     Some(end) if head.last < end.first => continue,
                     Some(_) => {
                         recalls.push((*peer, *head));

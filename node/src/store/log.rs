@@ -194,9 +194,8 @@ impl Reader {
         })
     }
 
-    /// Whether a segment with this hash stands under its number in a chain of its author, or none at all: where there is a hole, nothing
-    /// says that it is of another line.
-    pub(crate) fn has_segment(&self, head: &ChainHead) -> Result<bool, ReadError> {
+    /// Whether a segment with this hash stands under its number in a chain of its author; none if nothing does.
+    pub(crate) fn stands(&self, head: &ChainHead) -> Result<Option<bool>, ReadError> {
         self.with(|txn| {
             let mut there = false;
             let is_it = |row: &[u8], key| -> Result<bool, Fault> {
@@ -212,12 +211,12 @@ impl Reader {
                     let key = (chain.ordinal, head.last);
                     let Some(row) = table.get(key)? else { continue };
                     if is_it(row.value(), key)? {
-                        return Ok(true);
+                        return Ok(Some(true));
                     }
                     there = true;
                 }
             }
-            Ok(!there)
+            Ok(there.then_some(false))
         })
     }
 }

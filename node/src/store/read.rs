@@ -157,7 +157,7 @@ impl Reader {
                 });
                 Ok(Recalled::Key { key: key.clone(), found })
             }
-            Recall::Segment { from, head } => Ok(Recalled::Segment { from: *from, head: *head, known: self.has_segment(head)? }),
+            Recall::Segment { from, head } => Ok(Recalled::Segment { from: *from, head: *head, known: self.stands(head)? }),
             Recall::OrderKey { key } => {
                 let found = txn.open_table(tables::ORDER_KEYS)?.get(key.as_str())?.map(|row| {
                     let (number, digest) = row.value();

@@ -117,12 +117,29 @@ impl Reader {
             for chain in &all {
                 look.note_citation(txn, chain)?;
             }
-            for chain in &all {
-                look.chain(txn, chain)?;
+            for (at, chain) in all.iter().enumerate() {
+                let others = all.iter().enumerate().filter(|(other, _)| *other != at).map(|(_, other)| other);
+                let mut others =
+                    others.filter(|other| (other.chain, other.author.unwrap_or(*me)) == (chain.chain, chain.author.unwrap_or(*me)));
+                let forked = others.try_fold(false, |forked, other| Ok::<_, Fault>(forked || differ(txn, chain, other)?))?;
+                look.chain(txn, chain, forked)?;
             }
             Ok(look.finish())
         })
     }
+}
+
+/// Whether two lines of a chain have different segments of one number: where the one has a hole, the other may only fill it.
+fn differ(txn: &ReadTransaction, one: &Chain, other: &Chain) -> Result<bool, Fault> {
+    let table = |chain: &Chain| txn.open_table(if chain.copy == OWN { tables::SEGMENTS } else { tables::COPIED });
+    let (first, second) = (table(one)?, table(other)?);
+    for row in first.range((one.ordinal, 0)..=(one.ordinal, u64::MAX))? {
+        let (key, row) = row?;
+        if second.get((other.ordinal, key.value().1))?.is_some_and(|there| there.value() != row.value()) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Author, chain, segment and branch.
@@ -136,7 +153,7 @@ struct Look<'a> {
     found: Verification,
     /// Hashes that first segments cite, and where the segment was found that has each.
     cited: BTreeMap<[u8; 32], Option<Place>>,
-    /// Lines of one chain: where there are several, two segments of one number were signed. That is no wonder where another chain goes on
+    /// Lines of one chain that differ: two segments of one number were signed. That is no wonder where another chain goes on
     /// from the end of all of them but one: their author's memory had jumped back, and it had noticed.
     lines: BTreeMap<(PeerId, u64), Vec<Line>>,
     /// What was let go of, and written down by this node or its author: author, chain, last segment and its hash.
@@ -164,7 +181,7 @@ impl Look<'_> {
         Ok(())
     }
 
-    fn chain(&mut self, txn: &ReadTransaction, chain: &Chain) -> Result<(), Fault> {
+    fn chain(&mut self, txn: &ReadTransaction, chain: &Chain, forked: bool) -> Result<(), Fault> {
         let table = txn.open_table(if chain.copy == OWN { tables::SEGMENTS } else { tables::COPIED })?;
         let author = chain.author.unwrap_or(self.me);
         let mut seen = ChainSeen {
@@ -247,7 +264,7 @@ impl Look<'_> {
             }
             end = Some((hash, last_entry + 1));
         }
-        if seen.last > 0 {
+        if forked && seen.last > 0 {
             let ChainSeen { author, chain, copy, first, last, branch, .. } = seen;
             let flaw = Flaw { author, chain, copy, first, last, entries: None, kind: FlawKind::Forked };
             self.lines.entry((author, chain)).or_default().push((flaw, branch, end.map(|(hash, _)| hash)));

@@ -131,7 +131,7 @@ fn of_an_author_who_is_away_others_copies_are_taken() {
     assert_eq!(did.asked, []);
     // What it has is looked up once, and is there.
     assert_eq!(did.recalled, [(peer(2), 5)]);
-    keeper.logger.on_recalled(peer(2), &head(4, 4, 5, false), true, &mut keeper.out);
+    keeper.logger.on_recalled(peer(2), &head(4, 4, 5, false), Some(true), &mut keeper.out);
     assert_eq!(keeper.tick(2), Did::default());
 }
 
@@ -206,6 +206,20 @@ fn what_an_author_has_not_any_more_is_left_out_when_nobody_has_it() {
 }
 
 #[test]
+fn what_others_have_where_there_is_a_hole_is_taken_beside_it_and_nobody_called_a_forger() {
+    let mut keeper = Keeper::leads(&[2, 3]);
+    keeper.chains(2, vec![ChainHead { first: 6, ..head(2, 2, 9, true) }]);
+    keeper.tick(1);
+    keeper.segments(2, 2, pieces(2, 6, 9));
+    keeper.tick(1);
+    keeper.chains(3, vec![head(2, 2, 7, false)]);
+    assert_eq!(keeper.tick(1).recalled, [(peer(3), 7)]);
+    keeper.logger.on_recalled(peer(3), &head(2, 2, 7, false), None, &mut keeper.out);
+    let did = keeper.tick(1);
+    assert_eq!((did.asked, did.noted), (vec![(peer(3), peer(2), 0, false)], vec![]));
+}
+
+#[test]
 fn false_segments_stop_nobody_elses() {
     let mut keeper = Keeper::leads(&[2, 3]);
     keeper.chains(2, vec![head(2, 2, 5, true), head(4, 4, 5, false)]);
@@ -262,7 +276,7 @@ fn a_shorter_line_that_is_not_here_is_taken_beside_the_longer() {
     keeper.segments(3, 2, pieces(2, 1, 9));
     let did = keeper.tick(2);
     assert_eq!((did.stored.len(), did.recalled), (9, vec![(peer(3), 5)]));
-    keeper.logger.on_recalled(peer(3), &head(2, 9, 5, false), false, &mut keeper.out);
+    keeper.logger.on_recalled(peer(3), &head(2, 9, 5, false), Some(false), &mut keeper.out);
     assert_eq!(keeper.tick(2).asked, [(peer(3), peer(2), 0, false)]);
     keeper.segments(3, 2, pieces(9, 1, 5));
     assert_eq!(keeper.tick(3).stored, [1, 2, 3, 4, 5].map(|number| (peer(2), 1, number)));
@@ -395,7 +409,7 @@ fn an_author_put_back_who_wrote_on_to_where_it_was_has_a_second_branch() {
     keeper.chains(2, vec![head(2, 3, 9, true)]);
     let did = keeper.tick(2);
     assert_eq!((did.recalled, did.asked), (vec![(peer(2), 9)], vec![]), "the number alone says nothing");
-    keeper.logger.on_recalled(peer(2), &head(2, 3, 9, true), false, &mut keeper.out);
+    keeper.logger.on_recalled(peer(2), &head(2, 3, 9, true), Some(false), &mut keeper.out);
     let did = keeper.tick(2);
     assert_eq!((did.asked, did.noted), (vec![(peer(2), peer(2), 0, true)], vec!["record_forked"]));
     let again: Vec<Piece> = pieces(2, 1, 6).into_iter().chain(pieces_of_a_second_life(6, 7, 9)).collect();
@@ -410,13 +424,13 @@ fn an_author_put_back_is_followed_from_where_it_is() {
     let mut keeper = follower();
     keeper.chains(2, vec![head(2, 2, 6, true)]);
     assert_eq!(keeper.tick(2).recalled, [(peer(2), 6)]);
-    keeper.logger.on_recalled(peer(2), &head(2, 2, 6, true), true, &mut keeper.out);
+    keeper.logger.on_recalled(peer(2), &head(2, 2, 6, true), Some(true), &mut keeper.out);
     assert_eq!(keeper.tick(2).asked, [(peer(2), peer(2), 6, true)]);
     // It writes: not what was there before.
     keeper.segments(2, 2, pieces_of_a_second_life(6, 7, 7));
     let did = keeper.tick(2);
     assert_eq!((did.stored, did.recalled), (vec![], vec![(peer(2), 7)]));
-    keeper.logger.on_recalled(peer(2), &head(2, 3, 7, true), false, &mut keeper.out);
+    keeper.logger.on_recalled(peer(2), &head(2, 3, 7, true), Some(false), &mut keeper.out);
     assert_eq!(keeper.tick(2).asked, [(peer(2), peer(2), 0, true)], "from the first, into a branch");
 }
 
@@ -425,11 +439,11 @@ fn what_others_had_of_an_author_before_it_sends_it_is_taken_once() {
     let mut keeper = follower();
     keeper.chains(2, vec![head(2, 2, 6, true)]);
     keeper.tick(2);
-    keeper.logger.on_recalled(peer(2), &head(2, 2, 6, true), true, &mut keeper.out);
+    keeper.logger.on_recalled(peer(2), &head(2, 2, 6, true), Some(true), &mut keeper.out);
     keeper.tick(2);
     keeper.segments(2, 2, pieces(2, 7, 8));
     assert_eq!(keeper.tick(2).recalled, [(peer(2), 8)]);
-    keeper.logger.on_recalled(peer(2), &head(2, 2, 8, true), true, &mut keeper.out);
+    keeper.logger.on_recalled(peer(2), &head(2, 2, 8, true), Some(true), &mut keeper.out);
     assert_eq!(keeper.tick(2).asked, [(peer(2), peer(2), 8, true)]);
     keeper.segments(2, 2, pieces(2, 9, 11));
     let did = keeper.tick(2);

@@ -512,7 +512,7 @@ impl Disk {
                 let found = self.keys.get(key).map(|(letter, k, digest)| Earlier { letter: *letter, k: *k, digest: *digest });
                 Recalled::Key { key: key.clone(), found }
             }
-            Recall::Segment { from, head } => Recalled::Segment { from: *from, head: *head, known: self.record.has(head) },
+            Recall::Segment { from, head } => Recalled::Segment { from: *from, head: *head, known: self.record.stands(head) },
             Recall::OrderKey { key } => Recalled::OrderKey { key: key.clone(), found: self.tasks.keys.get(key).copied() },
         }
     }

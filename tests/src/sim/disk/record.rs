@@ -185,10 +185,10 @@ impl Record {
         None
     }
 
-    /// Whether it is here, or nothing under its number is.
-    pub(crate) fn has(&self, head: &ChainHead) -> bool {
-        let mut there =
-            self.all().filter(|(author, chain, number, _)| (*author, *chain, *number) == (head.author, head.chain, head.last)).peekable();
-        there.peek().is_none() || there.any(|(.., hash)| hash == head.hash.into_array())
+    /// Whether it is here; none: nothing stands under its number.
+    pub(crate) fn stands(&self, head: &ChainHead) -> Option<bool> {
+        let of =
+            |(author, chain, number, _): &(PeerId, u64, u64, [u8; 32])| (*author, *chain, *number) == (head.author, head.chain, head.last);
+        self.all().filter(of).map(|(.., hash)| hash == head.hash.into_array()).max()
     }
 }
