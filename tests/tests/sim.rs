@@ -34,7 +34,7 @@ fn the_same_seed_is_the_same_run() {
 
 #[test]
 fn the_seeds_are_worth_running() {
-    let runs: Vec<_> = (0..60).filter_map(|seed| run(seed, Detail::None).ok()).collect();
+    let runs: Vec<_> = (0..100).filter_map(|seed| run(seed, Detail::None).ok()).collect();
     let sum = |of: fn(&swarm_tests::sim::Counts) -> u64| runs.iter().map(|run| of(&run.counts)).sum::<u64>();
     assert!(sum(|counts| counts.taken) > 1_000, "hardly a letter arrives");
     assert!(sum(|counts| counts.crashes) > 50, "hardly a node dies");
