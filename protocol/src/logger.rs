@@ -1,6 +1,6 @@
 //! Who keeps the record of all: pulls everybody's segments by number, and gives what it has to whoever keeps it next.
-//! Knows nothing of what they say. What is here of a chain has no hole that its authors or their copies could fill; two segments of one
-//! number are both kept, in branches of the chain; a liar stops nobody's entries but those of whom it lies.
+//! Knows nothing of what they say. A hole is left only where nobody who was asked had what is missing, and what turns up later is kept beside
+//! it; two segments of one number are both kept, in branches of the chain; a liar stops nobody's entries but those of whom it lies.
 
 mod serve;
 #[cfg(test)]

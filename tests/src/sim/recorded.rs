@@ -51,7 +51,8 @@ fn ends(disk: &Disk) -> Vec<ChainEnd> {
     kept.own_chains.into_iter().chain(kept.copies).collect()
 }
 
-/// Whether a chain as it ends somewhere is on this disk: copies go on from one another, so that its end stands for all of it.
+/// Whether a chain as it ends somewhere is on this disk: copies go on from one another, so that its end
+/// stands for all of it but the holes that pruning leaves.
 fn has(disk: &Disk, end: &ChainEnd) -> bool {
     let own = disk.record.own.iter().filter(|(chain, _)| *chain == end.chain);
     let has_body =
