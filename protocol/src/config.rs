@@ -221,6 +221,14 @@ pub struct Config {
     pub settle: Duration,
     /// How long a new leader waits for workers to report before it places older orders (DESIGN 6.1).
     pub gate: Duration,
+    /// How long a standby may take for a copy before it is replaced (DESIGN 6.1) …
+    pub standby_patience: Duration,
+    /// … and for how long it is not named again (guess: a disk that hangs does not recover in a second).
+    pub standby_shunned: Duration,
+    /// How long copies wait that nobody waits for (as changes that nobody is told of wait for the next commit).
+    pub standby_gather: Duration,
+    /// How long copies of what the leader has stay with who is no standby any more (guess: a few claims may be lost).
+    pub copies_kept: Duration,
     /// How long an assignment or an order goes unanswered before it is sent again (guess: a flush and a round trip are milliseconds).
     pub work_patience: Duration,
     /// How long a worker may be silent before what it runs is tried elsewhere (DESIGN 6).
@@ -335,6 +343,10 @@ impl Default for Config {
             rank_step: Duration::from_millis(150),
             settle: Duration::from_millis(300),
             gate: Duration::from_secs(2),
+            standby_patience: Duration::from_millis(500),
+            standby_shunned: Duration::from_secs(10),
+            standby_gather: Duration::from_millis(20),
+            copies_kept: Duration::from_secs(10),
             work_patience: Duration::from_secs(2),
             lost_after: Duration::from_secs(30),
             attempts: 5,

@@ -6,12 +6,15 @@ mod cancels;
 mod closing;
 mod doubt;
 mod handing;
+mod holdings;
+mod joining;
 mod judging;
 mod lines;
 mod over;
 mod placing;
 mod queue;
 mod reports;
+mod standbys;
 mod standing;
 mod strays;
 mod table;
@@ -26,10 +29,12 @@ use std::time::Duration;
 
 use libp2p_identity::PeerId;
 
+use self::holdings::Holdings;
 use self::lines::Lines;
 use self::placing::Look;
 use self::queue::{Place, Queue};
 use self::reports::Reports;
+use self::standbys::Standbys;
 use self::strays::Strays;
 use self::table::Row;
 use self::words::Words;
@@ -72,12 +77,19 @@ pub(crate) struct Dispatcher {
     /// Until then nothing is placed, unless all of `awaited` have told what they are at, and all of `asked` what they take for ended.
     gate: Option<Duration>,
     awaited: BTreeSet<PeerId>,
-    asked: BTreeSet<PeerId>,
+    /// Questions that each of them has not answered.
+    asked: BTreeMap<PeerId, u32>,
+    /// Orders that somebody else brought, of which all who are here are asked, and until when that is waited for.
+    brought: BTreeSet<OrderKey>,
+    brought_until: Option<Duration>,
     /// When orderers who have not spoken under this term are asked again, and how long they were waited for.
     doubt: Option<(Duration, Duration)>,
     /// In boxes: a map moves its entries as it grows.
     rows: BTreeMap<OrderKey, Box<Row>>,
     bytes: u64,
+    /// Orders that are here while another leads: then the table is empty.
+    holdings: Holdings,
+    standbys: Standbys,
     reports: Reports,
     queue: Queue,
     lines: Lines,
@@ -130,10 +142,14 @@ impl Dispatcher {
             fence: None,
             gate: None,
             awaited: BTreeSet::new(),
-            asked: BTreeSet::new(),
+            asked: BTreeMap::new(),
+            brought: BTreeSet::new(),
+            brought_until: None,
             doubt: None,
             rows: BTreeMap::new(),
             bytes: 0,
+            holdings: Holdings::new(config),
+            standbys: Standbys::new(config),
             reports: Reports::default(),
             queue: Queue::new(),
             lines: Lines::default(),
@@ -159,7 +175,7 @@ impl Dispatcher {
             taken: BTreeMap::new(),
         };
         for (queued, state) in queue {
-            dispatcher.insert(Row::kept(queued, state, now.mono), now);
+            dispatcher.holdings.put(Box::new(Row::kept(queued, state, now.mono)));
         }
         dispatcher
     }
@@ -169,7 +185,8 @@ impl Dispatcher {
         self.fence = Some(fence);
         self.workers.begin(&reachable, now.mono + self.config.lost_after);
         self.awaited = reachable.into_iter().collect();
-        self.asked.clear();
+        self.forget_questions();
+        self.standbys.clear();
         self.gate = (!self.awaited.is_empty()).then_some(now.mono + self.config.gate);
         self.unanswered.clear();
         self.retell.clear();
@@ -178,8 +195,12 @@ impl Dispatcher {
         self.early.clear();
         self.cancel_at = (!self.cancelled.is_empty()).then_some(now.mono);
         self.look.all();
-        for (key, row) in &mut self.rows {
+        self.put_away(now);
+        for mut row in self.holdings.take_all() {
             row.begin(now.mono);
+            self.insert(row, now);
+        }
+        for (key, row) in &mut self.rows {
             // Whoever does not tell what it is at in time is asked by a repeated assignment.
             let again_at = now.mono + self.config.gate;
             self.unanswered.extend(row.expect_answers(again_at).map(|unit| (again_at, *key, unit)));
@@ -188,12 +209,13 @@ impl Dispatcher {
         self.restart_doubt(now);
     }
 
-    /// Another leads: what is here is kept, and nobody is told anything.
-    pub(crate) fn end(&mut self, now: Now) {
+    /// Another leads, who can be reached or not, or nobody: what is here is kept, and nobody else is told anything.
+    pub(crate) fn end(&mut self, leader: Option<Fence>, reachable: bool, now: Now) {
         self.fence = None;
         self.gate = None;
         self.awaited.clear();
-        self.asked.clear();
+        self.forget_questions();
+        self.standbys.clear();
         self.unanswered.clear();
         self.retell.clear();
         self.reserved.clear();
@@ -201,19 +223,59 @@ impl Dispatcher {
         self.early.clear();
         self.cancel_at = None;
         self.words.clear();
-        self.rows.values_mut().for_each(|row| row.begin(now.mono));
-        self.restart_doubt(now);
+        self.doubt = None;
+        self.put_away(now);
+        self.holdings.follow(leader, reachable, now);
+    }
+
+    /// The table is empty, and all of it held here.
+    fn put_away(&mut self, now: Now) {
+        self.queue.clear();
+        self.lines.clear();
+        self.workers.clear();
+        (self.over, self.over_at) = (BTreeSet::new(), BTreeSet::new());
+        (self.cancelled, self.given_up) = (BTreeSet::new(), BTreeSet::new());
+        self.cancels_due.clear();
+        self.bytes = 0;
+        for (_, mut row) in std::mem::take(&mut self.rows) {
+            row.begin(now.mono);
+            self.holdings.put(row);
+        }
+    }
+
+    fn forget_questions(&mut self) {
+        self.asked.clear();
+        self.brought.clear();
+        self.brought_until = None;
     }
 
     /// What was told of orders that are not here: under another term it is told again.
     fn forget_strays(&mut self) {
         self.strays = Strays::default();
-        self.reports.keep_of(|key| self.rows.contains_key(key));
+        let (rows, holdings) = (&self.rows, &self.holdings);
+        self.reports.keep_of(|key| rows.contains_key(key) || holdings.get(key).is_some());
+    }
+
+    /// These would take over; of those who can be reached each gets the table.
+    pub(crate) fn set_standbys(&mut self, named: &[PeerId]) {
+        if self.fence.is_some() {
+            self.standbys.name(named.iter().copied().filter(|peer| self.workers.is_reachable(peer)));
+        }
+    }
+
+    /// Standbys that did not answer in time, since this was asked last.
+    pub(crate) fn take_silent(&mut self) -> Vec<PeerId> {
+        self.standbys.take_silent()
+    }
+
+    /// This node was held up.
+    pub(crate) fn on_stalled(&mut self, now: Now) {
+        self.standbys.on_stalled(now.mono);
     }
 
     /// Orders held here, whether or not this node leads.
     pub(crate) fn orders(&self) -> u64 {
-        self.rows.len() as u64
+        self.rows.len() as u64 + self.holdings.len()
     }
 
     // -- orders
@@ -280,7 +342,7 @@ impl Dispatcher {
         let (key, priority) = (order.value.key(), order.value.priority);
         let sort = self.queue.sort_for(priority).unwrap_or_else(|| self.renumber(priority));
         out.store(Change::Queue(Box::new(Queued { order: order.clone(), sort, at: now.wall })));
-        let mut row = Row::new(order, sort, now.wall);
+        let mut row = Box::new(Row::new(order, sort, now.wall));
         if let Some(cancel) = self.early.remove(&key) {
             row.cancel = Some(cancel);
             self.cancels_due.insert(key);
@@ -318,7 +380,7 @@ impl Dispatcher {
     }
 
     /// A row that is new here, with all that follows from it.
-    fn insert(&mut self, row: Row, now: Now) {
+    fn insert(&mut self, row: Box<Row>, now: Now) {
         let key = row.key();
         self.bytes += row.order.body.len() as u64;
         self.queue.remember(row.sort);
@@ -327,6 +389,7 @@ impl Dispatcher {
             let takes = (order.needs.cores, order.needs.memory_bytes);
             self.workers.take(placement.worker, order, *unit, takes, now.mono + self.config.lost_after);
         }
+        row.lost.iter().for_each(|(unit, (_, worker))| self.workers.lose(*worker, &key, *unit));
         if row.cancel.is_some() {
             self.cancelled.insert(key);
             self.cancel_at = Some(now.mono);
@@ -334,7 +397,8 @@ impl Dispatcher {
         if !row.given_up.is_empty() {
             self.given_up.insert(key);
         }
-        self.rows.insert(key, Box::new(row));
+        self.rows.insert(key, row);
+        self.standbys.on_changed(&key, true);
         self.settle(&key);
     }
 
@@ -379,6 +443,11 @@ impl Dispatcher {
         }
         let due: Vec<PeerId> = self.retell.iter().filter(|(_, at)| **at <= now.mono).map(|(peer, _)| *peer).collect();
         due.iter().for_each(|peer| self.tell_again(*peer, now));
+        self.standbys.tick(now.mono);
+        if self.brought_until.is_some_and(|at| at <= now.mono) {
+            self.asked.clear();
+            self.accept_brought();
+        }
         self.ask_again(now);
         self.ask_for_closings(now);
         self.ask_orderers(now);
@@ -389,11 +458,12 @@ impl Dispatcher {
     }
 
     /// Words of this batch leave, and what they rely on is stored.
-    pub(crate) fn close(&mut self, out: &mut Out) {
+    pub(crate) fn close(&mut self, now: Now, out: &mut Out) {
         self.answer_cancels();
         for key in std::mem::take(&mut self.dirty) {
-            if let Some(row) = self.rows.get(&key) {
+            if let Some(row) = self.rows.get(&key).map(|row| &**row).or_else(|| self.holdings.get(&key)) {
                 out.store(Change::QueueState(Box::new(row.state())));
+                self.standbys.on_changed(&key, false);
             }
         }
         for memory in std::mem::take(&mut self.dirty_closed) {
@@ -405,18 +475,32 @@ impl Dispatcher {
             taken.iter().for_each(|(first, last)| out.note(What::OrdersQueued { orderer, epoch, first, last }));
         }
         match self.fence {
-            Some(fence) => self.words.leave(fence, |peer| *peer == self.me || self.workers.is_reachable(peer), out),
+            Some(fence) => {
+                let words = std::mem::take(&mut self.words);
+                self.standbys.depart(&self.rows, !words.is_empty(), fence, now, out);
+                if !words.is_empty() {
+                    self.standbys.hold(words);
+                }
+                while let Some(words) = self.standbys.release() {
+                    words.leave(fence, |peer| *peer == self.me || self.workers.is_reachable(peer), out);
+                }
+            }
             None => self.words.clear(),
         }
     }
 
     /// When something is due by the clock.
     pub(crate) fn deadline(&self) -> Option<Duration> {
-        self.fence?;
+        if self.fence.is_none() {
+            return self.holdings.deadline();
+        }
         let unanswered = self.unanswered.first().map(|(at, _, _)| *at);
         let retell = self.retell.values().min().copied();
         let over = self.over_at.first().map(|(at, _)| *at);
         let doubt = self.doubt.map(|(at, _)| at);
-        [self.gate, self.workers.deadline(), unanswered, retell, over, doubt, self.cancel_at].into_iter().flatten().min()
+        [self.gate, self.brought_until, self.standbys.deadline(), self.workers.deadline(), unanswered, retell, over, doubt, self.cancel_at]
+            .into_iter()
+            .flatten()
+            .min()
     }
 }

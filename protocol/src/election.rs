@@ -9,6 +9,7 @@ mod terms;
 mod tests;
 
 use std::cmp::Ordering;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use libp2p_identity::PeerId;
@@ -77,6 +78,8 @@ pub(crate) struct Election {
     listen_until: Duration,
     judges_from: Duration,
     terms: Terms,
+    /// Standbys that did not answer: until when they are not named.
+    silent: BTreeMap<PeerId, Duration>,
     /// The last leader in the record.
     noted: Option<Fence>,
 }
@@ -116,6 +119,7 @@ impl Election {
             listen_until: now.mono + config.listen,
             judges_from: Duration::ZERO,
             terms: Terms::default(),
+            silent: BTreeMap::new(),
             noted: None,
         }
     }
@@ -143,6 +147,21 @@ impl Election {
     /// Who keeps the record of all: whoever has claimed last, this node included, and those it named to take over.
     pub(crate) fn keepers(&self) -> impl Iterator<Item = PeerId> + '_ {
         self.claim.iter().flat_map(|claim| claim.value.standbys.iter().copied().chain([claim.value.fence.leader]))
+    }
+
+    /// Who would take over, as the leader has claimed last.
+    pub(crate) fn standbys(&self) -> &[PeerId] {
+        self.claim.as_ref().map_or(&[], |claim| &claim.value.standbys)
+    }
+
+    /// One of its standbys does not answer this leader: another is named.
+    pub(crate) fn on_standby_silent(&mut self, peer: PeerId, now: Now) {
+        self.silent.insert(peer, now.mono + self.config.standby_shunned);
+    }
+
+    fn name_standbys(&mut self, roster: &[Neighbour], now: Now) -> Vec<PeerId> {
+        self.silent.retain(|_, until| *until > now.mono);
+        ranking::standbys(self.machine, roster.iter().filter(|neighbour| !self.silent.contains_key(&neighbour.peer)))
     }
 
     /// For faces.
@@ -333,10 +352,11 @@ impl Election {
     }
 
     /// This node stops in order.
-    pub(crate) fn leave(&mut self, roster: &[Neighbour], _now: Now, out: &mut Out) -> Vec<Fact> {
+    pub(crate) fn leave(&mut self, roster: &[Neighbour], now: Now, out: &mut Out) -> Vec<Fact> {
         let before = self.leader();
         self.leaving = true;
-        self.resign(ranking::standbys(self.machine, roster).first().copied(), out);
+        let heir = self.name_standbys(roster, now).first().copied();
+        self.resign(heir, out);
         self.changed(before, out)
     }
 
@@ -534,19 +554,14 @@ impl Election {
     /// One more claim: on disk, then to everybody.
     fn say(&mut self, roster: &[Neighbour], now: Now, out: &mut Out) {
         let led_ms = self.led_ms(now);
+        let standbys = self.name_standbys(roster, now);
         let Some(row) = &mut self.row else { return };
         row.counter = row.counter.saturating_add(1);
         if let State::Leading { claim_at } = &mut self.state {
             *claim_at = now.mono + self.config.claim_interval;
         }
-        let claim = Proven::own(Claim {
-            fence: row.fence,
-            boot: self.boot,
-            counter: row.counter,
-            followers: followers(roster),
-            standbys: ranking::standbys(self.machine, roster),
-            led_ms,
-        });
+        let claim =
+            Proven::own(Claim { fence: row.fence, boot: self.boot, counter: row.counter, followers: followers(roster), standbys, led_ms });
         self.claim = Some(claim.clone());
         self.store(out);
         for neighbour in roster {

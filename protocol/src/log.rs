@@ -253,7 +253,9 @@ fn of_order(writer: &PeerId, what: &What, orderer: &PeerId, number: u64, unit: O
     };
     match what {
         What::OrdersPlaced { first, last } => mine && (first..=last).contains(&&number),
-        What::OrdersQueued { orderer: by, first, last, .. } => by == orderer && (first..=last).contains(&&number),
+        What::OrdersQueued { orderer: by, first, last, .. } | What::OrdersHeld { orderer: by, first, last, .. } => {
+            by == orderer && (first..=last).contains(&&number)
+        }
         What::UnitAssigned { of, .. } | What::UnitStarted { of } | What::UnitEnded { of, .. } | What::TryBroken { of, .. } => one(of),
         What::UnitsAssigned { of, .. } | What::UnitsStarted { of } | What::UnitsEnded { of, .. } => many(of),
         What::OrderCancelled { number: of, .. } | What::OrderEnded { number: of, .. } => mine && *of == number,
@@ -271,7 +273,9 @@ pub fn index(writer: &PeerId, what: &What, mut found: impl FnMut(u32)) {
     };
     match what {
         What::OrdersPlaced { first, last } => orders(writer, *first, *last, &mut found),
-        What::OrdersQueued { orderer, first, last, .. } => orders(orderer, *first, *last, &mut found),
+        What::OrdersQueued { orderer, first, last, .. } | What::OrdersHeld { orderer, first, last, .. } => {
+            orders(orderer, *first, *last, &mut found)
+        }
         What::UnitAssigned { of, .. } | What::UnitStarted { of } | What::UnitEnded { of, .. } | What::TryBroken { of, .. } => {
             orders(&of.order.orderer, of.order.number, of.order.number, &mut found);
         }

@@ -1014,6 +1014,7 @@ impl Peer {
         if self.due.is_some_and(|due| due + self.config.stalled_after < now.mono) {
             self.presence.on_stalled(now);
             self.tasks.election.on_stalled(now);
+            self.tasks.dispatcher.on_stalled(now);
         }
         let letters = self.search.tick(now);
         self.accept_now(letters, now, out);

@@ -68,11 +68,16 @@ impl<T: Statement> Proven<T> {
 
 /// Signs those of `statements` that have no proof yet, all by one signature.
 pub fn prove<T: Statement>(statements: &mut [Proven<T>], key: &Keypair, swarm: &str) {
-    let own: Vec<usize> = statements.iter().enumerate().filter(|(_, statement)| statement.proof.is_none()).map(|(at, _)| at).collect();
+    prove_all(statements.iter_mut(), key, swarm);
+}
+
+/// As [`prove`], of statements that stand apart.
+pub(crate) fn prove_all<'a, T: Statement + 'a>(statements: impl Iterator<Item = &'a mut Proven<T>>, key: &Keypair, swarm: &str) {
+    let mut own: Vec<&mut Proven<T>> = statements.filter(|statement| statement.proof.is_none()).collect();
     if own.is_empty() {
         return;
     }
-    let mut levels = vec![own.iter().map(|at| leaf(&statements[*at].body)).collect::<Vec<_>>()];
+    let mut levels = vec![own.iter().map(|statement| leaf(&statement.body)).collect::<Vec<_>>()];
     while let Some(last) = levels.last().filter(|level| level.len() > 1) {
         let next = last
             .chunks(2)
@@ -85,14 +90,14 @@ pub fn prove<T: Statement>(statements: &mut [Proven<T>], key: &Keypair, swarm: &
     }
     let root = levels.last().map(|level| level[0]).expect("there is one statement or more");
     let signature = ByteBuf::from(sign(key, T::LABEL, swarm, &[&root]));
-    for (position, at) in own.into_iter().enumerate() {
+    for (position, statement) in own.iter_mut().enumerate() {
         let path = levels[..levels.len() - 1]
             .iter()
             .enumerate()
             .map(|(height, level)| level.get((position >> height) ^ 1).map(|hash| ByteArray::new(*hash)))
             .collect();
         let index = u32::try_from(position).expect("a frame holds fewer");
-        statements[at].proof = Some(Proof { index, path, signature: signature.clone() });
+        statement.proof = Some(Proof { index, path, signature: signature.clone() });
     }
 }
 
@@ -100,7 +105,7 @@ pub fn prove<T: Statement>(statements: &mut [Proven<T>], key: &Keypair, swarm: &
 ///
 /// # Errors
 /// One of them has no proof or a false one; nothing should be kept of any.
-pub fn check<T: Statement>(statements: &[Proven<T>], swarm: &str) -> Result<(), StatementError> {
+pub fn check<'a, T: Statement + 'a>(statements: impl IntoIterator<Item = &'a Proven<T>>, swarm: &str) -> Result<(), StatementError> {
     let mut good: Option<(PeerId, [u8; 32], &ByteBuf)> = None;
     for statement in statements {
         let (Some(root), Some(proof)) = (statement.root(), &statement.proof) else { return Err(StatementError::Signature) };

@@ -57,6 +57,12 @@ impl Ranges {
         self.0.insert(first, last);
     }
 
+    /// What is in both.
+    #[must_use]
+    pub fn common(&self, other: &Ranges) -> Ranges {
+        self.minus(&self.minus(other))
+    }
+
     /// What is in `self` and not in `other`.
     #[must_use]
     pub fn minus(&self, other: &Ranges) -> Ranges {

@@ -324,6 +324,17 @@ pub enum What {
         /// … to this.
         last: u64,
     },
+    /// This node has copies of these orders of the leader's queue, to take over.
+    OrdersHeld {
+        /// Whose.
+        orderer: PeerId,
+        /// Of which memory.
+        epoch: Epoch,
+        /// From this number …
+        first: u64,
+        /// … to this.
+        last: u64,
+    },
     /// This node, as leader, gave a unit to a worker.
     UnitAssigned {
         /// Which try.
@@ -495,6 +506,7 @@ impl What {
         "withdrawn",
         "orders_placed",
         "orders_queued",
+        "orders_held",
         "unit_assigned",
         "unit_started",
         "unit_ended",
@@ -542,6 +554,7 @@ impl What {
             What::Withdrawn { .. } => "withdrawn",
             What::OrdersPlaced { .. } => "orders_placed",
             What::OrdersQueued { .. } => "orders_queued",
+            What::OrdersHeld { .. } => "orders_held",
             What::UnitAssigned { .. } => "unit_assigned",
             What::UnitStarted { .. } => "unit_started",
             What::UnitEnded { .. } => "unit_ended",

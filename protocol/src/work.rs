@@ -9,12 +9,13 @@ use serde_bytes::ByteBuf;
 
 use crate::beacon::Statistics;
 use crate::config::limits;
+use crate::effect::QueueState;
 use crate::id::Epoch;
 use crate::log;
 use crate::message::Lane;
 use crate::name::PeerName;
 use crate::order::{Attempt, Broken, Cancel, Claim, Closing, Fence, Order, OrderKey, Report, Try};
-use crate::proven::{Proven, check, prove};
+use crate::proven::{Proven, check, prove, prove_all};
 use crate::ranges::Ranges;
 use crate::service::{Availability, Lack, Needs, ServiceName, Services};
 use crate::sign::StatementError;
@@ -109,6 +110,40 @@ pub enum Work {
         /// I know of nothing more.
         last: bool,
     },
+    /// These are in my table: from the leader to who would take over, and from who holds orders of before to the leader that asked for them.
+    Copies {
+        /// The leader's.
+        fence: Fence,
+        /// Counts what one says to the other.
+        number: u64,
+        /// Of the leader's table this is all between these.
+        span: Option<Span>,
+        /// As they are now.
+        orders: Vec<Held>,
+    },
+    /// They are on my disk, too; said by a leader: and on those of who would take over from me.
+    Copied {
+        /// The leader's.
+        fence: Fence,
+        /// As counted.
+        number: u64,
+    },
+    /// I hold copies of these orders from before, and you lead.
+    Holding {
+        /// The leader's.
+        fence: Fence,
+        /// At most [`limits::WORDS`] ranges.
+        orders: Vec<OrdersOf>,
+    },
+    /// The answer: each of them is in one of these.
+    Known {
+        /// The leader's.
+        fence: Fence,
+        /// What they are to me.
+        known: Known,
+        /// At most [`limits::WORDS`] ranges.
+        orders: Vec<OrdersOf>,
+    },
     /// Of these orders of mine these units have ended: to a leader that may not know it, before the orders themselves.
     UnitsEnded(Vec<UnitsOf>),
     /// I do not want these any more: from their orderer to the leader, and on to workers.
@@ -136,6 +171,65 @@ pub enum Work {
         /// What.
         results: Box<Results>,
     },
+}
+
+/// A part of a leader's table, by the keys of its orders.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Span {
+    /// Beyond this one; none: from the beginning.
+    pub after: Option<OrderKey>,
+    /// Up to this one; none: to the end.
+    pub upto: Option<OrderKey>,
+}
+
+impl Span {
+    /// Whether this order would be in it.
+    #[must_use]
+    pub fn contains(&self, key: &OrderKey) -> bool {
+        self.after.is_none_or(|after| after < *key) && self.upto.is_none_or(|upto| *key <= upto)
+    }
+}
+
+/// An order in a table, and where its units are.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Held {
+    /// The order; none if the other has it.
+    pub order: Option<Proven<Order>>,
+    /// How long ago it was queued, in milliseconds.
+    pub age_ms: u64,
+    /// Its place, and its units.
+    pub state: QueueState,
+}
+
+impl Held {
+    /// Whether its parts are of one order.
+    #[must_use]
+    pub fn within_limits(&self) -> bool {
+        let key = self.state.order;
+        self.order.as_ref().is_none_or(|order| order.value.key() == key && order.value.within_limits())
+            && self.state.cancel.as_ref().is_none_or(|cancel| cancel.value.order == key)
+    }
+
+    /// Bytes on the wire, about.
+    pub(crate) fn weight(&self) -> usize {
+        /// Of one try, measured; all else of a row is small beside its order.
+        const TRY: usize = 64;
+        let state = &self.state;
+        let tries = state.tries.len() + state.tried.len() + state.ended.pieces() + state.given_up.pieces();
+        self.order.as_ref().map_or(0, |order| order.body.len()) + (1 + tries) * TRY
+    }
+}
+
+/// What an order that another holds is to the leader.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Known {
+    /// It is in my table.
+    Here,
+    /// It is not: send me a copy.
+    Wanted,
+    /// It has ended: forget it.
+    Over,
 }
 
 /// Orders of one memory of an orderer.
@@ -403,6 +497,7 @@ impl Work {
     pub fn lane(&self) -> Lane {
         match self {
             Work::Orders(orders) if orders.iter().map(|order| order.body.len()).sum::<usize>() > limits::URGENT_BYTES => Lane::Bulk,
+            Work::Copies { orders, .. } if orders.iter().map(Held::weight).sum::<usize>() > limits::URGENT_BYTES => Lane::Bulk,
             Work::Query { .. } | Work::QueryResults { .. } => Lane::Bulk,
             _ => Lane::Urgent,
         }
@@ -416,6 +511,10 @@ impl Work {
             Work::Reports(reports) => prove(reports, key, swarm),
             Work::Closing(closing) => prove(std::slice::from_mut(&mut **closing), key, swarm),
             Work::Cancels(cancels) => prove(cancels, key, swarm),
+            Work::Copies { orders, .. } => {
+                prove_all(orders.iter_mut().filter_map(|held| held.order.as_mut()), key, swarm);
+                prove_all(orders.iter_mut().filter_map(|held| held.state.cancel.as_mut()), key, swarm);
+            }
             _ => {}
         }
     }
@@ -431,6 +530,10 @@ impl Work {
             Work::Reports(reports) => check(reports, swarm),
             Work::Closing(closing) => check(std::slice::from_ref(&**closing), swarm),
             Work::Cancels(cancels) => check(cancels, swarm),
+            Work::Copies { orders, .. } => {
+                check(orders.iter().filter_map(|held| held.order.as_ref()), swarm)?;
+                check(orders.iter().filter_map(|held| held.state.cancel.as_ref()), swarm)
+            }
             _ => Ok(()),
         }
     }
@@ -451,8 +554,12 @@ impl Work {
             Work::ReportsTaken(tries) => tries.len(),
             Work::Broken(tries) => tries.len(),
             Work::GivenUp(units) => units.len(),
-            Work::AskClosed { orders, .. } | Work::KnownClosed { orders, .. } => orders.iter().map(|of| of.numbers.pieces().max(1)).sum(),
+            Work::AskClosed { orders, .. }
+            | Work::KnownClosed { orders, .. }
+            | Work::Holding { orders, .. }
+            | Work::Known { orders, .. } => orders.iter().map(|of| of.numbers.pieces().max(1)).sum(),
             Work::UnitsEnded(units) => units.iter().map(|of| of.units.pieces().max(1)).sum(),
+            Work::Copies { orders, .. } => orders.len(),
             Work::Cancels(cancels) => cancels.len(),
             Work::CancelTaken { running, lost, .. } => (running.len() + lost.len()).div_ceil(limits::UNITS_PER_ITEM),
             Work::QueryResults { results, .. } => match &**results {
@@ -461,7 +568,13 @@ impl Work {
                 Results::Peers { peers, .. } => peers.len(),
                 _ => 0,
             },
-            Work::Claim(_) | Work::AskLeader(_) | Work::LeaderHeard { .. } | Work::HandOver(_) | Work::Closing(_) | Work::Query { .. } => 0,
+            Work::Claim(_)
+            | Work::AskLeader(_)
+            | Work::LeaderHeard { .. }
+            | Work::HandOver(_)
+            | Work::Closing(_)
+            | Work::Copied { .. }
+            | Work::Query { .. } => 0,
         }
     }
 
@@ -471,6 +584,7 @@ impl Work {
         match self {
             Work::Claim(claim) => claim.value.standbys.len() <= limits::STANDBYS,
             Work::Orders(orders) => orders.iter().all(|order| order.value.within_limits()),
+            Work::Copies { orders, .. } => orders.iter().all(Held::within_limits),
             Work::Reports(reports) => reports.iter().all(|report| report.value.within_limits()),
             Work::Progress(progress) => progress.iter().all(|progress| progress.note.len() <= limits::NOTE_BYTES),
             Work::GivenUp(units) => units.iter().all(|(_, _, why)| why.len() <= limits::WHY_BYTES),
@@ -512,6 +626,10 @@ impl Work {
             Work::Closing(_) => "Closing",
             Work::AskClosed { .. } => "AskClosed",
             Work::KnownClosed { .. } => "KnownClosed",
+            Work::Copies { .. } => "Copies",
+            Work::Copied { .. } => "Copied",
+            Work::Holding { .. } => "Holding",
+            Work::Known { .. } => "Known",
             Work::UnitsEnded(_) => "UnitsEnded",
             Work::Cancels(_) => "Cancels",
             Work::CancelTaken { .. } => "CancelTaken",

@@ -9,7 +9,7 @@ use std::path::Path;
 use common::{edge, secrets};
 use protocol::beacon::Statistics;
 use protocol::edge::{Cause, Gossip};
-use protocol::effect::Say;
+use protocol::effect::{QueueState, Say};
 use protocol::input::{Input, Said};
 use protocol::log;
 use protocol::message::Message;
@@ -17,7 +17,9 @@ use protocol::order::{Attempt, Broken, Cancel, Claim, Closing, End, Ended, Excer
 use protocol::proven::Proven;
 use protocol::segment::What;
 use protocol::service::{Allowed, Availability, Lack, Needs, ServiceCard, Services};
-use protocol::work::{Full, OrdersOf, Placed, PlacedState, Progress, Question, Results, Seen, Standing, UnitsOf, Work, Working};
+use protocol::work::{
+    Full, Held, Known, OrdersOf, Placed, PlacedState, Progress, Question, Results, Seen, Span, Standing, UnitsOf, Work, Working,
+};
 use protocol::{Epoch, Ranges, Timestamp};
 use serde_bytes::ByteBuf;
 
@@ -109,6 +111,23 @@ fn orders_of() -> OrdersOf {
     OrdersOf { orderer: secrets(1).id(), epoch: Epoch(7), numbers }
 }
 
+/// One whole, and one of which the other has the order.
+fn copies(cancel: Cancel) -> Vec<Held> {
+    let state = |number| QueueState {
+        order: key(number),
+        sort: 1 << 40,
+        cancel: None,
+        ended: Ranges::of(1, 1),
+        given_up: Ranges::default(),
+        tries: vec![(2, a_try(number).attempt, secrets(2).id())],
+        tried: vec![(2, 3, 1)],
+    };
+    vec![
+        Held { order: Some(Proven::own(order(1))), age_ms: 500, state: QueueState { cancel: Some(Proven::own(cancel)), ..state(1) } },
+        Held { order: None, age_ms: 0, state: state(2) },
+    ]
+}
+
 fn words() -> Vec<(&'static str, Work)> {
     let cancel = Cancel { order: key(1), expired: false };
     let availability = Availability {
@@ -151,7 +170,16 @@ fn words() -> Vec<(&'static str, Work)> {
         ("ask_closed", Work::AskClosed { fence: fence(), orders: vec![orders_of()], last: true }),
         ("known_closed", Work::KnownClosed { fence: fence(), orders: vec![orders_of()], last: true }),
         ("units_ended", Work::UnitsEnded(vec![UnitsOf { order: key(1), units: orders_of().numbers }])),
-        ("cancels", Work::Cancels(vec![Proven::own(cancel)])),
+        ("cancels", Work::Cancels(vec![Proven::own(cancel.clone())])),
+        (
+            "copies",
+            Work::Copies { fence: fence(), number: 4, span: Some(Span { after: Some(key(0)), upto: None }), orders: copies(cancel) },
+        ),
+        ("copied", Work::Copied { fence: fence(), number: 4 }),
+        ("holding", Work::Holding { fence: fence(), orders: vec![orders_of()] }),
+        ("known_here", Work::Known { fence: fence(), known: Known::Here, orders: vec![orders_of()] }),
+        ("known_wanted", Work::Known { fence: fence(), known: Known::Wanted, orders: vec![orders_of()] }),
+        ("known_over", Work::Known { fence: fence(), known: Known::Over, orders: vec![orders_of()] }),
         ("cancel_taken", Work::CancelTaken { order: key(1), running: vec![2], lost: Vec::new() }),
         ("query_services", query(Question::Services)),
         ("query_availability", query(Question::Availability { service: "coffee".parse().expect("a name"), needs: order(1).needs })),

@@ -846,6 +846,166 @@ fn both_sides_of_a_partition_go_on_working_and_each_order_has_one_outcome() {
     }
 }
 
+// -- standbys
+
+/// How many hold an order beside its orderer, as the leader tells.
+fn held_by(sim: &mut Sim, asker: Who, orderer: Who, number: u64) -> u32 {
+    let (leader, order) = (sim.elected(), sim.order_key(orderer, number));
+    match sim.question(asker, leader, Question::Task(order)) {
+        Some(Results::Task(Some(standing))) => standing.held_by,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn an_order_that_three_hold_is_done_though_its_orderer_and_its_leader_are_gone() {
+    for seed in 500..510 {
+        let mut sim = Sim::new(seed);
+        let peers: [Who; 5] = settled(&mut sim);
+        let leader = sim.elected();
+        let others = other_than(&peers, &[leader]);
+        let (ann, bea) = (others[0], others[1]);
+        let numbers: Vec<u64> = (0..20).map(|_| sim.place(ann, coffee(&["for:100"]))).collect();
+        sim.within(seconds(1), |sim| numbers.iter().all(|number| peers.iter().filter(|who| sim.queues(**who, ann, *number)).count() == 3));
+        // Ann herself may be a standby, and does not count.
+        assert!((2..=3).contains(&held_by(&mut sim, bea, ann, numbers[0])));
+        sim.crash(ann);
+        sim.crash(leader);
+        sim.elected();
+        brewers(&mut sim, &[bea], 2);
+        sim.within(seconds(10), |sim| numbers.iter().all(|number| sim.starts(ann, *number).len() == 1));
+        sim.start(ann);
+        sim.run_until(|sim| all_ended(sim, ann, &numbers));
+        assert!(numbers.iter().all(|number| sim.end(ann, *number) == Some(End::Done) && sim.starts(ann, *number).len() == 1));
+        sim.expect_done();
+    }
+}
+
+#[test]
+fn everyone_who_holds_the_queue_has_it_in_one_order() {
+    let mut sim = Sim::new(511);
+    let peers: [Who; 5] = settled(&mut sim);
+    let leader = sim.elected();
+    let ann = other_than(&peers, &[leader])[0];
+    let order = |priority| NewOrder { priority, ..coffee(&[]) };
+    for priority in [Priority::End, Priority::End, Priority::End, Priority::End, Priority::Middle, Priority::Front, Priority::Front] {
+        sim.place(ann, order(priority));
+    }
+    sim.run_for(seconds(1));
+    let queue = sim.queue(leader);
+    assert_eq!(queue, [6, 7, 1, 2, 5, 3, 4]);
+    let holders: Vec<Who> = peers.into_iter().filter(|who| sim.queues(*who, ann, 1)).collect();
+    assert_eq!(holders.len(), 3);
+    assert!(holders.iter().all(|who| sim.queue(*who) == queue));
+    sim.crash(leader);
+    let next = sim.elected();
+    assert!(holders.contains(&next), "who holds the queue comes first");
+    sim.run_for(seconds(5));
+    assert_eq!(sim.queue(next), queue);
+}
+
+#[test]
+fn a_standby_that_does_not_answer_is_replaced_and_waited_for_by_nobody() {
+    for seed in 512..516 {
+        let mut sim = Sim::new(seed);
+        let peers: [Who; 5] = settled(&mut sim);
+        let leader = sim.elected();
+        let standbys = sim.standbys(leader);
+        assert_eq!(standbys.len(), 2);
+        let others = other_than(&peers, &[leader, standbys[0], standbys[1]]);
+        let (ann, bea) = (others[0], others[1]);
+        brewers(&mut sim, &[bea], 2);
+        sim.sleep(standbys[0], seconds(8));
+        let number = sim.place(ann, coffee(&["for:10"]));
+        sim.within(seconds(1), |sim| sim.end(ann, number) == Some(End::Done));
+        sim.within(seconds(2), |sim| sim.standbys(leader).len() == 2 && !sim.standbys(leader).contains(&standbys[0]));
+        let number = sim.place(ann, coffee(&["for:10"]));
+        sim.within(millis(100), |sim| sim.end(ann, number) == Some(End::Done));
+        sim.run_for(seconds(30));
+        assert_eq!(sim.elected(), leader);
+        sim.expect_done();
+    }
+}
+
+#[test]
+fn what_a_worker_has_that_the_next_leader_does_not_hear_is_waited_for() {
+    for seed in 516..520 {
+        let mut sim = Sim::new(seed);
+        let peers: [Who; 5] = settled(&mut sim);
+        let leader = sim.elected();
+        let standbys = sim.standbys(leader);
+        let others = other_than(&peers, &[leader, standbys[0], standbys[1]]);
+        let (ann, bea) = (others[0], others[1]);
+        brewers(&mut sim, &[bea], 1);
+        let number = sim.place(ann, coffee(&["for:12000"]));
+        sim.within(seconds(1), |sim| sim.running(bea) == 1);
+        for other in &peers {
+            sim.partition(bea, *other);
+        }
+        sim.crash(leader);
+        sim.run_for(seconds(3));
+        brewers(&mut sim, &[standbys[0]], 1);
+        sim.run_for(seconds(10));
+        assert_eq!(sim.starts(ann, number).len(), 1, "it may run on where nobody hears of it");
+        sim.heal();
+        sim.run_until(|sim| sim.end(ann, number) == Some(End::Done));
+        assert_eq!(sim.starts(ann, number).len(), 1);
+        sim.expect_done();
+    }
+}
+
+#[test]
+fn a_leader_that_works_and_is_suspended_has_its_own_work_waited_for() {
+    for seed in 520..524 {
+        let mut sim = Sim::new(seed);
+        let peers: [Who; 4] = settled(&mut sim);
+        let leader = sim.elected();
+        let ann = other_than(&peers, &[leader])[0];
+        brewers(&mut sim, &[leader], 1);
+        let number = sim.place(ann, coffee(&["for:15000"]));
+        sim.within(seconds(1), |sim| sim.running(leader) == 1);
+        sim.sleep(leader, seconds(8));
+        sim.run_for(seconds(5));
+        brewers(&mut sim, &other_than(&peers, &[leader, ann])[..1], 1);
+        sim.run_until(|sim| sim.end(ann, number) == Some(End::Done));
+        assert_eq!(sim.starts(ann, number).len(), 1, "it went on all the time");
+        sim.expect_done();
+    }
+}
+
+#[test]
+fn the_side_that_gives_way_hands_over_what_its_orderer_cannot() {
+    for seed in 524..530 {
+        let mut sim = Sim::new(seed);
+        let peers: [Who; 5] = settled(&mut sim);
+        let leader = sim.elected();
+        let others = other_than(&peers, &[leader]);
+        let (ann, bea, carl, dora) = (others[0], others[1], others[2], others[3]);
+        // Ann and Bea on one side; what Ann orders there nobody can run.
+        for one in [ann, bea] {
+            for other in [leader, carl, dora] {
+                sim.partition(one, other);
+            }
+        }
+        sim.run_for(seconds(10));
+        let number = sim.place(ann, coffee(&["for:100"]));
+        sim.within(seconds(2), |sim| sim.queues(bea, ann, number));
+        sim.crash(ann);
+        sim.run_for(seconds(10));
+        sim.heal();
+        sim.run_for(seconds(10));
+        brewers(&mut sim, &[dora], 1);
+        sim.within(seconds(5), |sim| sim.starts(ann, number).len() == 1);
+        sim.start(ann);
+        sim.run_until(|sim| sim.end(ann, number) == Some(End::Done));
+        assert_eq!(sim.starts(ann, number).len(), 1);
+        sim.run_for(seconds(30));
+        let holders = peers.iter().filter(|who| sim.queues(**who, ann, number)).count();
+        assert_eq!(holders, 0, "what has ended is held by nobody");
+        sim.expect_done();
+    }
+}
+
 // -- cancelling
 
 #[test]
@@ -1125,7 +1285,7 @@ fn a_leader_that_was_down_when_an_order_ended_does_not_run_it_again_though_its_o
         sim.crash(ann);
         sim.start(first);
         sim.run_for(seconds(5));
-        assert!(sim.queues(first, ann, number), "nobody has told it");
+        assert!(!sim.queues(first, ann, number), "who leads has told it");
         let leader = sim.elected();
         sim.transfer(leader, first);
         sim.run_for(seconds(10));

@@ -253,6 +253,13 @@ pub(super) fn shown(names: &Names<'_>, entry: &Entry, letters: Vec<String>) -> a
             first: *first,
             last: *last,
         },
+        What::OrdersHeld { orderer, epoch, first, last } => api::What::OrdersHeld {
+            orderer: names.of(orderer),
+            orderer_id: orderer.to_string(),
+            epoch: epoch.to_string(),
+            first: *first,
+            last: *last,
+        },
         What::UnitAssigned { of, worker } => {
             api::What::UnitAssigned { of: tried(names, of), worker: names.of(worker), worker_id: worker.to_string() }
         }

@@ -229,7 +229,7 @@ fn subject(names: &Names<'_>, author: &PeerId, what: &What) -> Option<String> {
         What::Elected { leader, .. } => Some(names.of(leader)),
         What::Offered { service } | What::Withdrawn { service } => Some(service.to_string()),
         What::OrdersPlaced { first, last } => order(author, *first, *last),
-        What::OrdersQueued { orderer, first, last, .. } => order(orderer, *first, *last),
+        What::OrdersQueued { orderer, first, last, .. } | What::OrdersHeld { orderer, first, last, .. } => order(orderer, *first, *last),
         What::UnitAssigned { of, .. } | What::UnitStarted { of } | What::UnitEnded { of, .. } | What::TryBroken { of, .. } => {
             order(&of.order.orderer, of.order.number, of.order.number).map(|order| format!("{order}.{}", of.unit))
         }

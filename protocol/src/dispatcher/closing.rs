@@ -6,13 +6,16 @@ use crate::config::limits;
 use crate::effect::{Change, Out};
 use crate::now::Now;
 use crate::order::{Closing, FORGOTTEN, Order, OrderKey};
+use crate::proven::Proven;
+use crate::work::Work;
 
 /// Memories of orderers of which it is known what has ended; of more, it is not remembered (guess: peers mint few).
 const MEMORIES: usize = 65_536;
 
 impl Dispatcher {
     /// An orderer tells which of its orders have ended.
-    pub(crate) fn on_closing(&mut self, closing: &Closing, _now: Now, out: &mut Out) {
+    pub(crate) fn on_closing(&mut self, proven: &Proven<Closing>, _now: Now, out: &mut Out) {
+        let closing = &proven.value;
         let memory = (closing.orderer, closing.epoch);
         let known = self.closed.get(&memory);
         let is_new = known.is_none();
@@ -20,10 +23,14 @@ impl Dispatcher {
         if new.is_empty() {
             return;
         }
+        if self.fence.is_some() {
+            self.standbys.peers().for_each(|peer| out.work(peer, Work::Closing(Box::new(proven.clone()))));
+        }
         let key = |number| OrderKey { orderer: closing.orderer, epoch: closing.epoch, number };
         for (first, last) in new.iter() {
             let gone: Vec<OrderKey> = self.rows.range(key(first)..=key(last)).map(|(key, _)| *key).collect();
             gone.iter().for_each(|key| self.remove(key, out));
+            self.holdings.close(key(first), key(last), out);
             while let Some((key, _)) = self.early.range(key(first)..=key(last)).next().map(|(key, cancel)| (*key, cancel.clone())) {
                 self.early.remove(&key);
             }
@@ -74,6 +81,7 @@ impl Dispatcher {
         if self.rows.is_empty() {
             self.queue.clear();
         }
+        self.standbys.on_removed(key);
         self.cancelled.remove(key);
         self.given_up.remove(key);
         self.dirty.remove(key);

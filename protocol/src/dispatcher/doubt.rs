@@ -20,6 +20,8 @@ pub(super) enum Wanted {
     Said,
     /// It did before, and nobody has said otherwise.
     Kept,
+    /// Somebody else brought it, and not all who are here have been asked.
+    Asked,
     /// A peer takes the order for ended.
     Doubted,
     /// So does its orderer, whose closing has not come.
@@ -49,28 +51,52 @@ impl Dispatcher {
     pub(super) fn ask_orderers(&mut self, now: Now) {
         let Some((_, patience)) = self.doubt.filter(|(at, _)| *at <= now.mono) else { return };
         let mut by_orderer: BTreeMap<PeerId, Vec<OrdersOf>> = BTreeMap::new();
-        let silent = self.rows.iter().filter(|(_, row)| matches!(row.wanted, Wanted::Kept | Wanted::Doubted)).map(|(key, _)| *key);
+        let silent =
+            self.rows.iter().filter(|(_, row)| matches!(row.wanted, Wanted::Kept | Wanted::Asked | Wanted::Doubted)).map(|(key, _)| *key);
         for of in by_memory(silent.filter(|key| self.workers.is_reachable(&key.orderer))) {
             by_orderer.entry(of.orderer).or_default().push(of);
         }
         let patience = (patience * 2).min(self.config.resend_most);
         self.doubt = (!by_orderer.is_empty()).then_some((now.mono + patience, patience));
         for (orderer, orders) in by_orderer {
-            self.words.to(orderer).ask_closed = OrdersOf::pages(orders);
+            self.ask(orderer, OrdersOf::pages(orders));
         }
     }
 
     /// These peers are asked which of the orders that are here from before have ended; before they have answered nothing is placed.
     pub(super) fn ask_closed(&mut self, peers: impl IntoIterator<Item = PeerId>) {
-        let kept = by_memory(self.rows.iter().filter(|(_, row)| row.wanted == Wanted::Kept).map(|(key, _)| *key));
-        if kept.is_empty() {
-            return;
+        let unsure = self.rows.iter().filter(|(_, row)| matches!(row.wanted, Wanted::Kept | Wanted::Asked)).map(|(key, _)| *key);
+        let pages = OrdersOf::pages(by_memory(unsure));
+        if !pages.is_empty() {
+            peers.into_iter().for_each(|peer| self.ask(peer, pages.clone()));
         }
-        let pages = OrdersOf::pages(kept);
-        for peer in peers {
-            self.words.to(peer).ask_closed.clone_from(&pages);
-            if self.gate.is_some() {
-                self.asked.insert(peer);
+    }
+
+    /// Everybody is asked about orders that somebody else brought; before all have answered nothing of them is placed.
+    pub(super) fn ask_about(&mut self, orders: Vec<OrderKey>, now: Now) {
+        let pages = OrdersOf::pages(by_memory(orders.iter().copied()));
+        self.brought.extend(orders);
+        self.brought_until = Some(now.mono + self.config.gate);
+        let peers: Vec<PeerId> = self.workers.reachable().collect();
+        peers.into_iter().for_each(|peer| self.ask(peer, pages.clone()));
+    }
+
+    fn ask(&mut self, peer: PeerId, pages: Vec<Vec<OrdersOf>>) {
+        let word = self.words.to(peer);
+        // What is said in one batch is one question.
+        if word.ask_closed.is_empty() {
+            *self.asked.entry(peer).or_default() += 1;
+        }
+        word.ask_closed.extend(pages);
+    }
+
+    /// All who were asked about what somebody else brought have answered, or are not waited for any longer.
+    pub(super) fn accept_brought(&mut self) {
+        self.brought_until = None;
+        for key in std::mem::take(&mut self.brought) {
+            if let Some(row) = self.rows.get_mut(&key).filter(|row| row.wanted == Wanted::Asked) {
+                row.wanted = Wanted::Kept;
+                self.settle(&key);
             }
         }
     }
@@ -133,7 +159,7 @@ impl Dispatcher {
     }
 }
 
-fn by_memory(keys: impl Iterator<Item = OrderKey>) -> Vec<OrdersOf> {
+pub(super) fn by_memory(keys: impl Iterator<Item = OrderKey>) -> Vec<OrdersOf> {
     let mut all: Vec<OrdersOf> = Vec::new();
     for OrderKey { orderer, epoch, number } in keys {
         match all.last_mut().filter(|of| (of.orderer, of.epoch) == (orderer, epoch)) {

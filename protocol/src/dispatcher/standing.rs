@@ -75,7 +75,7 @@ impl Dispatcher {
             service: order.service.clone(),
             args: beginning(order),
             priority: order.priority.into(),
-            held_by: u32::from(order.orderer != self.me),
+            held_by: u32::from(order.orderer != self.me) + u32::try_from(self.standbys.holders(&row.key())).unwrap_or(u32::MAX),
             position: place.map(|(position, _)| position),
             units: row.units(),
             ended: row.over(),

@@ -152,16 +152,18 @@ impl Row {
         let Some(state) = state else { return row };
         row.sort = state.sort;
         row.cancel = state.cancel;
-        row.given_up = state.given_up;
-        row.ended = state.ended;
+        let all = Ranges::of(1, u64::from(row.units()));
+        row.ended = state.ended.common(&all);
+        row.given_up = state.given_up.common(&all).minus(&row.ended);
         row.over = u32::try_from(row.ended.len() + row.given_up.len()).unwrap_or(u32::MAX);
         row.tried = state
             .tried
             .into_iter()
+            .filter(|(unit, _, _)| row.is_unit(*unit))
             .map(|(unit, attempts, crashed)| (unit, Tried { attempts, crashed, signal: None, last: None }))
             .collect();
         for (unit, attempt, worker) in state.tries {
-            if row.is_unit(unit) && !row.is_over(unit) {
+            if row.is_unit(unit) && !row.is_over(unit) && !row.tries.contains_key(&unit) {
                 row.put(unit, Placement { attempt, worker, stage: Stage::Unsure, since: now, again_at: None, asked: 0 });
             }
         }
@@ -181,6 +183,14 @@ impl Row {
             tries: self.tries.iter().map(|(unit, placement)| (*unit, placement.attempt, placement.worker)).collect(),
             tried: tried.map(|(unit, tried)| (*unit, tried.attempts, tried.crashed)).collect(),
         }
+    }
+
+    /// As another tells of it, and what was known here of ends and of a cancel.
+    pub(super) fn joined(&self, mut state: QueueState) -> QueueState {
+        self.ended.iter().for_each(|(first, last)| state.ended.insert_range(first, last));
+        self.given_up.iter().for_each(|(first, last)| state.given_up.insert_range(first, last));
+        state.cancel = state.cancel.or_else(|| self.cancel.clone());
+        state
     }
 
     pub(super) fn key(&self) -> OrderKey {
@@ -222,7 +232,7 @@ impl Row {
 
     /// Nothing of it is with a worker, and nothing more is to be given to one. What only others take for ended may go on.
     pub(super) fn is_done_with(&self) -> bool {
-        self.tries.is_empty() && !self.wants_workers() && self.wanted != Wanted::Doubted
+        self.tries.is_empty() && !self.wants_workers() && !matches!(self.wanted, Wanted::Asked | Wanted::Doubted)
     }
 
     pub(super) fn tries(&self) -> &BTreeMap<u32, Placement> {
@@ -382,7 +392,9 @@ impl Row {
     /// Nothing is known of what workers have.
     pub(super) fn begin(&mut self, now: Duration) {
         self.told.clear();
+        self.told_over = None;
         self.cancel_told = None;
+        self.queued = false;
         self.wanted = Wanted::Kept;
         for placement in self.tries.values_mut() {
             placement.stage = Stage::Unsure;

@@ -174,7 +174,7 @@ impl Desk {
     fn lead(&mut self) -> Done {
         let mut done = self.lead_unanswered();
         // Nobody knows of anything that has ended.
-        for peer in self.dispatcher.asked.clone() {
+        for peer in self.dispatcher.asked.keys().copied().collect::<Vec<_>>() {
             done.said.extend(self.knows_closed(peer, &[]).said);
         }
         done.said.retain(|(_, work)| work.what() != "AskClosed");
@@ -227,7 +227,7 @@ impl Desk {
         act(&mut self.dispatcher, now, &mut out);
         let views: Vec<WorkerView<'_>> = self.workers.iter().map(Fake::view).collect();
         self.dispatcher.tick(&views, now, &mut out);
-        self.dispatcher.close(&mut out);
+        self.dispatcher.close(now, &mut out);
         assert!(self.dispatcher.deadline().is_none_or(|at| at > now.mono), "no deadline stays in the past");
         self.check();
         let mut done = Done { noted: out.entries, ..Done::default() };
@@ -344,7 +344,7 @@ impl Desk {
     fn close(&mut self, number: u64) -> Done {
         let closed = Ranges::of(number, number);
         let closing = Closing { orderer: peer(ORDERER), epoch: Epoch(1), closed, ends: vec![(number, End::Done)] };
-        self.batch(|dispatcher, now, out| dispatcher.on_closing(&closing, now, out))
+        self.batch(|dispatcher, now, out| dispatcher.on_closing(&Proven::own(closing), now, out))
     }
 
     fn wait(&mut self, time: Duration) -> Done {

@@ -28,7 +28,7 @@ impl Dispatcher {
     pub(crate) fn on_reachable(&mut self, peer: PeerId, now: Now, _out: &mut Out) {
         self.workers.on_reachable(peer);
         if self.fence.is_none() {
-            return;
+            return self.holdings.on_reachable(&peer, true, now);
         }
         if self.gate.is_some() {
             self.awaited.insert(peer);
@@ -47,13 +47,19 @@ impl Dispatcher {
         // What was kept for its sake is free.
         self.look.all();
         self.has_told(peer);
-        self.has_answered(peer);
+        self.forget_asked(&peer);
+        self.standbys.forget(&peer);
+        self.holdings.on_reachable(&peer, false, now);
     }
 
     /// Something for a peer was not sent: it is told again.
     pub(crate) fn on_send_failed(&mut self, peer: PeerId, now: Now) {
-        if self.fence.is_some() && self.workers.is_reachable(&peer) {
+        if self.fence.is_none() {
+            return self.holdings.on_send_failed(&peer, now);
+        }
+        if self.workers.is_reachable(&peer) {
             self.workers.doubt(&peer);
+            self.standbys.restart(&peer);
             self.retell.entry(peer).or_insert(now.mono + self.config.refused_wait);
         }
     }
@@ -68,7 +74,7 @@ impl Dispatcher {
             let wait = if placement.stage == Stage::Assigned { Duration::ZERO } else { placement.patience(&self.config) };
             self.expect_answer(&key, unit, Some(now.mono + wait));
         }
-        if self.asked.contains(&peer) {
+        if self.asked.remove(&peer).is_some() {
             self.ask_closed([peer]);
         }
         let first = OrderKey { orderer: peer, epoch: crate::id::Epoch(0), number: 0 };
@@ -115,13 +121,23 @@ impl Dispatcher {
 
     /// It has told, too, which older orders it takes for ended.
     pub(super) fn has_answered(&mut self, peer: PeerId) {
-        if self.asked.remove(&peer) {
+        let Some(questions) = self.asked.get_mut(&peer) else { return };
+        *questions -= 1;
+        if *questions == 0 {
+            self.forget_asked(&peer);
+        }
+    }
+
+    /// This peer is asked nothing more, or will not answer.
+    fn forget_asked(&mut self, peer: &PeerId) {
+        if self.asked.remove(peer).is_some() && self.asked.is_empty() {
+            self.accept_brought();
             self.open_when_told();
         }
     }
 
     fn open_when_told(&mut self) {
-        if self.awaited.is_empty() && self.asked.is_empty() {
+        if self.gate.is_some() && self.awaited.is_empty() && self.asked.is_empty() {
             self.open_gate();
         }
     }
@@ -130,7 +146,9 @@ impl Dispatcher {
     pub(super) fn open_gate(&mut self) {
         self.gate = None;
         self.awaited.clear();
-        self.asked.clear();
+        if self.brought.is_empty() {
+            self.asked.clear();
+        }
         self.cancels_due.extend(self.cancelled.iter().chain(self.early.keys()));
     }
 
@@ -343,7 +361,7 @@ impl Dispatcher {
     }
 
     /// A unit that was not over has ended, by this attempt of this worker if that is known: whoever else has it must not go on.
-    fn end_unit(&mut self, key: &OrderKey, unit: u32, by: Option<(PeerId, Attempt)>) {
+    pub(super) fn end_unit(&mut self, key: &OrderKey, unit: u32, by: Option<(PeerId, Attempt)>) {
         let placement = self.rows.get_mut(key).and_then(|row| row.placement(unit).copied());
         match placement.map(|placement| (placement.worker, placement.attempt)) {
             Some(has) if by == Some(has) => self.take_back(key, unit),

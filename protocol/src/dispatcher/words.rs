@@ -9,7 +9,7 @@ use crate::config::limits;
 use crate::effect::Out;
 use crate::order::{Broken, Cancel, Fence, Order, OrderKey, Report, Try};
 use crate::proven::Proven;
-use crate::work::{Full, OrdersOf, Work};
+use crate::work::{Full, Known, OrdersOf, Work};
 
 /// Bytes of orders or reports in one frame, about: so much still goes by the urgent stream, ahead of the units.
 const FRAME_TARGET: usize = limits::URGENT_BYTES;
@@ -31,6 +31,8 @@ pub(super) struct Word {
     pub(super) assign: Vec<Try>,
     pub(super) cancels: BTreeMap<OrderKey, Proven<Cancel>>,
     pub(super) ask_closed: Vec<Vec<OrdersOf>>,
+    pub(super) known: BTreeMap<Known, Vec<OrdersOf>>,
+    pub(super) copied: Vec<u64>,
 }
 
 impl Words {
@@ -40,12 +42,17 @@ impl Words {
     }
 
     /// Says it, to those who can hear it.
-    pub(super) fn leave(&mut self, fence: Fence, hears: impl Fn(&PeerId) -> bool, out: &mut Out) {
-        for (peer, word) in std::mem::take(&mut self.0) {
+    pub(super) fn leave(self, fence: Fence, hears: impl Fn(&PeerId) -> bool, out: &mut Out) {
+        for (peer, word) in self.0 {
             if hears(&peer) {
                 word.leave(peer, fence, out);
             }
         }
+    }
+
+    /// Whether nothing is to be said.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
     /// Says nothing of it.
@@ -72,6 +79,10 @@ impl Word {
             out.work(peer, Work::AskClosed { fence, orders, last: pages.peek().is_none() });
         }
         paged(self.cancels.into_values().collect(), |cancels| out.work(peer, Work::Cancels(cancels)));
+        for (known, orders) in self.known {
+            OrdersOf::pages(orders).into_iter().for_each(|orders| out.work(peer, Work::Known { fence, known, orders }));
+        }
+        self.copied.into_iter().for_each(|number| out.work(peer, Work::Copied { fence, number }));
     }
 }
 

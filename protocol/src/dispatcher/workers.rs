@@ -171,6 +171,11 @@ impl Workers {
         }
     }
 
+    /// A unit was its when it was lost.
+    pub(super) fn lose(&mut self, peer: PeerId, order: &OrderKey, unit: u32) {
+        self.known.entry(peer).or_default().lost.insert((*order, unit));
+    }
+
     /// A unit that it had when it was lost is over.
     pub(super) fn unlose(&mut self, peer: &PeerId, order: &OrderKey, unit: u32) {
         if let Some(known) = self.known.get_mut(peer) {
@@ -181,6 +186,20 @@ impl Workers {
 
     pub(super) fn deadline(&self) -> Option<Duration> {
         self.lost_at.first().map(|(at, _)| *at).into_iter().chain(self.forgive_at).min()
+    }
+
+    /// Everyone who can be reached.
+    pub(super) fn reachable(&self) -> impl Iterator<Item = PeerId> + '_ {
+        self.known.iter().filter(|(_, known)| known.connection.is_some()).map(|(peer, _)| *peer)
+    }
+
+    /// Another leads: who has what is kept with the orders.
+    pub(super) fn clear(&mut self) {
+        for known in self.known.values_mut() {
+            known.tries.clear();
+            known.lost.clear();
+            known.uses.values_mut().for_each(|used| (used.in_flight, used.cores, used.memory_bytes) = (0, 0, 0));
+        }
     }
 
     // -- in flight

@@ -21,8 +21,8 @@ pub(super) fn rank(me: PeerId, term: u64, standbys: &[PeerId], last: Option<Peer
 }
 
 /// Who would take over: on machines of their own first, and those who have been here longest.
-pub(super) fn standbys(machine: MachineId, roster: &[Neighbour]) -> Vec<PeerId> {
-    let mut longest: Vec<&Neighbour> = roster.iter().collect();
+pub(super) fn standbys<'a>(machine: MachineId, roster: impl Iterator<Item = &'a Neighbour>) -> Vec<PeerId> {
+    let mut longest: Vec<&Neighbour> = roster.collect();
     longest.sort_by_key(|neighbour| (neighbour.since, neighbour.peer));
     let mut machines = BTreeSet::from([machine]);
     let (mut first, rest): (Vec<&Neighbour>, Vec<&Neighbour>) = longest.into_iter().partition(|one| machines.insert(one.machine));

@@ -239,8 +239,8 @@ fn only_the_leader_can_hand_over_and_whom_it_asks_leads_at_once() {
 fn standbys_are_on_other_machines_first_and_have_been_here_longest() {
     let on = |no: usize, machine: u8, since| Neighbour { machine: MachineId::new([machine; 16]), since: ms(since), ..neighbour(no) };
     let roster = [on(1, 0, 1), on(2, 2, 5), on(3, 2, 4), on(4, 4, 9)];
-    assert_eq!(ranking::standbys(MachineId::new([0; 16]), &roster), vec![peer(3), peer(4)]);
-    assert_eq!(ranking::standbys(MachineId::new([0; 16]), &roster[..2]), vec![peer(2), peer(1)]);
+    assert_eq!(ranking::standbys(MachineId::new([0; 16]), roster.iter()), vec![peer(3), peer(4)]);
+    assert_eq!(ranking::standbys(MachineId::new([0; 16]), roster[..2].iter()), vec![peer(2), peer(1)]);
 }
 
 #[test]

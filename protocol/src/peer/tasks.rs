@@ -236,11 +236,11 @@ impl Peer {
                     Some(fence)
                 }
                 election::Fact::Follows(fence) => {
-                    self.tasks.dispatcher.end(now);
+                    self.tasks.dispatcher.end(Some(fence), self.presence.is_reachable(&fence.leader), now);
                     Some(fence)
                 }
                 election::Fact::Nobody => {
-                    self.tasks.dispatcher.end(now);
+                    self.tasks.dispatcher.end(None, false, now);
                     None
                 }
             };
@@ -365,13 +365,29 @@ impl Peer {
                 tasks.orders.on_given_up(from, units, now, out);
             }
             Work::Closing(closing) => {
-                tasks.dispatcher.on_closing(&closing.value, now, out);
+                tasks.dispatcher.on_closing(&closing, now, out);
                 tasks.worker.on_closing(&closing.value, out);
             }
             Work::AskClosed { fence, orders, last } => {
                 self.led_by(from, fence, out)?;
                 let (tasks, open) = (&self.tasks, self.tasks.orders.open_numbers());
                 tasks.dispatcher.on_ask_closed(from, fence, orders, last, &open, out);
+            }
+            Work::Copies { fence, number, span, orders } => {
+                let low = matches!(self.disk, Disk::Low { .. });
+                if leads {
+                    tasks.dispatcher.on_handed(from, fence, number, orders, low, now, out);
+                } else {
+                    self.led_by(from, fence, out)?;
+                    self.tasks.dispatcher.on_copies(fence, number, span, orders, low, now, out);
+                }
+            }
+            Work::Copied { fence, number } => tasks.dispatcher.on_copied(from, fence, number, now),
+            Work::Holding { fence, orders } if leads => tasks.dispatcher.on_holding(from, fence, orders),
+            Work::Holding { .. } => tasks.election.correct(from, out),
+            Work::Known { fence, known, orders } => {
+                self.led_by(from, fence, out)?;
+                self.tasks.dispatcher.on_known(fence, known, &orders, now, out);
             }
             Work::UnitsEnded(units) => {
                 if units.iter().any(|of| of.order.orderer != from) {
@@ -631,13 +647,19 @@ impl Peer {
         }
         self.tasks.questions.tick(now, out);
         self.tasks.lookups.tick(|peer| presence.is_reachable(peer), now, out);
+        self.tasks.dispatcher.set_standbys(self.tasks.election.standbys());
+        let standby = self.tasks.election.standbys().contains(&self.myself.identity().id);
+        self.tasks.dispatcher.tick_holdings(standby, now, out);
         for _ in 0..ROUNDS {
             self.settle_work(now, out);
             self.tasks.orders.tick(now, out);
             if self.tasks.election.leads().is_some() {
                 self.with_workers(|dispatcher, workers| dispatcher.tick(workers, now, out));
             }
-            self.tasks.dispatcher.close(out);
+            for peer in self.tasks.dispatcher.take_silent() {
+                self.tasks.election.on_standby_silent(peer, now);
+            }
+            self.tasks.dispatcher.close(now, out);
             self.tasks.worker.tick(now, out);
             let presence = &self.presence;
             let (me, mine) = (self.myself.identity().id, &self.myself.facts().name);

@@ -173,6 +173,13 @@ pub enum What {
         first: u64,
         last: u64,
     },
+    OrdersHeld {
+        orderer: String,
+        orderer_id: String,
+        epoch: String,
+        first: u64,
+        last: u64,
+    },
     UnitAssigned {
         #[serde(flatten)]
         of: Try,
@@ -285,6 +292,7 @@ impl What {
             What::Withdrawn { .. } => "withdrawn",
             What::OrdersPlaced { .. } => "orders_placed",
             What::OrdersQueued { .. } => "orders_queued",
+            What::OrdersHeld { .. } => "orders_held",
             What::UnitAssigned { .. } => "unit_assigned",
             What::UnitStarted { .. } => "unit_started",
             What::UnitEnded { .. } => "unit_ended",

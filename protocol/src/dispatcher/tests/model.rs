@@ -250,7 +250,7 @@ impl World {
         }
         if !self.closed.is_empty() {
             let closing = Closing { orderer: peer(ORDERER), epoch: Epoch(1), closed: self.closed.clone(), ends: Vec::new() };
-            let done = self.desk.batch(|dispatcher, now, out| dispatcher.on_closing(&closing, now, out));
+            let done = self.desk.batch(|dispatcher, now, out| dispatcher.on_closing(&Proven::own(closing), now, out));
             self.hear(done);
         }
     }

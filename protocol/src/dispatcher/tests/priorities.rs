@@ -140,7 +140,7 @@ fn what_a_batch_looks_at_does_not_grow_with_the_queue() {
         let mut out = Out::default();
         desk.dispatcher.on_reports(at, &[report(of, at)], now, &mut out);
         desk.dispatcher.tick(&[desk.workers[0].view()], now, &mut out);
-        desk.dispatcher.close(&mut out);
+        desk.dispatcher.close(now, &mut out);
         let assigned = out.effects.into_iter().filter_map(|effect| match effect {
             Effect::Send { say, .. } => match *say {
                 Say::Work(Work::Assign { units, .. }) => Some(units),

@@ -143,7 +143,7 @@ fn a_cancel_is_answered_only_when_workers_have_told_what_runs() {
 fn who_does_not_lead_says_nothing_and_keeps_its_rows() {
     let mut desk = Desk::new(vec![worker(3, 1)]);
     let (at, of) = desk.order(order(1)).assigned()[0];
-    desk.batch(|dispatcher, now, _| dispatcher.end(now));
+    desk.batch(|dispatcher, now, _| dispatcher.end(None, false, now));
     assert!(desk.order(order(2)).said.is_empty());
     assert!(desk.decline(at, of, Lack::Full).said.is_empty());
     assert_eq!(desk.dispatcher.deadline(), None);

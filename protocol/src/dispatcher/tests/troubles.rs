@@ -329,13 +329,13 @@ fn a_closing_forgets_all_that_it_names_and_nothing_else() {
     let mut closed = Ranges::of(1, 3);
     closed.insert(5);
     let closing = Closing { orderer: peer(ORDERER), epoch: Epoch(1), closed: closed.clone(), ends: Vec::new() };
-    desk.batch(|dispatcher, now, out| dispatcher.on_closing(&closing, now, out));
+    desk.batch(|dispatcher, now, out| dispatcher.on_closing(&Proven::own(closing.clone()), now, out));
     assert_eq!(desk.queue.keys().map(|key| key.number).collect::<Vec<_>>(), [4, 6]);
     assert_eq!(desk.closed[&(peer(ORDERER), Epoch(1))], closed);
     let said = desk.orders((1..=6).map(order).collect()).said;
     assert_eq!(said[0], (peer(ORDERER), Work::Queued { fence: fence(1), orders: vec![key(4), key(6)] }));
     assert!(matches!(&said[1..], [(_, Work::GivenUp(units))] if units.iter().map(|(key, ..)| key.number).eq([1, 2, 3, 5])));
-    let done = desk.batch(|dispatcher, now, out| dispatcher.on_closing(&closing, now, out));
+    let done = desk.batch(|dispatcher, now, out| dispatcher.on_closing(&Proven::own(closing.clone()), now, out));
     assert!(done.stored.is_empty(), "hearing it again changes nothing");
 }
 

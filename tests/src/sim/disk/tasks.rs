@@ -249,7 +249,7 @@ impl Tasks {
         for what in entries {
             match what {
                 What::OrdersPlaced { first, last } => placed.insert_range(*first, *last),
-                What::OrdersQueued { orderer, epoch, first, last } => {
+                What::OrdersQueued { orderer, epoch, first, last } | What::OrdersHeld { orderer, epoch, first, last } => {
                     queued.entry((*orderer, *epoch)).or_default().insert_range(*first, *last);
                 }
                 What::OrderEnded { number, end } => drop(outcomes.insert(*number, *end)),

@@ -150,6 +150,23 @@ impl Sim {
         self.nodes[leader].disk.tasks.queue.contains_key(&self.order_key(who, number))
     }
 
+    /// The numbers of the orders in a peer's queue, first to last, on its disk.
+    #[must_use]
+    pub fn queue(&self, who: Who) -> Vec<u64> {
+        let tasks = &self.nodes[who].disk.tasks;
+        let sort = |key: &OrderKey| tasks.queue_states.get(key).map_or(tasks.queue[key].sort, |state| state.sort);
+        let mut places: Vec<(u64, OrderKey)> = tasks.queue.keys().map(|key| (sort(key), *key)).collect();
+        places.sort_unstable();
+        places.into_iter().map(|(_, key)| key.number).collect()
+    }
+
+    /// Who would take over, as a leader tells.
+    #[must_use]
+    pub fn standbys(&self, leader: Who) -> Vec<Who> {
+        let standbys = self.status(leader).leader.map_or(Vec::new(), |leader| leader.standbys);
+        standbys.iter().filter_map(|peer| self.checker.node(*peer)).collect()
+    }
+
     /// Reports that a peer keeps until their orders are closed.
     #[must_use]
     pub fn reports_kept(&self, who: Who) -> usize {
