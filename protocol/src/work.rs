@@ -111,16 +111,7 @@ pub enum Work {
         last: bool,
     },
     /// These are in my table: from the leader to who would take over, and from who holds orders of before to the leader that asked for them.
-    Copies {
-        /// The leader's.
-        fence: Fence,
-        /// Counts what one says to the other.
-        number: u64,
-        /// Of the leader's table this is all between these.
-        span: Option<Span>,
-        /// As they are now.
-        orders: Vec<Held>,
-    },
+    Copies(Copies),
     /// They are on my disk, too; said by a leader: and on those of who would take over from me.
     Copied {
         /// The leader's.
@@ -171,6 +162,19 @@ pub enum Work {
         /// What.
         results: Box<Results>,
     },
+}
+
+/// Rows of a table, for another.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Copies {
+    /// The leader's.
+    pub fence: Fence,
+    /// Counts what one says to the other.
+    pub number: u64,
+    /// Of the leader's table this is all between these.
+    pub span: Option<Span>,
+    /// As they are now.
+    pub orders: Vec<Held>,
 }
 
 /// A part of a leader's table, by the keys of its orders.
@@ -497,7 +501,7 @@ impl Work {
     pub fn lane(&self) -> Lane {
         match self {
             Work::Orders(orders) if orders.iter().map(|order| order.body.len()).sum::<usize>() > limits::URGENT_BYTES => Lane::Bulk,
-            Work::Copies { orders, .. } if orders.iter().map(Held::weight).sum::<usize>() > limits::URGENT_BYTES => Lane::Bulk,
+            Work::Copies(Copies { orders, .. }) if orders.iter().map(Held::weight).sum::<usize>() > limits::URGENT_BYTES => Lane::Bulk,
             Work::Query { .. } | Work::QueryResults { .. } => Lane::Bulk,
             _ => Lane::Urgent,
         }
@@ -511,7 +515,7 @@ impl Work {
             Work::Reports(reports) => prove(reports, key, swarm),
             Work::Closing(closing) => prove(std::slice::from_mut(&mut **closing), key, swarm),
             Work::Cancels(cancels) => prove(cancels, key, swarm),
-            Work::Copies { orders, .. } => {
+            Work::Copies(Copies { orders, .. }) => {
                 prove_all(orders.iter_mut().filter_map(|held| held.order.as_mut()), key, swarm);
                 prove_all(orders.iter_mut().filter_map(|held| held.state.cancel.as_mut()), key, swarm);
             }
@@ -530,7 +534,7 @@ impl Work {
             Work::Reports(reports) => check(reports, swarm),
             Work::Closing(closing) => check(std::slice::from_ref(&**closing), swarm),
             Work::Cancels(cancels) => check(cancels, swarm),
-            Work::Copies { orders, .. } => {
+            Work::Copies(Copies { orders, .. }) => {
                 check(orders.iter().filter_map(|held| held.order.as_ref()), swarm)?;
                 check(orders.iter().filter_map(|held| held.state.cancel.as_ref()), swarm)
             }
@@ -559,7 +563,7 @@ impl Work {
             | Work::Holding { orders, .. }
             | Work::Known { orders, .. } => orders.iter().map(|of| of.numbers.pieces().max(1)).sum(),
             Work::UnitsEnded(units) => units.iter().map(|of| of.units.pieces().max(1)).sum(),
-            Work::Copies { orders, .. } => orders.len(),
+            Work::Copies(Copies { orders, .. }) => orders.len(),
             Work::Cancels(cancels) => cancels.len(),
             Work::CancelTaken { running, lost, .. } => (running.len() + lost.len()).div_ceil(limits::UNITS_PER_ITEM),
             Work::QueryResults { results, .. } => match &**results {
@@ -584,7 +588,7 @@ impl Work {
         match self {
             Work::Claim(claim) => claim.value.standbys.len() <= limits::STANDBYS,
             Work::Orders(orders) => orders.iter().all(|order| order.value.within_limits()),
-            Work::Copies { orders, .. } => orders.iter().all(Held::within_limits),
+            Work::Copies(Copies { orders, .. }) => orders.iter().all(Held::within_limits),
             Work::Reports(reports) => reports.iter().all(|report| report.value.within_limits()),
             Work::Progress(progress) => progress.iter().all(|progress| progress.note.len() <= limits::NOTE_BYTES),
             Work::GivenUp(units) => units.iter().all(|(_, _, why)| why.len() <= limits::WHY_BYTES),
@@ -626,7 +630,7 @@ impl Work {
             Work::Closing(_) => "Closing",
             Work::AskClosed { .. } => "AskClosed",
             Work::KnownClosed { .. } => "KnownClosed",
-            Work::Copies { .. } => "Copies",
+            Work::Copies(_) => "Copies",
             Work::Copied { .. } => "Copied",
             Work::Holding { .. } => "Holding",
             Work::Known { .. } => "Known",

@@ -18,7 +18,7 @@ use protocol::proven::Proven;
 use protocol::segment::What;
 use protocol::service::{Allowed, Availability, Lack, Needs, ServiceCard, Services};
 use protocol::work::{
-    Full, Held, Known, OrdersOf, Placed, PlacedState, Progress, Question, Results, Seen, Span, Standing, UnitsOf, Work, Working,
+    Copies, Full, Held, Known, OrdersOf, Placed, PlacedState, Progress, Question, Results, Seen, Span, Standing, UnitsOf, Work, Working,
 };
 use protocol::{Epoch, Ranges, Timestamp};
 use serde_bytes::ByteBuf;
@@ -173,7 +173,12 @@ fn words() -> Vec<(&'static str, Work)> {
         ("cancels", Work::Cancels(vec![Proven::own(cancel.clone())])),
         (
             "copies",
-            Work::Copies { fence: fence(), number: 4, span: Some(Span { after: Some(key(0)), upto: None }), orders: copies(cancel) },
+            Work::Copies(Copies {
+                fence: fence(),
+                number: 4,
+                span: Some(Span { after: Some(key(0)), upto: None }),
+                orders: copies(cancel),
+            }),
         ),
         ("copied", Work::Copied { fence: fence(), number: 4 }),
         ("holding", Work::Holding { fence: fence(), orders: vec![orders_of()] }),

@@ -15,7 +15,7 @@ use crate::effect::{Change, Out, Queued};
 use crate::now::{Now, Timestamp};
 use crate::order::{Fence, OrderKey};
 use crate::segment::What;
-use crate::work::{Held, Known, OrdersOf, Span, Work};
+use crate::work::{Copies, Held, Known, OrdersOf, Work};
 
 /// Copies that are let go of at a time: one commit of a few milliseconds (guess).
 const DROPPED: usize = 1_000;
@@ -180,7 +180,7 @@ impl Holdings {
         }
         self.next += 1;
         self.flying = Some((self.next, orders.iter().map(|held| held.state.order).collect()));
-        out.work(fence.leader, Work::Copies { fence, number: self.next, span: None, orders });
+        out.work(fence.leader, Work::Copies(Copies { fence, number: self.next, span: None, orders }));
     }
 
     /// The leader tells what some of what is here is to it.
@@ -220,7 +220,8 @@ impl Holdings {
     }
 
     /// Rows of the leader's table; false if something of them cannot be kept.
-    fn copy(&mut self, fence: Fence, span: Option<Span>, orders: Vec<Held>, room: (u64, u64), now: Now, out: &mut Out) -> bool {
+    fn copy(&mut self, copies: Copies, room: (u64, u64), now: Now, out: &mut Out) -> bool {
+        let Copies { fence, span, orders, .. } = copies;
         if let Some(span) = span {
             let listed: BTreeSet<OrderKey> = orders.iter().map(|held| held.state.order).collect();
             let of_leader = self.rows.iter().filter(|(key, holding)| holding.with == Some(fence) && span.contains(key));
@@ -281,23 +282,15 @@ impl Holdings {
 
 impl Dispatcher {
     /// Rows of the leader's table, for this node would take over; it is told when they are on this disk. `disk_low`: they are not taken.
-    pub(crate) fn on_copies(
-        &mut self,
-        fence: Fence,
-        number: u64,
-        span: Option<Span>,
-        mut orders: Vec<Held>,
-        disk_low: bool,
-        now: Now,
-        out: &mut Out,
-    ) {
+    pub(crate) fn on_copies(&mut self, mut copies: Copies, disk_low: bool, now: Now, out: &mut Out) {
         if self.fence.is_some() || disk_low {
             return;
         }
-        orders.retain(|held| !self.is_closed(&held.state.order));
+        copies.orders.retain(|held| !self.is_closed(&held.state.order));
+        let (fence, number) = (copies.fence, copies.number);
         let room = (self.config.queue_orders, self.config.queue_bytes);
         // Who is not answered takes another for this.
-        if self.holdings.copy(fence, span, orders, room, now, out) {
+        if self.holdings.copy(copies, room, now, out) {
             out.work(fence.leader, Work::Copied { fence, number });
         }
     }

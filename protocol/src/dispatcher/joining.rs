@@ -11,7 +11,7 @@ use crate::effect::{Change, Out, QueueState, Queued};
 use crate::now::{Now, Timestamp};
 use crate::order::{Attempt, Fence, OrderKey};
 use crate::ranges::Ranges;
-use crate::work::{Held, Known, OrdersOf};
+use crate::work::{Copies, Held, Known, OrdersOf};
 
 impl Dispatcher {
     /// A peer holds these: it is told which of them are here, which it is to send, and which it may forget.
@@ -38,16 +38,8 @@ impl Dispatcher {
     }
 
     /// Orders that a peer held, as this leader wanted them. Where there is no room, nothing is answered, and they come again.
-    pub(crate) fn on_handed(
-        &mut self,
-        from: PeerId,
-        fence: Fence,
-        number: u64,
-        orders: Vec<Held>,
-        disk_low: bool,
-        now: Now,
-        out: &mut Out,
-    ) {
+    pub(crate) fn on_handed(&mut self, from: PeerId, copies: Copies, disk_low: bool, now: Now, out: &mut Out) {
+        let Copies { fence, number, orders, .. } = copies;
         if self.fence != Some(fence) {
             return;
         }

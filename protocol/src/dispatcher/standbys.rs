@@ -13,7 +13,7 @@ use crate::config::{Config, limits};
 use crate::effect::Out;
 use crate::now::Now;
 use crate::order::{Fence, OrderKey};
-use crate::work::{Held, Span, Work};
+use crate::work::{Copies, Held, Span, Work};
 
 /// Bytes of rows in one frame while the whole table is copied (guess: as a page of the record).
 const PAGE_BYTES: usize = limits::SEGMENTS_BYTES;
@@ -194,7 +194,7 @@ impl Standbys {
                 let weight = orders.iter().map(Held::weight).sum::<usize>();
                 let new = orders.iter().filter(|held| held.order.is_some()).map(|held| held.state.order).collect();
                 let slow = Duration::from_micros(u64::try_from(weight / BYTES_A_MICRO).unwrap_or(u64::MAX));
-                let copies = Work::Copies { fence, number: *next, span, orders };
+                let copies = Work::Copies(Copies { fence, number: *next, span, orders });
                 let alone = span.is_some() || weight > limits::URGENT_BYTES;
                 copying.flying.insert(*next, Frame { until: now.mono + self.patience + slow, alone, new });
                 out.work(*peer, copies);

@@ -373,13 +373,13 @@ impl Peer {
                 let (tasks, open) = (&self.tasks, self.tasks.orders.open_numbers());
                 tasks.dispatcher.on_ask_closed(from, fence, orders, last, &open, out);
             }
-            Work::Copies { fence, number, span, orders } => {
+            Work::Copies(copies) => {
                 let low = matches!(self.disk, Disk::Low { .. });
                 if leads {
-                    tasks.dispatcher.on_handed(from, fence, number, orders, low, now, out);
+                    tasks.dispatcher.on_handed(from, copies, low, now, out);
                 } else {
-                    self.led_by(from, fence, out)?;
-                    self.tasks.dispatcher.on_copies(fence, number, span, orders, low, now, out);
+                    self.led_by(from, copies.fence, out)?;
+                    self.tasks.dispatcher.on_copies(copies, low, now, out);
                 }
             }
             Work::Copied { fence, number } => tasks.dispatcher.on_copied(from, fence, number, now),

@@ -18,7 +18,7 @@ use protocol::order::{Claim, Fence};
 use protocol::proven::Proven;
 use protocol::segment::Segment;
 use protocol::sign::{Signed, Statement};
-use protocol::work::Work;
+use protocol::work::{Copies, Work};
 use protocol::{Epoch, PeerId};
 use serde_bytes::{ByteArray, ByteBuf};
 use sha2::{Digest, Sha256};
@@ -113,13 +113,13 @@ impl Desk {
             Work::Reports(reports) => Work::Reports(reports.into_iter().map(|report| self.vouched(report)).collect()),
             Work::Closing(closing) => Work::Closing(Box::new(self.vouched(*closing))),
             Work::Cancels(cancels) => Work::Cancels(cancels.into_iter().map(|cancel| self.vouched(cancel)).collect()),
-            Work::Copies { fence, number, span, orders } => {
+            Work::Copies(Copies { fence, number, span, orders }) => {
                 let vouched = orders.into_iter().map(|mut held| {
                     held.order = held.order.map(|order| self.vouched(order));
                     held.state.cancel = held.state.cancel.map(|cancel| self.vouched(cancel));
                     held
                 });
-                Work::Copies { fence, number, span, orders: vouched.collect() }
+                Work::Copies(Copies { fence, number, span, orders: vouched.collect() })
             }
             other => other,
         }
