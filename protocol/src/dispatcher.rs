@@ -120,8 +120,8 @@ pub(crate) struct Dispatcher {
     #[cfg(test)]
     visited: u64,
     words: Words,
-    /// Of this batch: rows to write, closed ranges to write, cancels to answer, orders for the record.
-    dirty: BTreeSet<OrderKey>,
+    /// Of this batch: rows to write, each with the worker that all changes of it are about if they are about one; closed ranges to write, cancels to answer, orders for the record.
+    dirty: BTreeMap<OrderKey, Option<PeerId>>,
     dirty_closed: BTreeSet<(PeerId, Epoch)>,
     cancels_due: BTreeSet<OrderKey>,
     taken: BTreeMap<(PeerId, Epoch), Ranges>,
@@ -169,7 +169,7 @@ impl Dispatcher {
             #[cfg(test)]
             visited: 0,
             words: Words::default(),
-            dirty: BTreeSet::new(),
+            dirty: BTreeMap::new(),
             dirty_closed: BTreeSet::new(),
             cancels_due: BTreeSet::new(),
             taken: BTreeMap::new(),
@@ -273,6 +273,11 @@ impl Dispatcher {
         self.standbys.on_stalled(now.mono);
     }
 
+    /// The copy of an order that the leader has sent.
+    pub(crate) fn copy_of(&self, key: &OrderKey) -> Option<&Order> {
+        self.holdings.get(key).map(|row| &row.order.value)
+    }
+
     /// Orders held here, whether or not this node leads.
     pub(crate) fn orders(&self) -> u64 {
         self.rows.len() as u64 + self.holdings.len()
@@ -346,7 +351,7 @@ impl Dispatcher {
         if let Some(cancel) = self.early.remove(&key) {
             row.cancel = Some(cancel);
             self.cancels_due.insert(key);
-            self.dirty.insert(key);
+            self.dirty.insert(key, None);
         }
         // What workers told of it before it came.
         let stray = self.strays.remove(&key);
@@ -373,7 +378,7 @@ impl Dispatcher {
             row.sort = sort;
             row.queued = false;
             self.queue.remember(sort);
-            self.dirty.insert(key);
+            self.dirty.insert(key, None);
             self.settle(&key);
         }
         self.queue.sort_for(priority).expect("a renumbered queue has room everywhere")
@@ -398,7 +403,7 @@ impl Dispatcher {
             self.given_up.insert(key);
         }
         self.rows.insert(key, row);
-        self.standbys.on_changed(&key, true);
+        self.standbys.on_changed(&key, true, None);
         self.settle(&key);
     }
 
@@ -460,10 +465,10 @@ impl Dispatcher {
     /// Words of this batch leave, and what they rely on is stored.
     pub(crate) fn close(&mut self, now: Now, out: &mut Out) {
         self.answer_cancels();
-        for key in std::mem::take(&mut self.dirty) {
+        for (key, about) in std::mem::take(&mut self.dirty) {
             if let Some(row) = self.rows.get(&key).map(|row| &**row).or_else(|| self.holdings.get(&key)) {
                 out.store(Change::QueueState(Box::new(row.state())));
-                self.standbys.on_changed(&key, false);
+                self.standbys.on_changed(&key, false, about);
             }
         }
         for memory in std::mem::take(&mut self.dirty_closed) {

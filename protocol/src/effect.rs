@@ -935,6 +935,15 @@ pub struct QueueState {
     pub tried: Vec<(u32, u32, u32)>,
 }
 
+impl QueueState {
+    /// Of an order of which nothing has happened.
+    #[must_use]
+    pub fn new(order: OrderKey, sort: u64) -> Self {
+        let (ended, given_up) = (Ranges::default(), Ranges::default());
+        QueueState { order, sort, cancel: None, ended, given_up, tries: Vec::new(), tried: Vec::new() }
+    }
+}
+
 /// This node's own facts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Me {

@@ -135,10 +135,16 @@ impl Logger {
 
     /// Who keeps the record, from now on. What is here stays when others do, for whoever lacks it.
     pub(crate) fn set_keepers(&mut self, keepers: impl Iterator<Item = PeerId>, now: Now, out: &mut Out) {
-        self.others = keepers.collect();
+        let others = keepers.collect();
+        let before = std::mem::replace(&mut self.others, others);
         let keeps = self.most > 0 && self.others.contains(&self.me);
         self.others.retain(|keeper| *keeper != self.me);
         if std::mem::replace(&mut self.keeps, keeps) == keeps {
+            if keeps {
+                // Who keeps it anew may have kept it before, and have more of somebody than this node.
+                let new: Vec<PeerId> = self.others.iter().filter(|other| !before.contains(other)).copied().collect();
+                new.into_iter().for_each(|other| self.list(other, now, out));
+            }
             return;
         }
         self.pulls.clear();

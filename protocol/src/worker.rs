@@ -381,6 +381,13 @@ impl Worker {
         }
     }
 
+    /// An order that is held here for the leader.
+    pub(crate) fn on_copy(&mut self, order: &Order) {
+        if self.bodies.get(&order.key()).is_none() {
+            self.bodies.put(order);
+        }
+    }
+
     /// The leader wants these units done here.
     pub(crate) fn on_assign(&mut self, from: PeerId, fence: Fence, units: Vec<Try>, now: Now, out: &mut Out) {
         for task in units {

@@ -39,7 +39,7 @@ impl Dispatcher {
             self.cancels_due.insert(key);
             if row.cancel.is_none() {
                 row.cancel = Some(cancel);
-                self.dirty.insert(key);
+                self.dirty.insert(key, None);
                 self.cancelled.insert(key);
                 self.settle(&key);
                 self.say_cancel(&key);

@@ -20,7 +20,10 @@ impl Dispatcher {
         if let Some(at) = placement.again_at {
             self.unanswered.insert((at, *key, unit));
         }
-        self.dirty.insert(*key);
+        self.dirty
+            .entry(*key)
+            .and_modify(|about| *about = about.filter(|about| *about == placement.worker))
+            .or_insert(Some(placement.worker));
     }
 
     /// A unit is not with its worker any more, who has room for something else.
@@ -81,7 +84,8 @@ impl Dispatcher {
         let (worker, attempt) = (placement.worker, placement.attempt);
         let Some(connection) = self.workers.connection(&worker) else { return };
         let word = self.words.to(worker);
-        if row.tell(worker, connection, now.mono) {
+        // Who would take over has it.
+        if row.tell(worker, connection, now.mono) && !self.standbys.is_complete(&worker) {
             word.orders.push(row.order.clone());
         }
         word.assign.push(row.try_of(unit, attempt));

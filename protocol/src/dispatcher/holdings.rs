@@ -11,7 +11,7 @@ use super::doubt::by_memory;
 use super::standbys::held;
 use super::table::Row;
 use crate::config::{Config, limits};
-use crate::effect::{Change, Out, Queued};
+use crate::effect::{Change, Out, QueueState, Queued};
 use crate::now::{Now, Timestamp};
 use crate::order::{Fence, OrderKey};
 use crate::segment::What;
@@ -168,7 +168,7 @@ impl Holdings {
         let (mut orders, mut weight) = (Vec::new(), 0);
         for key in &self.wanted {
             let Some(holding) = self.rows.get(key) else { continue };
-            let held = held(&holding.row, true, now);
+            let held = held(&holding.row, true, fence.leader, now);
             weight += held.weight();
             if !orders.is_empty() && (weight > limits::SEGMENTS_BYTES || orders.len() == limits::WORDS) {
                 break;
@@ -234,6 +234,8 @@ impl Holdings {
         for Held { order, age_ms, state } in orders {
             let at = Timestamp(now.wall.0.saturating_sub(age_ms));
             let before = self.take(&state.order);
+            // What is on the disk of it stays.
+            let mut stored = before.as_ref().map(|before| before.state());
             let state = match &before {
                 Some(before) if order.as_ref().is_none_or(|order| order.body == before.order.body) => before.joined(state),
                 _ => state,
@@ -244,13 +246,13 @@ impl Holdings {
                     continue;
                 }
                 (Some(order), before) => {
-                    // What is on the disk of it stays.
                     let other = before.map(|before| before.order.body != order.body);
                     if other == Some(true) {
                         out.store(Change::Unqueue(state.order));
                     }
                     if other != Some(false) {
                         new.push(state.order);
+                        stored = Some(QueueState::new(state.order, state.sort));
                         out.store(Change::Queue(Box::new(Queued { order: order.clone(), sort: state.sort, at })));
                     }
                     (order, at)
@@ -263,7 +265,10 @@ impl Holdings {
             };
             let queued = Queued { order, sort: state.sort, at };
             let row = Row::kept(queued, Some(state), now.mono);
-            out.store(Change::QueueState(Box::new(row.state())));
+            let state = row.state();
+            if stored.is_none_or(|stored| stored != state) {
+                out.store(Change::QueueState(Box::new(state)));
+            }
             self.insert(Box::new(row), Some(fence));
         }
         for OrdersOf { orderer, epoch, numbers } in by_memory(new.into_iter()) {

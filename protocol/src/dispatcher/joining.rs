@@ -67,7 +67,7 @@ impl Dispatcher {
             let again_at = now.mono + self.config.gate;
             self.unanswered.extend(row.expect_answers(again_at).map(|unit| (again_at, key, unit)));
             self.insert(row, now);
-            self.dirty.insert(key);
+            self.dirty.insert(key, None);
             self.taken.entry((key.orderer, key.epoch)).or_default().insert(key.number);
             new.push(key);
         }
@@ -88,7 +88,7 @@ impl Dispatcher {
         for unit in ended {
             if self.rows.get(key).is_some_and(|row| !row.is_over(unit)) {
                 self.end_unit(key, unit, None);
-                self.dirty.insert(*key);
+                self.dirty.insert(*key, None);
             }
         }
         for (unit, attempt, worker) in tries.iter().copied() {

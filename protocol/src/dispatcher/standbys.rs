@@ -128,6 +128,11 @@ impl Standbys {
         std::mem::take(&mut self.silent)
     }
 
+    /// Whether this one has had the whole table.
+    pub(super) fn is_complete(&self, peer: &PeerId) -> bool {
+        self.copying.get(peer).is_some_and(|copying| copying.complete)
+    }
+
     /// All of them.
     pub(super) fn peers(&self) -> impl Iterator<Item = PeerId> + '_ {
         self.copying.keys().copied()
@@ -141,9 +146,9 @@ impl Standbys {
         self.copying.iter().filter(|(peer, copying)| **peer != key.orderer && holds(copying)).count()
     }
 
-    /// An order has changed; `new`: it was not in the table before.
-    pub(super) fn on_changed(&mut self, key: &OrderKey, new: bool) {
-        for copying in self.copying.values_mut().filter(|copying| copying.cursor.covers(key)) {
+    /// An order has changed; `new`: it was not in the table before; `about`: only what this worker has of it, and knows itself.
+    pub(super) fn on_changed(&mut self, key: &OrderKey, new: bool, about: Option<PeerId>) {
+        for (_, copying) in self.copying.iter_mut().filter(|(peer, copying)| about != Some(**peer) && copying.cursor.covers(key)) {
             *copying.due.entry(*key).or_default() |= new;
         }
     }
@@ -189,7 +194,7 @@ impl Standbys {
                 }
             }
             while copying.may_send() {
-                let Some((orders, span)) = copying.frame(rows, now) else { break };
+                let Some((orders, span)) = copying.frame(*peer, rows, now) else { break };
                 *next += 1;
                 let weight = orders.iter().map(Held::weight).sum::<usize>();
                 let new = orders.iter().filter(|held| held.order.is_some()).map(|held| held.state.order).collect();
@@ -261,18 +266,18 @@ impl Copying {
     }
 
     /// The next frame, if there is anything to say that may be said.
-    fn frame(&mut self, rows: &Rows, now: Now) -> Option<(Vec<Held>, Option<Span>)> {
+    fn frame(&mut self, to: PeerId, rows: &Rows, now: Now) -> Option<(Vec<Held>, Option<Span>)> {
         let after = match self.cursor {
             Cursor::Begin => None,
             Cursor::Upto(after) => Some(after),
-            Cursor::End => return self.changes(rows, limits::URGENT_BYTES, now).map(|held| (held, None)),
+            Cursor::End => return self.changes(to, rows, limits::URGENT_BYTES, now).map(|held| (held, None)),
         };
-        let mut orders = self.changes(rows, PAGE_BYTES, now).unwrap_or_default();
+        let mut orders = self.changes(to, rows, PAGE_BYTES, now).unwrap_or_default();
         let mut weight = orders.iter().map(Held::weight).sum::<usize>();
         let behind = after.map_or(std::ops::Bound::Unbounded, std::ops::Bound::Excluded);
         let mut upto = after;
         for (key, row) in rows.range((behind, std::ops::Bound::Unbounded)) {
-            let held = held(row, true, now);
+            let held = held(row, true, to, now);
             weight += held.weight();
             if (upto != after && weight > PAGE_BYTES) || orders.len() == limits::WORDS {
                 self.cursor = upto.map_or(Cursor::Begin, Cursor::Upto);
@@ -286,14 +291,14 @@ impl Copying {
     }
 
     /// Changed orders, as many as fit; none if there are none, or the next one has to go by itself and cannot yet.
-    fn changes(&mut self, rows: &Rows, most: usize, now: Now) -> Option<Vec<Held>> {
+    fn changes(&mut self, to: PeerId, rows: &Rows, most: usize, now: Now) -> Option<Vec<Held>> {
         let (mut orders, mut weight) = (Vec::new(), 0);
         while let Some((key, new)) = self.due.first_key_value() {
             let Some(row) = rows.get(key) else {
                 self.due.pop_first();
                 continue;
             };
-            let held = held(row, *new, now);
+            let held = held(row, *new, to, now);
             weight += held.weight();
             let too_large = weight > most && (!orders.is_empty() || !self.flying.is_empty());
             if too_large || orders.len() == limits::WORDS / 2 {
@@ -306,7 +311,9 @@ impl Copying {
     }
 }
 
-/// A row as another is told of it, with the order itself or without.
-pub(super) fn held(row: &Row, whole: bool, now: Now) -> Held {
-    Held { order: whole.then(|| row.order.clone()), age_ms: now.wall.0.saturating_sub(row.at.0), state: row.state() }
+/// A row as another is told of it, with the order itself or without. What that one has of it itself it knows.
+pub(super) fn held(row: &Row, whole: bool, to: PeerId, now: Now) -> Held {
+    let mut state = row.state();
+    state.tries.retain(|(_, _, worker)| *worker != to);
+    Held { order: whole.then(|| row.order.clone()), age_ms: now.wall.0.saturating_sub(row.at.0), state }
 }

@@ -14,6 +14,7 @@ use crate::work::{OrdersOf, PlacedState, UnitsOf, Work, Working};
 mod model;
 mod priorities;
 mod requirements;
+mod standbys;
 mod terms;
 mod troubles;
 

@@ -178,6 +178,10 @@ impl Dispatcher {
             return;
         }
         if lack == Lack::NoOrder {
+            if self.standbys.is_complete(&from) {
+                self.standbys.restart(&from);
+                row.untell(&from);
+            }
             let told_at = connection.and_then(|connection| row.told_at(&from, connection));
             // It may be on its way still: orders are longer than assignments.
             let on_its_way = told_at.is_some_and(|at| now.mono < at + self.config.work_patience);
@@ -354,7 +358,7 @@ impl Dispatcher {
                     continue;
                 }
                 self.end_unit(&key, unit, None);
-                self.dirty.insert(key);
+                self.dirty.insert(key, None);
             }
             self.settle(&key);
         }
@@ -442,7 +446,7 @@ impl Dispatcher {
         }
         let why = why_given_up(row, unit);
         self.given_up.insert(*key);
-        self.dirty.insert(*key);
+        self.dirty.insert(*key, None);
         self.words.to(key.orderer).given_up.push((*key, unit, why));
     }
 

@@ -328,6 +328,9 @@ impl Peer {
                 if !broken.is_empty() {
                     out.work(from, Work::Broken(broken.into_iter().map(|of| (of, Broken::Closed)).collect()));
                 }
+                // Who would take over has got the orders already.
+                let copies = units.iter().filter_map(|of| tasks.dispatcher.copy_of(&of.order));
+                copies.for_each(|order| tasks.worker.on_copy(order));
                 tasks.worker.on_assign(from, fence, units, now, out);
             }
             Work::Answer { fence, taken, declined } if leads => tasks.dispatcher.on_answer(from, fence, taken, declined, now, out),
