@@ -50,6 +50,8 @@ pub(crate) struct Logger {
     keeps: bool,
     /// Who else does.
     others: Vec<PeerId>,
+    /// Those who did until others were named: they may have more of somebody who has gone since.
+    former: BTreeSet<PeerId>,
     /// When these are asked again what they have, as somebody went away not long ago: they may have missed it later.
     relist_at: Option<Duration>,
     /// Chains of this node, in the order in which they were begun.
@@ -113,6 +115,7 @@ impl Logger {
             me,
             keeps: false,
             others: Vec::new(),
+            former: BTreeSet::new(),
             relist_at: None,
             own: own.iter().map(|of| (of.chain, end(of))).collect(),
             copies: copies.iter().map(|of| ((of.author, of.chain, of.branch), end(of))).collect(),
@@ -139,6 +142,8 @@ impl Logger {
         let before = std::mem::replace(&mut self.others, others);
         let keeps = self.most > 0 && self.others.contains(&self.me);
         self.others.retain(|keeper| *keeper != self.me);
+        self.former.extend(before.iter().filter(|keeper| self.sources.contains_key(keeper)));
+        self.former.retain(|keeper| !self.others.contains(keeper));
         if std::mem::replace(&mut self.keeps, keeps) == keeps {
             if keeps {
                 // Who keeps it anew may have kept it before, and have more of somebody than this node.
@@ -163,6 +168,7 @@ impl Logger {
 
     pub(crate) fn on_unreachable(&mut self, peer: PeerId, now: Now, out: &mut Out) {
         self.sources.remove(&peer);
+        self.former.remove(&peer);
         self.parked.remove(&peer);
         self.pulls.retain(|_, pull| pull.from != peer);
         self.dirty = true;
@@ -170,10 +176,11 @@ impl Logger {
         self.relist_at = Some(now.mono + self.patience);
     }
 
-    /// Others who keep the record may have had more of somebody than this node.
+    /// Others who keep the record, or kept it, may have had more of somebody than this node.
     fn list_others(&mut self, now: Now, out: &mut Out) {
         if self.keeps {
-            self.others.clone().into_iter().for_each(|other| self.list(other, now, out));
+            let others: Vec<PeerId> = self.others.iter().chain(&self.former).copied().collect();
+            others.into_iter().for_each(|other| self.list(other, now, out));
         }
     }
 
