@@ -289,6 +289,66 @@ fn no_order_is_lost_or_refused_when_the_dispatcher_is_killed() {
     the_record_is_whole(&hosts);
 }
 
+#[test]
+fn an_order_that_others_hold_is_done_though_its_orderer_and_its_dispatcher_are_gone() {
+    let lab = Lab::new(5);
+    let hosts: [&Host; 5] = lab.hosts();
+    start_together(&hosts);
+    let leader = leader_of(&hosts);
+    let others: Vec<&Host> = hosts.into_iter().filter(|host| host.name != leader.name).collect();
+    let (markus, nikki) = (others[0], others[1]);
+    let numbers: Vec<String> = (0..20).map(|_| markus.ok(&["order", "later"])).collect();
+    wait_until(SOON, "others hold all", || numbers.iter().all(|number| task(markus, number)["held_by"].as_u64() >= Some(2)));
+    markus.kill9();
+    leader.kill9();
+    offer(nikki, "later", 4, &["/bin/echo", "now"]);
+    let ended = || {
+        let tasks = list(nikki.json(&["tasks", "--all"]));
+        tasks.iter().filter(|task| task["orderer"] == markus.name.as_str() && task["units"]["done"] == 1).count()
+    };
+    promised("all ran though orderer and dispatcher are gone", seconds(5), seconds(20), || ended() == 20);
+    markus.start(&[]);
+    wait_until(SOON, "their outcomes are with who ordered them", || mine(markus).values().all(|state| state == "done"));
+    assert!(numbers.iter().all(|number| task(markus, number)["attempt"] == 1), "nothing ran twice");
+    leader.start(&[]);
+    the_record_is_whole(&hosts);
+}
+
+#[test]
+fn whoever_hands_out_the_work_may_be_killed_again_and_again() {
+    const KILLS: usize = 6;
+    let lab = Lab::new(5);
+    let hosts: [&Host; 5] = lab.hosts();
+    start_together(&hosts);
+    for host in hosts {
+        offer(host, "work", 1, &["/bin/sleep"]);
+    }
+    await_offers(&hosts, "work", &hosts);
+    let markus = hosts[0];
+    let mut numbers: Vec<String> =
+        (0..200_u64).map(|n| markus.ok(&["order", "work", &format!("{}.{}", (1 + n % 20) / 10, (1 + n % 20) % 10)])).collect();
+    for _ in 0..KILLS {
+        wait_until(seconds(30), "all see each other and one leads", || settled(&hosts));
+        let leader = leader_of(&hosts);
+        leader.kill9();
+        let killed = Instant::now();
+        // In front of all, from whoever is there.
+        let other = hosts.into_iter().find(|host| host.name != leader.name).expect("four others");
+        let next = other.ok(&["order", "--priority", "1", "work", "0"]);
+        wait_until(SOON, "an order placed now is done", || state(other, &next) == "done");
+        println!("killed: an order placed then is done {:.2} s later", killed.elapsed().as_secs_f32());
+        leader.start(&[]);
+        if other.name == markus.name {
+            numbers.push(next);
+        }
+    }
+    wait_until(seconds(120), "every order is done", || {
+        let mine = mine(markus);
+        numbers.iter().all(|number| mine.get(&number.parse().expect("a number")).is_some_and(|state| state == "done"))
+    });
+    the_record_is_whole(&hosts);
+}
+
 fn time_of_day() -> f64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("the clock is set");
     since.as_secs_f64().rem_euclid(86_400.0)
