@@ -50,7 +50,7 @@ use clap::parser::ValueSource;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::control::client::Client;
-use failure::{DISK, Failure, INTERRUPTED, USAGE};
+use failure::{DISK, DONE, Failure, INTERRUPTED, USAGE};
 use terminal::Terminal;
 
 /// Instant messaging for people and programs on a LAN, with no server.
@@ -239,6 +239,10 @@ where
     let command = match cli.command {
         None => return run::execute(cli.run, &cli.which, &environment, start),
         Some(Command::Run(args)) => return run::execute(args, &cli.which, &environment, start),
+        Some(Command::Log(args)) if args.kinds().is_some() => {
+            terminal::print(&args.kinds().unwrap_or_default())?;
+            return Ok(ExitCode::from(DONE));
+        }
         Some(command) => command,
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -373,6 +377,9 @@ mod tests {
             "node log --since 2026-11-23 --until 15:12 --order nikki/17.3 --json",
             "node log --letter 4kq7",
             "node log --verify",
+            "node log --limit 20 --follow",
+            "node log --limit all",
+            "node log --what help",
             "node task 17 --history",
             "node sent 4kq7 --history",
             "node --record-size 512M --record-age 30d",
@@ -453,6 +460,8 @@ mod tests {
             "node log --letter 4kq7 --order 3",
             "node log --follow --until 5m",
             "node log --verify --order 3",
+            "node log --verify --limit 3",
+            "node log --limit 0",
             "node query swarm",
             "node query swarm what=x",
             "node query swarm peers",

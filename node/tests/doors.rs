@@ -344,12 +344,19 @@ fn what_cannot_be_meant_ends_with_2_and_a_sentence() {
         (&["read", "x"], 2, "a letter's id has 26 characters"),
         (&["connect", &own], 1, "is this node's own address"),
         (&["connect", "no-such-host.invalid"], 1, "no host called no-such-host.invalid is found"),
+        (&["log", "--local", "--what", "foo"], 2, "all kinds: node log --what help"),
+        (&["log", "--local", "--order", "99"], 2, "this node has placed no order 99"),
+        (&["log", "--local", "--letter", "0000"], 2, "no letter whose id begins with 0000 is known"),
+        (&["task", "99", "--history"], 2, "this node has placed no order 99"),
+        (&["sent", "0000", "--history"], 2, "no letter whose id begins with 0000 is known"),
     ] {
         let (code, _, said) = node.says(words);
         assert_eq!(code, Some(exit), "{words:?}: {said}");
         assert!(said.contains(says) && !said.contains("/v1/") && !said.contains("Query {"), "{words:?}: {said}");
     }
     let dir = node.dir.with_file_name("other");
+    let (code, kinds, _) = told(&self::node(&dir, &["log", "--what", "help"]).output().expect("the program starts"));
+    assert!(code == Some(0) && kinds.lines().any(|word| word == "letter_accepted") && kinds.lines().count() == 41, "{kinds}");
     let (code, _, said) = told(&self::node(&dir, &["run", "--log", "=!"]).output().expect("the program starts"));
     assert!(code == Some(2) && said.contains("--log node=debug"), "{said}");
 }

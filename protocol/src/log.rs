@@ -35,6 +35,9 @@ pub struct Question {
     pub limit: usize,
     /// In the order in which the keeper got them, not by time: whoever follows misses nothing.
     pub arrivals: bool,
+    /// By time, but from the newest back.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub newest: bool,
     /// Not before.
     pub since: Option<Timestamp>,
     /// Not after.
@@ -100,6 +103,9 @@ pub struct Answer {
     pub next: Option<Cursor>,
     /// Letters whose ids begin as asked, where there are several: nothing else was looked for.
     pub candidates: Vec<LetterId>,
+    /// Not everything that was written before this is kept any more; told with the first page of what reaches so far back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub whole_since: Option<Timestamp>,
 }
 
 /// One entry of somebody's record.
@@ -109,12 +115,19 @@ pub struct Logged {
     pub author: PeerId,
     /// In which chain.
     pub chain: u64,
+    /// Its author has signed others under the same numbers: in which of these lines it is, from 1; 0 is the first that its keeper saw.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub branch: u8,
     /// Its sequence.
     pub seq: u64,
     /// When, by its author's clock.
     pub time: Timestamp,
     /// What; none if it is of a kind that its keeper does not know.
     pub what: Option<What>,
+}
+
+fn is_zero(number: &u8) -> bool {
+    *number == 0
 }
 
 impl Logged {
@@ -137,7 +150,7 @@ impl Question {
             Some(About::Letter { prefix }) => is_prefix(prefix),
             _ => true,
         };
-        about && (1..=PAGE).contains(&self.limit) && self.what.len() <= KINDS && self.what.iter().all(|word| word.len() <= KIND_BYTES)
+        about && !(self.newest && self.arrivals) && (1..=PAGE).contains(&self.limit) && self.what.len() <= KINDS && self.what.iter().all(|word| word.len() <= KIND_BYTES)
     }
 
     /// Whether an entry of this time and kind is wanted, whatever it is about.

@@ -210,6 +210,7 @@ fn asked_of_the_record() -> log::Question {
         after: Some(log::Cursor::Time { clock: 5, copy: true, ordinal: 3, seq: 9 }),
         limit: 100,
         arrivals: false,
+        newest: false,
         since: Some(Timestamp(4)),
         until: None,
         peer: Some(secrets(2).id()),
@@ -220,8 +221,8 @@ fn asked_of_the_record() -> log::Question {
 
 fn told_of_the_record() -> log::Answer {
     let what = Some(What::OrdersPlaced { first: 17, last: 17 });
-    let entries = vec![log::Logged { author: secrets(1).id(), chain: 77, seq: 9, time: Timestamp(5), what }];
-    log::Answer { entries, next: Some(log::Cursor::Arrival { no: 8, told: 1 }), candidates: Vec::new() }
+    let entries = vec![log::Logged { author: secrets(1).id(), chain: 77, branch: 0, seq: 9, time: Timestamp(5), what }];
+    log::Answer { entries, next: Some(log::Cursor::Arrival { no: 8, told: 1 }), candidates: Vec::new(), whole_since: None }
 }
 
 fn frame(work: Work) -> Vec<u8> {

@@ -6,19 +6,24 @@ use std::time::Duration;
 
 use clap::Args;
 use jiff::tz::TimeZone;
-use jiff::{Timestamp, civil};
+use jiff::{Timestamp, ToSpan, civil};
+use protocol::segment::What;
 
 use super::failure::{DONE, Failure, NO_NODE, REFUSED};
 use super::sent::time;
 use super::terminal::{closed, line, print};
 use super::{Context, words};
 use crate::control::api::{LogChain, LogEntry, LogFlaw, LogFlawKind, Verification};
-use crate::control::client::{Error, quoted};
+use crate::control::client::{Error, Page, quoted};
 use crate::control::problem::Code;
 use crate::control::time::rfc3339;
 
 /// Between two looks for what is new (guess: a person does not see it, and a node does not feel it).
 const LOOK: Duration = Duration::from_millis(250);
+/// Entries shown to a person who asks for no number (as `inbox` and `sent`).
+const SCREEN: usize = 50;
+/// The most that are asked for from the end, since they are put into order here (guess: 100 MB).
+const NEWEST: usize = 100_000;
 /// Entries that a follower remembers as told (guess: a busy minute; a hundred bytes each).
 const REMEMBERED: usize = 50_000;
 /// Milliseconds back that whoever keeps the record next is asked for what the one before had not told (guess: entries are a third of a second
@@ -27,8 +32,11 @@ const LATELY: u64 = 300_000;
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Times are like 2026-11-23, 15:12, 2026-11-23T15:12:48 or a duration: --since 5m is what happened in the last five minutes.\n\
-                        A kind is what the column WHAT says, or its beginning: --what letter, --what order,unit, --what elected.\n\
+    after_help = "On a terminal the newest 50 entries are shown, unless --since, --order, --letter or --limit says how many; in a pipe, and with\n\
+                        --json, all are.\n\
+                        Times are like 2026-11-23, 15:12, 2026-11-23T15:12:48, as the column TIME has them, or a duration: --since 5m is what\n\
+                        happened in the last five minutes. --until 15:12 is with all of that minute.\n\
+                        A kind is what the column WHAT says, or its beginning: --what letter, --what order,unit. All kinds: --what help.\n\
                         Without --local the dispatcher is asked, who keeps everybody's record. --verify looks at every row on this node's disk and\n\
                         exits with 1 if anything is wrong with them."
 )]
@@ -40,7 +48,7 @@ pub(super) struct LogArgs {
     #[arg(long, value_name = "T", value_parser = instant)]
     since: Option<String>,
     /// Not what was later
-    #[arg(long, value_name = "T", value_parser = instant)]
+    #[arg(long, value_name = "T", value_parser = last_instant)]
     until: Option<String>,
     /// Only what this peer wrote down
     #[arg(long, value_name = "PEER")]
@@ -51,14 +59,17 @@ pub(super) struct LogArgs {
     /// Only what concerns this letter
     #[arg(long, value_name = "ID", value_parser = words::letter)]
     letter: Option<String>,
-    /// Only this kind; may be repeated
+    /// Only this kind; may be repeated. `help` lists all
     #[arg(long, value_name = "W", value_delimiter = ',')]
     what: Vec<String>,
+    /// The newest N of them; with --follow, before what comes
+    #[arg(long, value_name = "N|all", value_parser = limit)]
+    limit: Option<Limit>,
     /// Only what this node itself has on its disk
     #[arg(long)]
     local: bool,
     /// Look whether what this node has is whole
-    #[arg(long, conflicts_with_all = ["follow", "since", "until", "peer", "order", "letter", "what"])]
+    #[arg(long, conflicts_with_all = ["follow", "since", "until", "peer", "order", "letter", "what", "limit"])]
     verify: bool,
 }
 
@@ -72,10 +83,11 @@ pub(super) async fn history(order: Option<String>, letter: Option<String>, conte
         order: order.clone(),
         letter: letter.clone(),
         what: Vec::new(),
+        limit: None,
         local,
         verify: false,
     };
-    let probe: Result<(Vec<LogEntry>, _), _> = context.client.page(&path(&args(false), "limit=1")).await;
+    let probe: Result<Page<Vec<LogEntry>>, _> = context.client.page(&path(&args(false), "limit=1")).await;
     let local = matches!(&probe, Err(Error::Refused(problem)) if problem.code == Code::NoAnswer);
     if local {
         eprintln!("nobody answers for everybody's record now; this is what this node itself has");
@@ -84,24 +96,87 @@ pub(super) async fn history(order: Option<String>, letter: Option<String>, conte
     Ok(DONE)
 }
 
-/// A point in time as the API takes it.
+/// How many entries, from the newest back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Limit {
+    All,
+    Newest(usize),
+}
+
+fn limit(text: &str) -> Result<Limit, String> {
+    let number = || text.parse().ok().filter(|number| (1..=NEWEST).contains(number)).map(Limit::Newest);
+    if text == "all" { Some(Limit::All) } else { number() }.ok_or_else(|| format!("how many is a number from 1 to {NEWEST}, or all"))
+}
+
+impl LogArgs {
+    /// How many are shown at first. Whoever looks at a terminal and has not said from where on wants to know what happened last.
+    fn newest(&self, terminal: bool) -> Option<usize> {
+        match self.limit {
+            Some(Limit::All) => None,
+            Some(Limit::Newest(limit)) => Some(limit),
+            None => (terminal && self.since.is_none() && self.order.is_none() && self.letter.is_none()).then_some(SCREEN),
+        }
+    }
+
+    /// All kinds, if it is they that are asked for: no node knows more of them.
+    pub(super) fn kinds(&self) -> Option<String> {
+        self.what.iter().any(|word| word == "help").then(|| What::WORDS.iter().map(|word| format!("{word}\n")).collect())
+    }
+}
+
+/// A point in time as the API takes it: the beginning of what was written.
 fn instant(text: &str) -> Result<String, String> {
-    let millis = |at: Timestamp| rfc3339(protocol::Timestamp(u64::try_from(at.as_millisecond()).unwrap_or(0)));
+    Ok(written(instants(text)?.0))
+}
+
+/// The end of what was written: `15:12` is with all of that minute.
+fn last_instant(text: &str) -> Result<String, String> {
+    Ok(written(instants(text)?.1))
+}
+
+fn written(at: Timestamp) -> String {
+    rfc3339(protocol::Timestamp(u64::try_from(at.as_millisecond()).unwrap_or(0)))
+}
+
+/// The first and the last millisecond of the day, minute or second that was written.
+fn instants(text: &str) -> Result<(Timestamp, Timestamp), String> {
+    let now = Timestamp::now();
     if let Ok(ago) = words::duration(text) {
-        let now = crate::control::time::now();
-        return Ok(rfc3339(protocol::Timestamp(now.0.saturating_sub(u64::try_from(ago.as_millis()).unwrap_or(u64::MAX)))));
+        let at = now.checked_sub(ago).unwrap_or(Timestamp::UNIX_EPOCH).max(Timestamp::UNIX_EPOCH);
+        return Ok((at, at));
     }
-    if let Ok(at) = text.parse::<Timestamp>() {
-        return Ok(millis(at));
-    }
+    let within = match text.bytes().filter(|byte| *byte == b':').count() {
+        _ if text.contains('.') => 1.milliseconds(),
+        0 => 1.days(),
+        // An offset from UTC has a colon, too.
+        1 => 1.minutes(),
+        _ if is_to_the_minute(text) => 1.minutes(),
+        _ => 1.seconds(),
+    };
     let zone = TimeZone::system();
-    let today = Timestamp::now().to_zoned(zone.clone()).date();
+    let zoned = match text.parse::<Timestamp>() {
+        Ok(at) => Some(at.to_zoned(zone)),
+        Err(_) => in_words(text, now.to_zoned(zone.clone()).date()).and_then(|civil| civil.to_zoned(zone).ok()),
+    };
+    let read = || {
+        let first = zoned?;
+        let last = first.checked_add(within).ok()?.timestamp().checked_sub(1.milliseconds()).ok()?;
+        Some((first.timestamp(), last))
+    };
+    read().ok_or_else(|| "a time is like 2026-11-23, 15:12, 2026-11-23T15:12:48, or a duration like 5m".to_owned())
+}
+
+/// `2026-11-23T15:12+01:00`.
+fn is_to_the_minute(text: &str) -> bool {
+    let time = text.split_once(['T', ' ']).map_or(text, |(_, time)| time);
+    time.split(['+', '-', 'Z']).next().is_some_and(|time| time.matches(':').count() == 1)
+}
+
+/// Without a zone: a date, a time, both, or as the column TIME writes what was on another day of this year.
+fn in_words(text: &str, today: civil::Date) -> Option<civil::DateTime> {
+    let shown = || civil::DateTime::strptime("%Y %b %d %H:%M", format!("{} {text}", today.year()));
     let civil = text.parse::<civil::DateTime>().or_else(|_| text.parse::<civil::Time>().map(|time| today.to_datetime(time)));
-    let civil = civil.or_else(|_| text.parse::<civil::Date>().map(|date| date.to_datetime(civil::Time::midnight())));
-    let zoned = civil.ok().and_then(|civil| civil.to_zoned(zone).ok());
-    zoned
-        .map(|at| millis(at.timestamp()))
-        .ok_or_else(|| "a time is like 2026-11-23, 15:12, 2026-11-23T15:12:48, or a duration like 5m".to_owned())
+    civil.or_else(|_| text.parse::<civil::Date>().map(|date| date.to_datetime(civil::Time::midnight()))).or_else(|_| shown()).ok()
 }
 
 pub(super) async fn execute(args: LogArgs, context: &Context) -> Result<u8, Failure> {
@@ -112,10 +187,6 @@ pub(super) async fn execute(args: LogArgs, context: &Context) -> Result<u8, Fail
     let follow = if args.follow { now_on(&args, context).await? } else { None };
     let told = listed(&args, context).await?;
     if args.follow { followed(args, follow, told, context).await } else { Ok(DONE) }
-}
-
-async fn page(context: &Context, path: &str) -> Result<(Vec<LogEntry>, Option<String>), Failure> {
-    Ok(context.client.page(path).await?)
 }
 
 fn path(args: &LogArgs, which: &str) -> String {
@@ -137,11 +208,16 @@ fn path(args: &LogArgs, which: &str) -> String {
 
 /// Shows what there is, page by page: it may be more than fits in memory. What was shown is remembered only by who follows.
 async fn listed(args: &LogArgs, context: &Context) -> Result<Told, Failure> {
-    let mut next = Some(path(args, "limit=1000"));
+    let newest = args.newest(context.terminal.is && !context.json);
     let (mut told, mut any, mut document) = (Told::default(), false, String::from("["));
-    while let Some(path) = next {
-        let (mut entries, link) = page(context, &path).await?;
-        next = link;
+    let mut told_in_all = 0;
+    let mut page = match newest {
+        Some(limit) => from_the_end(args, limit, context).await?,
+        None => context.client.page(&path(args, "limit=1000")).await?,
+    };
+    loop {
+        let mut entries = page.body;
+        tell_what_is_cut(page.whole_since.as_deref());
         if args.follow {
             entries.retain(|entry| told.add(entry));
         }
@@ -159,13 +235,48 @@ async fn listed(args: &LogArgs, context: &Context) -> Result<Told, Failure> {
             show(&entries, !any, context)?;
             any |= !entries.is_empty();
         }
+        told_in_all += entries.len();
+        let Some(path) = page.next else { break };
+        page = context.client.page(&path).await?;
     }
     if context.json && !args.follow {
         print(&(document + "]\n"))?;
     } else if !any && !args.follow && context.terminal.is {
         print("nothing like that is written down\n")?;
     }
+    if let (false, Some((whose, number))) = (any, args.order.as_deref().and_then(|order| order.split_once('/'))) {
+        let (whose, number) = (line(whose), line(number));
+        eprintln!("nothing is written down of order {whose}/{number}; whether there is one, only {whose} knows: there, node task {number}");
+    }
+    if newest == Some(SCREEN) && args.limit.is_none() && !args.follow && told_in_all == SCREEN {
+        print(&format!("the newest {SCREEN}; more: --limit N, all of them: --limit all\n"))?;
+    }
     Ok(told)
+}
+
+/// The newest so many, ascending.
+async fn from_the_end(args: &LogArgs, limit: usize, context: &Context) -> Result<Page<Vec<LogEntry>>, Failure> {
+    let mut entries: Vec<LogEntry> = Vec::new();
+    let mut next = Some(path(args, &format!("newest=true&limit={}", limit.min(1_000))));
+    let mut whole_since = None;
+    while let Some(path) = next.filter(|_| entries.len() < limit) {
+        let page: Page<Vec<LogEntry>> = context.client.page(&path).await?;
+        entries.extend(page.body);
+        whole_since = whole_since.or(page.whole_since);
+        next = page.next;
+    }
+    // Whoever has got as many as he wanted misses nothing.
+    let whole_since = whole_since.filter(|_| entries.len() < limit);
+    entries.truncate(limit);
+    entries.reverse();
+    Ok(Page { body: entries, next: None, whole_since })
+}
+
+/// Entries that are missing because they were old must not look like nothing having happened.
+fn tell_what_is_cut(whole_since: Option<&str>) {
+    if let Some(since) = whole_since {
+        eprintln!("not everything from before {} is kept any more: old entries go first (node run --help: --record-size, --record-age)", time(since));
+    }
 }
 
 /// What was shown last. Who follows is told some things twice: by time and by arrival, and by whoever keeps the record next.
@@ -194,6 +305,11 @@ impl Told {
         new
     }
 
+    /// When the first that was told was written; if there was none, now.
+    fn oldest(&self) -> String {
+        self.order.front().map_or_else(|| written(Timestamp::now()), |(_, time)| time.clone())
+    }
+
     /// From when on all that was told is remembered, as far as whoever keeps the record next may have something else.
     fn since(&self, now: Timestamp) -> String {
         let lately = rfc3339(protocol::Timestamp(u64::try_from(now.as_millisecond()).unwrap_or(0).saturating_sub(LATELY)));
@@ -204,8 +320,8 @@ impl Told {
 
 /// Where this follower goes on: from now on, by arrival.
 async fn now_on(args: &LogArgs, context: &Context) -> Result<Option<String>, Error> {
-    let found: (Vec<LogEntry>, _) = context.client.page(&path(args, "by=arrival&after=now&limit=1000")).await?;
-    Ok(found.1)
+    let found: Page<Vec<LogEntry>> = context.client.page(&path(args, "by=arrival&after=now&limit=1000")).await?;
+    Ok(found.next)
 }
 
 /// Whether there is nobody to ask for a moment, or somebody else: a dispatcher is replaced within a second when it dies.
@@ -215,11 +331,13 @@ fn is_replaced(error: &Error) -> bool {
 
 async fn followed(mut args: LogArgs, mut next: Option<String>, mut told: Told, context: &Context) -> Result<u8, Failure> {
     let mut closed = std::pin::pin!(closed());
-    let asked_since = args.since.clone();
+    // What was left out at the beginning is not told later.
+    let shown_since = args.newest(context.terminal.is && !context.json).map(|_| told.oldest());
+    let asked_since = args.since.iter().cloned().chain(shown_since).max();
     let mut lost = false;
     loop {
         let found: Result<(Vec<LogEntry>, Option<String>), Error> = match &next {
-            Some(path) => context.client.page(path).await,
+            Some(path) => context.client.page(path).await.map(|page| (page.body, page.next)),
             // First the place, then what it may have that was not told.
             None => match now_on(&args, context).await {
                 Ok(link) => {
@@ -265,9 +383,9 @@ async fn followed(mut args: LogArgs, mut next: Option<String>, mut told: Told, c
 async fn missed(args: &LogArgs, context: &Context) -> Result<Vec<LogEntry>, Error> {
     let (mut all, mut next) = (Vec::new(), Some(path(args, "limit=1000")));
     while let Some(path) = next {
-        let (entries, link): (Vec<LogEntry>, _) = context.client.page(&path).await?;
-        all.extend(entries);
-        next = link;
+        let page: Page<Vec<LogEntry>> = context.client.page(&path).await?;
+        all.extend(page.body);
+        next = page.next;
     }
     Ok(all)
 }
@@ -384,6 +502,50 @@ mod tests {
     use super::*;
 
     #[test]
+    fn until_is_with_all_of_the_second_minute_or_day_that_was_written() {
+        let ms = |text: &str| crate::control::time::parse(text).expect("as written").0;
+        let check = |typed: &str, within: u64| {
+            let (first, last) = (instant(typed).expect(typed), last_instant(typed).expect(typed));
+            assert_eq!(ms(&last) + 1 - ms(&first), within, "{typed}");
+        };
+        check("15:12", 60_000);
+        check("15:12:48", 1_000);
+        check("2026-11-23T15:12:48Z", 1_000);
+        check("2026-11-23T15:12:48+02:00", 1_000);
+        check("2026-11-23T15:12+02:00", 60_000);
+        check("2026-11-23 15:12", 60_000);
+        check("2026-11-23T15:12:48.266Z", 1);
+        check("Nov 23 15:12", 60_000);
+        check("5m", 1);
+        let day = ms(&last_instant("2026-11-24").expect("a day")) + 1 - ms(&instant("2026-11-24").expect("a day"));
+        assert!((23 * 3_600_000..=25 * 3_600_000).contains(&day), "{day}");
+        assert!(["Nov 31 15:12", "15:12 Nov 23", "Nov 23"].iter().all(|bad| instant(bad).is_err()));
+    }
+
+    #[test]
+    fn a_person_who_does_not_say_from_where_is_shown_the_newest() {
+        #[derive(clap::Parser)]
+        struct Typed {
+            #[command(flatten)]
+            args: LogArgs,
+        }
+        let check = |words: &str, terminal: bool, expected: Option<usize>| {
+            let typed = <Typed as clap::Parser>::try_parse_from(words.split(' ')).expect(words);
+            assert_eq!(typed.args.newest(terminal), expected, "{words}");
+        };
+        check("log", true, Some(SCREEN));
+        check("log", false, None);
+        check("log --what letter --peer ada --until 5m", true, Some(SCREEN));
+        for whole in ["log --since 1h", "log --order 3", "log --letter 4kq7", "log --limit all"] {
+            check(whole, true, None);
+        }
+        check("log --limit 7 --since 1h", false, Some(7));
+        for bad in ["0", "-1", "100001", "some", ""] {
+            assert!(limit(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
     fn times_are_what_people_type() {
         for good in
             ["5m", "2026-11-23", "15:12", "15:12:48", "2026-11-23T15:12:48", "2026-11-23T15:12:48.266Z", "2026-11-23T15:12:48+02:00"]
@@ -402,6 +564,7 @@ mod tests {
             peer: "markus".to_owned(),
             peer_id: "12D3KooW".to_owned(),
             chain: "1".to_owned(),
+            branch: 0,
             seq: 7,
             time: "1970-01-01T00:00:00.000Z".to_owned(),
             what: "unit_ended".to_owned(),

@@ -101,7 +101,9 @@ fn shown(status: &Status) -> String {
     text += &format!("  disk     {} used, {} free{low}\n", size(status.disk.database_bytes), size(status.disk.free_bytes));
     let record = &status.record;
     if record.segments > 0 {
-        let since = record.oldest_at.as_deref().map(|oldest| format!(" since {}", time(oldest))).unwrap_or_default();
+        let whose = record.oldest_of.as_deref().filter(|of| *of != status.peer.name);
+        let whose = whose.map(|of| format!(" (entries of {})", line(of))).unwrap_or_default();
+        let since = record.oldest_at.as_deref().map(|oldest| format!(" since {}{whose}", time(oldest))).unwrap_or_default();
         let (days, most) = (record.limit_seconds / 86_400, size(record.limit_bytes));
         text += &format!("  record   {}{since}; beyond {most} or {days} days the oldest goes\n", size(record.bytes));
     }
@@ -122,7 +124,7 @@ pub(super) fn size(bytes: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control::api::{Disk, Dispatcher, LetterCounts, Me, Missing, OrderCounts, PeerCounts};
+    use crate::control::api::{Disk, Dispatcher, LetterCounts, Me, Missing, OrderCounts, PeerCounts, RecordRoom};
 
     #[test]
     fn a_status_says_what_is_out_of_the_ordinary() {
@@ -140,7 +142,7 @@ mod tests {
             letters: LetterCounts { inbox: 3, unread: 0, sent: 4, waiting: 0, waiting_bytes: 0, held_bundles: 0, held_bytes: 0 },
             orders: OrderCounts::default(),
             cloned: false,
-            record: crate::control::api::RecordRoom::default(),
+            record: RecordRoom::default(),
             disk: Disk { low: false, database_bytes: 2 << 20, free_bytes: 3 << 30 },
             refused: std::collections::BTreeMap::new(),
             unreached: Vec::new(),
@@ -170,7 +172,10 @@ mod tests {
         status.orders = OrderCounts { open: 2, queued: 5, offers: 1, draining: true };
         let since_at = "1970-01-01T00:00:00.000Z".to_owned();
         status.dispatcher = Some(Dispatcher { id: "x".to_owned(), name: "nikki-pi".to_owned(), term: 3, since_at });
+        let (oldest_at, oldest_of) = (Some("1970-01-01T00:00:00.000Z".to_owned()), Some("nikki-pi".to_owned()));
+        status.record = RecordRoom { segments: 3, bytes: 5 << 20, limit_bytes: 1 << 30, limit_seconds: 86_400, oldest_at, oldest_of };
         let text = shown(&status);
+        assert!(text.contains("record   5 MiB since 1970-01-01 (entries of nikki-pi); beyond 1.0 GiB or 1 days"), "{text}");
         assert!(text.contains("warning  runs twice: another copy"), "{text}");
         assert!(text.contains("not available:") && text.contains("too little") && text.contains("(2 not delivered yet)"), "{text}");
         assert!(text.contains("holds    12 bundles (3 MiB) of letters for others"), "{text}");

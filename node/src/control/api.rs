@@ -147,8 +147,10 @@ pub struct RecordRoom {
     pub limit_bytes: u64,
     /// So do those that are older.
     pub limit_seconds: u64,
-    /// When the oldest was written.
+    /// When the oldest was written …
     pub oldest_at: Option<String>,
+    /// … and by whom.
+    pub oldest_of: Option<String>,
 }
 
 /// Another peer.

@@ -104,17 +104,19 @@ impl Client {
     /// # Errors
     /// See [`Error`].
     pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Error> {
-        Ok(self.page(path).await?.0)
+        Ok(self.page(path).await?.body)
     }
 
-    /// One page, and the path of the next.
+    /// One page.
     ///
     /// # Errors
     /// See [`Error`].
-    pub async fn page<T: DeserializeOwned>(&self, path: &str) -> Result<(T, Option<String>), Error> {
+    pub async fn page<T: DeserializeOwned>(&self, path: &str) -> Result<Page<T>, Error> {
         let response = self.call(Self::request(Method::GET, path, None, empty())?).await?;
-        let next = response.headers().get(header::LINK).and_then(|link| link.to_str().ok()).and_then(next_of).map(str::to_owned);
-        Ok((read(response).await?, next))
+        let said = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok());
+        let next = said(header::LINK.as_str()).and_then(next_of).map(str::to_owned);
+        let whole_since = said(api::WHOLE_SINCE).map(str::to_owned);
+        Ok(Page { body: read(response).await?, next, whole_since })
     }
 
     /// All pages.
@@ -125,9 +127,9 @@ impl Client {
         let mut all = Vec::new();
         let mut next = Some(path.to_owned());
         while let Some(path) = next {
-            let (mut items, link) = self.page::<Vec<T>>(&path).await?;
-            all.append(&mut items);
-            next = link;
+            let mut page = self.page::<Vec<T>>(&path).await?;
+            all.append(&mut page.body);
+            next = page.next;
         }
         Ok(all)
     }
@@ -207,6 +209,17 @@ impl Client {
         let response = self.call(Self::request(Method::GET, &path, None, empty())?).await?;
         Ok(Events { lines: Lines::new(response.into_body()) })
     }
+}
+
+/// A part of a list.
+#[derive(Debug)]
+pub struct Page<T> {
+    /// What was asked for.
+    pub body: T,
+    /// The path of the next.
+    pub next: Option<String>,
+    /// Of the record: what was written before this is not all kept any more.
+    pub whole_since: Option<String>,
 }
 
 fn empty() -> Body {

@@ -115,7 +115,7 @@ impl Reader {
             }
             self.after = seq;
             let event = api::Event { seq, chain: chain.to_string(), time: rfc3339(entry.time), what: shown(&names, &entry, letters) };
-            self.push(&event);
+            self.push(entry.what.word(), &event);
         }
         Ok(())
     }
@@ -123,12 +123,12 @@ impl Reader {
     fn gap(&mut self, after: u64, next: u64) {
         let what = api::What::Gap { after: self.after, next };
         self.after = after;
-        self.push(&api::Event { seq: after, chain: String::new(), time: rfc3339(super::time::now()), what });
+        self.push("gap", &api::Event { seq: after, chain: String::new(), time: rfc3339(super::time::now()), what });
     }
 
-    fn push(&mut self, event: &api::Event) {
+    fn push(&mut self, name: &str, event: &api::Event) {
         let data = serde_json::to_string(event).expect("an event is texts and numbers");
-        self.ready.push_back(Event::default().id(event.seq.to_string()).event(event.what.name()).data(data));
+        self.ready.push_back(Event::default().id(event.seq.to_string()).event(name).data(data));
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
+use axum::http::HeaderValue;
 use axum::response::Response;
 use protocol::log::{About, Answer, Cursor, Logged, Question};
 use protocol::segment::{Entry, What};
@@ -18,7 +19,7 @@ use super::dispatcher;
 use super::events;
 use super::extract::{self, Params};
 use super::names::Names;
-use super::orders::TaskId;
+use super::orders::{self, TaskId};
 use super::problem::{Code, Problem};
 use super::read::{Nothing, page};
 use super::time::{parse, rfc3339};
@@ -39,6 +40,8 @@ pub(super) struct LogParams {
     local: bool,
     #[serde(default)]
     by: By,
+    #[serde(default)]
+    newest: bool,
 }
 
 /// In which order entries come.
@@ -60,16 +63,43 @@ pub(super) async fn log(State(desk): State<Arc<Desk>>, Params(params): Params<Lo
         _ => status.id,
     };
     let question = question(&params, &names, &keeper)?;
-    let answer = answer(&desk, &status, &names, question, params.local).await?;
+    let answer = answer(&desk, &status, &names, question.clone(), params.local).await?;
     if !answer.candidates.is_empty() {
         let candidates: Vec<String> = answer.candidates.iter().map(ToString::to_string).collect();
         return Err(Problem::new(Code::AmbiguousLetter, format!("{} letters' ids begin so", candidates.len()))
             .hint("give more of it")
             .candidates(candidates));
     }
+    if params.by == By::Time && params.after.is_none() && answer.entries.is_empty() && answer.next.is_none() {
+        match question.about {
+            // What others have placed, only they know.
+            Some(About::Order { orderer, number, unit }) if orderer == status.id => orders::known(&desk, number, unit).await?,
+            Some(About::Letter { prefix }) if !is_letter(&desk, &status, &names, &prefix, params.local).await? => {
+                return Err(Problem::new(Code::UnknownLetter, format!("no letter whose id begins with {prefix} is known"))
+                    .hint("letters of this node: node sent, node inbox"));
+            }
+            _ => {}
+        }
+    }
     let next = answer.next.map(|next| link(&params, &next, &keeper));
     let entries: Vec<api::LogEntry> = answer.entries.iter().map(|logged| entry(&names, logged)).collect();
-    Ok(page(Json(entries), next))
+    let mut response = page(Json(entries), next);
+    if let Some(Ok(since)) = answer.whole_since.map(|since| HeaderValue::try_from(rfc3339(since))) {
+        response.headers_mut().insert(api::WHOLE_SINCE, since);
+    }
+    Ok(response)
+}
+
+/// Whether there is a letter whose id begins so, as far as this node and whoever keeps the record know.
+async fn is_letter(desk: &Desk, status: &Status, names: &Names<'_>, prefix: &str, local: bool) -> Result<bool, Problem> {
+    let typed = prefix.to_owned();
+    let here = move |shelf: &dyn super::desk::Shelf| Ok(!shelf.sent_by_id(&typed)?.is_empty() || !shelf.inbox_by_id(&typed)?.is_empty());
+    if extract::shelf(desk, here).await? {
+        return Ok(true);
+    }
+    let any = Question { limit: 1, about: Some(About::Letter { prefix: prefix.to_owned() }), ..Question::default() };
+    let answer = answer(desk, status, names, any, local).await?;
+    Ok(!answer.entries.is_empty() || answer.next.is_some() || !answer.candidates.is_empty())
 }
 
 /// From this node's disk, or from who keeps everybody's record.
@@ -103,6 +133,9 @@ fn question(params: &LogParams, names: &Names<'_>, keeper: &PeerId) -> Result<Qu
         text.as_ref().map(read).transpose()
     };
     let arrivals = params.by == By::Arrival;
+    if arrivals && params.newest {
+        return Err(Problem::malformed("by=arrival and newest do not go together: whoever follows goes forward"));
+    }
     let about = match (&params.order, &params.letter) {
         (None, None) => None,
         (Some(order), None) => {
@@ -121,13 +154,14 @@ fn question(params: &LogParams, names: &Names<'_>, keeper: &PeerId) -> Result<Qu
         candidates.sort_by_key(near);
         let candidates = candidates.into_iter().take(3).map(|word| (*word).to_owned()).collect();
         return Err(Problem::malformed(format!("nothing that is written down is called {word:?}"))
-            .hint("the beginning of a kind is enough, as the column WHAT shows them: letter, order, unit, elected")
+            .hint("the beginning of a kind is enough, like letter or order; all kinds: node log --what help")
             .candidates(candidates));
     }
     let question = Question {
         after: params.after.as_deref().map(|after| cursor(after, arrivals, keeper)).transpose()?,
         limit: extract::limit(params.limit)?,
         arrivals,
+        newest: params.newest,
         since: instant("since", &params.since)?,
         until: instant("until", &params.until)?,
         peer: params.peer.as_deref().map(|peer| names.resolve(peer)).transpose().map_err(|problem| names.tell_apart(problem))?,
@@ -175,6 +209,9 @@ fn link(params: &LogParams, next: &Cursor, keeper: &PeerId) -> String {
         link += &text.as_ref().map(|text| format!("&{name}={}", super::client::quoted(text))).unwrap_or_default();
     }
     link += &params.limit.map(|limit| format!("&limit={limit}")).unwrap_or_default();
+    if params.newest {
+        link += "&newest=true";
+    }
     if params.local { link + "&local=true" } else { link }
 }
 
@@ -197,6 +234,7 @@ fn entry(names: &Names<'_>, logged: &Logged) -> api::LogEntry {
         peer: names.of(&logged.author),
         peer_id: logged.author.to_string(),
         chain: logged.chain.to_string(),
+        branch: logged.branch,
         seq: logged.seq,
         time: rfc3339(logged.time),
         what,

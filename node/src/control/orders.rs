@@ -192,6 +192,21 @@ async fn word(desk: &Desk, status: &Status, key: OrderKey) -> Result<Word, Probl
     })
 }
 
+/// Whether this node has placed such an order, of so many units.
+pub(super) async fn known(desk: &Desk, number: u64, unit: Option<u32>) -> Result<(), Problem> {
+    let found = extract::shelf(desk, move |shelf| shelf.order(number, 0, 0)).await?;
+    let (summary, _) = found.ok_or_else(|| unknown(number))?;
+    has_unit(&summary, unit)
+}
+
+fn has_unit(summary: &OrderSummary, unit: Option<u32>) -> Result<(), Problem> {
+    let Some(unit) = unit.filter(|unit| *unit > summary.units) else { return Ok(()) };
+    let number = summary.number;
+    let units = if summary.units == 1 { "1 unit".to_owned() } else { format!("{} units", summary.units) };
+    Err(Problem::new(Code::UnknownOrder, format!("order {number} has {units}, and no unit {unit}"))
+        .hint(format!("its units: node task {number} --units")))
+}
+
 /// An order of this node, or one unit of it; and the report of the unit, if it has ended.
 pub(super) async fn own(desk: &Desk, number: u64, unit: Option<u32>) -> Result<(api::Task, Option<UnitEnd>), Problem> {
     let found = extract::shelf(desk, move |shelf| {
@@ -205,11 +220,7 @@ pub(super) async fn own(desk: &Desk, number: u64, unit: Option<u32>) -> Result<(
         Ok(Some((summary, end, item)))
     });
     let (summary, end, item) = found.await?.ok_or_else(|| unknown(number))?;
-    if let Some(unit) = unit.filter(|unit| *unit > summary.units) {
-        let units = if summary.units == 1 { "1 unit".to_owned() } else { format!("{} units", summary.units) };
-        return Err(Problem::new(Code::UnknownOrder, format!("order {number} has {units}, and no unit {unit}"))
-            .hint(format!("its units: node task {number} --units")));
-    }
+    has_unit(&summary, unit)?;
     let status = extract::status(desk).await?;
     let names = Names::new(&status, desk.about.machine);
     let (view, word) = if summary.state.outcome.is_some() {

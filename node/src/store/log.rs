@@ -1,6 +1,8 @@
 //! The record read back: this node's own chains and the copies of others', as one.
 //! Knows nothing of who asks. By time, each chain's entries in its own order; or by arrival, where nothing is ever told too late.
 
+mod newest;
+
 use std::collections::VecDeque;
 
 use protocol::config::limits;
@@ -107,6 +109,30 @@ impl Shelves {
         Ok(None)
     }
 
+    /// The chains of one peer, or of all.
+    fn of_peer(&self, peer: Option<PeerId>) -> Result<Vec<Chain>, Fault> {
+        let mut chains = Vec::new();
+        for chain in &self.chains {
+            if peer.is_none() || peer == self.author(chain)? {
+                chains.push(*chain);
+            }
+        }
+        Ok(chains)
+    }
+
+    /// What was written before this is not all here any more; none if all is.
+    fn whole_since(&self, peer: Option<PeerId>) -> Result<Option<Timestamp>, Fault> {
+        let mut since = None;
+        for chain in self.of_peer(peer)?.iter().filter(|chain| chain.branch == 0) {
+            let mut rows = self.of(chain.copy).range((chain.ordinal, 0)..=(chain.ordinal, u64::MAX))?;
+            let Some((key, row)) = rows.next().transpose()? else { continue };
+            if key.value().1 > 1 {
+                since = since.max(opened(key.value(), row.value())?.first().map(|(_, time, ..)| *time));
+            }
+        }
+        Ok(since)
+    }
+
     /// Whether a segment of a branch stands in the main branch, too.
     fn is_shared(&self, chain: &Chain, number: u64, row: &[u8]) -> Result<bool, Fault> {
         if chain.branch == 0 {
@@ -152,11 +178,16 @@ impl Reader {
                     Found::Several(candidates) => return Ok(Answer { candidates, ..Answer::default() }),
                 },
             };
-            if question.arrivals {
-                by_arrival(txn, &shelves, question, subject.as_ref())
-            } else {
-                by_time(&shelves, question, subject.as_ref())
+            let mut answer = match (question.arrivals, question.newest) {
+                (true, _) => by_arrival(txn, &shelves, question, subject.as_ref())?,
+                (false, true) => newest::by_time(&shelves, question, subject.as_ref())?,
+                (false, false) => by_time(&shelves, question, subject.as_ref())?,
+            };
+            if question.after.is_none() {
+                let whole_since = shelves.whole_since(question.peer)?;
+                answer.whole_since = whole_since.filter(|whole| question.since.is_none_or(|since| since < *whole));
             }
+            Ok(answer)
         })
     }
 }
@@ -312,9 +343,9 @@ fn by_arrival(txn: &ReadTransaction, shelves: &Shelves, question: &Question, sub
             }
             if entries.len() == question.limit || weight >= log::PAGE_BYTES {
                 told = index;
-                return Ok(Answer { entries, next: Some(Cursor::Arrival { no, told }), candidates: Vec::new() });
+                return Ok(Answer { entries, next: Some(Cursor::Arrival { no, told }), ..Answer::default() });
             }
-            let logged = Logged { author, chain: chain.chain, seq, time, what };
+            let logged = Logged { author, chain: chain.chain, branch: chain.branch, seq, time, what };
             weight += logged.weight();
             entries.push(logged);
         }
@@ -322,7 +353,7 @@ fn by_arrival(txn: &ReadTransaction, shelves: &Shelves, question: &Question, sub
             break;
         }
     }
-    Ok(Answer { entries, next: Some(Cursor::Arrival { no, told }), candidates: Vec::new() })
+    Ok(Answer { entries, next: Some(Cursor::Arrival { no, told }), ..Answer::default() })
 }
 
 fn is_wanted(question: &Question, subject: Option<&Subject>, author: &PeerId, time: Timestamp, what: Option<&What>) -> bool {
@@ -338,12 +369,7 @@ fn by_time(shelves: &Shelves, question: &Question, subject: Option<&Subject>) ->
     };
     let hashes = subject.map(Subject::hashes);
     let look = Look { shelves, question, subject, hashes: hashes.as_deref(), after };
-    let mut chains = Vec::new();
-    for chain in &shelves.chains {
-        if question.peer.is_none() || question.peer == shelves.author(chain)? {
-            chains.push(*chain);
-        }
-    }
+    let chains = shelves.of_peer(question.peer)?;
     // Each moves on in every call, so that the next page begins later.
     let budget = LOOKED_AT / chains.len().max(1) + 1;
     let mut walks = chains.into_iter().map(|chain| Walk::begin(&look, chain, budget)).collect::<Result<Vec<_>, Fault>>()?;
@@ -355,22 +381,25 @@ fn by_time(shelves: &Shelves, question: &Question, subject: Option<&Subject>) ->
         // Whoever has looked at enough knows nothing of what comes after that.
         let known = walks.iter().filter(|walk| walk.ready.is_empty() && !walk.ended).map(|walk| walk.frontier).min();
         let next = walks.iter_mut().filter(|walk| !walk.ready.is_empty()).min_by_key(|walk| walk.ready.front().map(|(key, _)| *key));
-        let place = |(clock, copy, ordinal, seq): Key| Some(Cursor::Time { clock, copy: copy == COPY, ordinal, seq });
         let Some(walk) = next else {
-            return Ok(Answer { entries, next: known.and_then(place), candidates: Vec::new() });
+            return Ok(Answer { entries, next: known.and_then(place), ..Answer::default() });
         };
         let Some((key, logged)) = walk.ready.pop_front() else { continue };
         if let Some(known) = known
             && key > known
         {
-            return Ok(Answer { entries, next: place(known), candidates: Vec::new() });
+            return Ok(Answer { entries, next: place(known), ..Answer::default() });
         }
         weight += logged.weight();
         entries.push(logged);
         if entries.len() == question.limit || weight >= log::PAGE_BYTES {
-            return Ok(Answer { entries, next: place(key), candidates: Vec::new() });
+            return Ok(Answer { entries, next: place(key), ..Answer::default() });
         }
     }
+}
+
+fn place((clock, copy, ordinal, seq): Key) -> Option<Cursor> {
+    Some(Cursor::Time { clock, copy: copy == COPY, ordinal, seq })
 }
 
 struct Look<'a> {
@@ -378,6 +407,7 @@ struct Look<'a> {
     question: &'a Question,
     subject: Option<&'a Subject>,
     hashes: Option<&'a [u32]>,
+    /// Where the page before ended.
     after: Key,
 }
 
@@ -438,7 +468,7 @@ impl Walk {
 
     /// Reads on until something is found.
     fn fill(&mut self, look: &Look<'_>) -> Result<(), Fault> {
-        let Chain { copy, ordinal, chain, .. } = self.chain;
+        let Chain { copy, ordinal, chain, branch, .. } = self.chain;
         let table = look.shelves.of(copy);
         while self.ready.is_empty() && !self.ended && self.budget > 0 {
             if self.rows.is_none() || self.next > self.reads_to {
@@ -481,7 +511,7 @@ impl Walk {
                 }
                 self.frontier = self.frontier.max(place);
                 if place > look.after && is_wanted(look.question, look.subject, &author, time, what.as_ref()) {
-                    self.ready.push_back((place, Logged { author, chain, seq, time, what }));
+                    self.ready.push_back((place, Logged { author, chain, branch, seq, time, what }));
                 }
             }
         }

@@ -5,8 +5,8 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 use std::time::Duration;
 
-use protocol::Timestamp;
 use protocol::effect::Pruned;
+use protocol::{PeerId, Timestamp};
 use redb::{ReadOnlyTable, ReadTransaction, ReadableTable, ReadableTableMetadata, WriteTransaction};
 
 use super::blocks::Block;
@@ -44,8 +44,8 @@ pub struct RecordSize {
     pub segments: u64,
     /// Their bytes, about.
     pub bytes: u64,
-    /// When the oldest of them was written.
-    pub oldest: Option<Timestamp>,
+    /// When the oldest of them was written, and by whom; nobody: by this node itself.
+    pub oldest: Option<(Timestamp, Option<PeerId>)>,
 }
 
 type Segments = ReadOnlyTable<(u32, u64), &'static [u8]>;
@@ -82,7 +82,9 @@ pub(super) fn size(txn: &ReadTransaction) -> Result<RecordSize, Fault> {
         size.bytes += bytes.checked_div(rows).unwrap_or(0).saturating_mul(all);
         for chain in chains(txn, copy)? {
             if let Some((_, at)) = first(&table, chain.ordinal, 0)? {
-                size.oldest = Some(size.oldest.map_or(at, |oldest| oldest.min(at)));
+                if size.oldest.is_none_or(|(oldest, _)| at < oldest) {
+                    size.oldest = Some((at, chain.author));
+                }
             }
         }
     }
@@ -103,7 +105,7 @@ fn first(table: &Segments, ordinal: u32, from: u64) -> Result<Option<(u64, Times
 fn overdue(txn: &ReadTransaction, limits: &RecordLimits, now: Timestamp) -> Result<Vec<Pruned>, Fault> {
     let size = size(txn)?;
     let before = now.0.saturating_sub(u64::try_from(limits.age.as_millis()).unwrap_or(u64::MAX));
-    let too_old = size.oldest.is_some_and(|oldest| oldest.0 < before);
+    let too_old = size.oldest.is_some_and(|(oldest, _)| oldest.0 < before);
     if size.bytes <= limits.bytes && !too_old {
         return Ok(Vec::new());
     }

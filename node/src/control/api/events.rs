@@ -260,58 +260,6 @@ pub enum What {
     },
 }
 
-impl What {
-    /// The name of the event.
-    #[must_use]
-    pub fn name(&self) -> &'static str {
-        match self {
-            What::Started { .. } => "started",
-            What::Stopped => "stopped",
-            What::EpochMinted { .. } => "epoch_minted",
-            What::Cloned { .. } => "cloned",
-            What::PeerCame { .. } => "peer_came",
-            What::PeerLeft { .. } => "peer_left",
-            What::PeerRenamed { .. } => "peer_renamed",
-            What::NameOnNewKey { .. } => "name_on_new_key",
-            What::Signalled { .. } => "signalled",
-            What::LetterAccepted { .. } => "letter_accepted",
-            What::LettersDelivered { .. } => "letters_delivered",
-            What::LettersDenied { .. } => "letters_denied",
-            What::Blocked { .. } => "blocked",
-            What::LettersDiscarded { .. } => "letters_discarded",
-            What::LettersRead { .. } => "letters_read",
-            What::LettersHeld { .. } => "letters_held",
-            What::MailTaken { .. } => "mail_taken",
-            What::MailReleased { .. } => "mail_released",
-            What::MailWithdrawn { .. } => "mail_withdrawn",
-            What::MailHandedOver { .. } => "mail_handed_over",
-            What::LettersTaken { .. } => "letters_taken",
-            What::LettersShown { .. } => "letters_shown",
-            What::Elected { .. } => "elected",
-            What::Offered { .. } => "offered",
-            What::Withdrawn { .. } => "withdrawn",
-            What::OrdersPlaced { .. } => "orders_placed",
-            What::OrdersQueued { .. } => "orders_queued",
-            What::OrdersHeld { .. } => "orders_held",
-            What::UnitAssigned { .. } => "unit_assigned",
-            What::UnitStarted { .. } => "unit_started",
-            What::UnitEnded { .. } => "unit_ended",
-            What::UnitsAssigned { .. } => "units_assigned",
-            What::UnitsStarted { .. } => "units_started",
-            What::UnitsEnded { .. } => "units_ended",
-            What::Drained { .. } => "drained",
-            What::TryBroken { .. } => "try_broken",
-            What::OrderCancelled { .. } => "order_cancelled",
-            What::OrderEnded { .. } => "order_ended",
-            What::RecordRefused { .. } => "record_refused",
-            What::RecordPruned { .. } => "record_pruned",
-            What::RecordForked { .. } => "record_forked",
-            What::Refused { .. } => "refused",
-            What::Gap { .. } => "gap",
-        }
-    }
-}
-
 /// One try to run one unit, as events tell it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Try {
@@ -391,4 +339,19 @@ pub enum Broken {
     Crashed,
     /// Its worker was silent for too long.
     Lost,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_are_called_as_the_record_calls_them() {
+        let read = |word: &str| serde_json::from_value::<What>(serde_json::json!({"what": word})).map_err(|error| error.to_string());
+        let is_unknown = |word: &str| read(word).is_err_and(|error| error.contains("unknown variant"));
+        assert!(is_unknown("flown"));
+        for word in protocol::segment::What::WORDS {
+            assert!(!is_unknown(word), "{word}");
+        }
+    }
 }

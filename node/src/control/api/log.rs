@@ -3,6 +3,9 @@
 
 use serde::{Deserialize, Serialize};
 
+/// The header of a page of the record that says that not everything written before that time is kept any more.
+pub const WHOLE_SINCE: &str = "record-whole-since";
+
 /// One entry of somebody's record.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogEntry {
@@ -12,6 +15,8 @@ pub struct LogEntry {
     pub peer_id: String,
     /// In which chain of its record.
     pub chain: String,
+    /// Its author has signed others under the same numbers: in which of these lines it is, from 1; 0 is the first that was seen.
+    pub branch: u8,
     /// Its sequence there.
     pub seq: u64,
     /// When, by its author's clock.

@@ -31,6 +31,7 @@ async fn a_question_that_cannot_be_meant_is_refused_with_what_may_be() {
         ("limit=0", ""),
         ("nonsense=1", ""),
         ("by=chance", ""),
+        ("by=arrival&newest=true", ""),
     ] {
         let problem = node.problem("GET", &format!("/v1/log?local=true&{query}"), "").await;
         assert_eq!(problem.code, Code::Malformed, "{query}");
@@ -51,4 +52,46 @@ async fn whoever_does_not_keep_the_record_asks_who_does() {
     node.happen(1, What::Stopped);
     let told: Vec<api::LogEntry> = soon(node.client.get("/v1/log")).await.expect("it keeps it itself");
     assert_eq!(told.len(), 1);
+}
+
+#[tokio::test]
+async fn the_newest_come_first_and_what_is_cut_is_said() {
+    let node = Node::start().await;
+    for seq in 1..=5 {
+        node.happen(seq, What::OrdersPlaced { first: seq, last: seq });
+    }
+    let path = "/v1/log?local=true&newest=true&limit=2";
+    let page = soon(node.client.page::<Vec<api::LogEntry>>(path)).await.expect("it is told");
+    assert_eq!((page.body.iter().map(|entry| entry.seq).collect::<Vec<_>>(), page.whole_since), (vec![5, 4], None));
+    node.world().whole_since = Some(Timestamp(3));
+    let page = soon(node.client.page::<Vec<api::LogEntry>>(path)).await.expect("it is told");
+    assert_eq!(page.whole_since.as_deref(), Some("1970-01-01T00:00:00.003Z"));
+}
+
+#[tokio::test]
+async fn what_was_never_ordered_or_written_has_no_history() {
+    let node = Node::start().await;
+    let check = async |query: &str, code: Code| {
+        let problem = node.problem("GET", &format!("/v1/log?local=true&{query}"), "").await;
+        assert_eq!(problem.code, code, "{query}: {problem:?}");
+    };
+    check("order=3", Code::UnknownOrder).await;
+    check("order=markus/3.1&what=unit", Code::UnknownOrder).await;
+    check("letter=0000", Code::UnknownLetter).await;
+    check("letter=0000&what=letters_read", Code::UnknownLetter).await;
+    let empty = async |query: &str| {
+        let told: Vec<api::LogEntry> = soon(node.client.get(&format!("/v1/log?local=true&{query}"))).await.expect("it is told");
+        assert_eq!(told, [], "{query}");
+    };
+    // What others have ordered, only they know; and who follows is told of it when it comes.
+    empty("order=nikki-pi/3").await;
+    empty("order=3&by=arrival&after=now").await;
+    node.happen(1, What::OrdersPlaced { first: 3, last: 3 });
+    let told: Vec<api::LogEntry> = soon(node.client.get("/v1/log?local=true&order=3")).await.expect("this node has forgotten it");
+    assert_eq!(told.len(), 1);
+    // It is known, though nothing of that kind is written down of it.
+    node.receive(7, 2, "Hello");
+    empty(&format!("letter={}", letter_id(7 << 40))).await;
+    node.happen(2, What::LetterAccepted { letter: letter_id(9), to: Vec::new(), epoch: Epoch(1) });
+    empty(&format!("letter={}&what=letters_read", letter_id(9))).await;
 }

@@ -102,6 +102,8 @@ fn filled(orders: u64) -> (Store, Author) {
 fn every_entry_is_told_once_whatever_the_pages() {
     let (store, author) = filled(1_000);
     for limit in [7, 100, 1_000] {
+        let entries = all(&store.reader(), Question { limit, newest: true, ..ask() });
+        assert!(entries.iter().map(|entry| entry.seq).eq((1..=3_000).rev()), "{limit}");
         let entries = all(&store.reader(), Question { limit, ..ask() });
         assert!(entries.iter().map(|entry| entry.seq).eq(1..=3_000), "{limit}");
         let entries = all(&store.reader(), Question { limit, arrivals: true, ..ask() });
@@ -110,6 +112,8 @@ fn every_entry_is_told_once_whatever_the_pages() {
     indexed(&store, 2);
     let entries = all(&store.reader(), Question { limit: 13, ..ask() });
     assert!(entries.iter().map(|entry| entry.seq).eq(1..=3_000), "with an index");
+    let entries = all(&store.reader(), Question { limit: 13, newest: true, ..ask() });
+    assert!(entries.iter().map(|entry| entry.seq).eq((1..=3_000).rev()), "from the end, with an index");
     assert!(entries.iter().all(|entry| (entry.author, entry.chain) == (author.me, 11)));
 }
 
@@ -142,7 +146,12 @@ fn times_and_kinds_are_told_apart_though_a_clock_jumps() {
         let late = Question { since: Some(Timestamp(999_000)), ..ask() };
         assert_eq!(all(&store.reader(), late).len(), 6);
         let placed = Question { what: vec!["orders".to_owned()], limit: 9, ..ask() };
-        assert_eq!(all(&store.reader(), placed).len(), 1_400);
+        let placed = all(&store.reader(), placed);
+        assert_eq!(placed.len(), 1_400);
+        // From the end it is the same, the other way round.
+        let mut newest = all(&store.reader(), Question { what: vec!["orders".to_owned()], limit: 9, newest: true, ..ask() });
+        newest.reverse();
+        assert_eq!(newest, placed);
         indexed(&store, 3);
     }
 }
@@ -280,6 +289,9 @@ fn the_records_of_several_are_told_as_one_by_time() {
     let entries = all(&store.reader(), Question { limit: 4, ..ask() });
     assert_eq!(entries.len(), 24);
     assert!(entries.is_sorted_by_key(|entry| entry.time), "{entries:?}");
+    let mut newest = all(&store.reader(), Question { limit: 4, newest: true, ..ask() });
+    newest.reverse();
+    assert_eq!(newest, entries);
     let of_bea = all(&store.reader(), Question { peer: Some(bea.me), ..ask() });
     assert!(of_bea.iter().all(|entry| entry.author == bea.me) && of_bea.len() == 15);
     let of_ann = all(&store.reader(), Question { peer: Some(ann.me), ..ask() });
@@ -305,6 +317,7 @@ fn two_segments_of_one_number_are_both_told_and_what_they_share_once() {
     commit(&store, Batch { changes });
     let told = all(&store.reader(), Question { peer: Some(one.me), ..ask() });
     assert_eq!(told.len(), 12, "three, and the third again as it also was");
+    assert_eq!(told.iter().map(|entry| entry.branch).filter(|branch| *branch == 1).count(), 3, "and said to be of another line");
     let found = store.reader().verify(&ann.me, "lan").expect("it can be read");
     assert!(found.flaws.iter().all(|flaw| flaw.kind == FlawKind::Forked) && found.flaws_in_all == 1, "{:?}", found.flaws);
 }
@@ -340,7 +353,7 @@ fn what_is_too_much_goes_oldest_first_and_what_is_left_still_proves_itself() {
     indexed(&store, 4);
     let reader = store.reader();
     let size = reader.record_size().expect("it can be read");
-    assert_eq!((size.segments, size.oldest), (3_000, Some(Timestamp(1_000))));
+    assert_eq!((size.segments, size.oldest), (3_000, Some((Timestamp(1_000), None))));
     let limits = RecordLimits { bytes: size.bytes / 2, ..RecordLimits::default() };
     let overdue = reader.overdue(&limits, Timestamp(2_000_000)).expect("it can be read");
     assert_eq!(overdue.len(), 2);
@@ -360,6 +373,10 @@ fn what_is_too_much_goes_oldest_first_and_what_is_left_still_proves_itself() {
     assert_eq!((found.flaws_in_all, found.chains[0].good, found.chains[1].good), (0, true, true), "{:?}", found.flaws);
     let size = reader.record_size().expect("it can be read");
     assert!(size.bytes <= limits.bytes && size.bytes > limits.bytes * 8 / 10, "{size:?} of {limits:?}");
+    let whole = |question: &Question| reader.log(question).expect("it can be read").whole_since;
+    let begin = Timestamp(1_000 * (1 + overdue.iter().map(|one| one.through).max().expect("two")));
+    assert_eq!(whole(&ask()), Some(begin), "what is missing is said");
+    assert_eq!(whole(&Question { since: Some(begin), ..ask() }), None, "but not to who does not ask for it");
     let told = all(&reader, ask());
     assert_eq!(told.len() as u64, 3 * (3_000 - overdue.iter().map(|one| one.through).sum::<u64>()) + 2);
     assert_eq!(all(&reader, Question { arrivals: true, ..ask() }).len(), told.len());
