@@ -474,9 +474,15 @@ impl Inbox {
     fn show(&mut self, place: (PeerId, Epoch), seq: u64, twin: u8, held: Held, out: &mut Out, shown: &mut Vec<Shown>) {
         let n = self.give_place();
         let stream = self.streams.get_mut(&place).expect("the caller has found it");
-        // What is missing was told already where a later one is in the inbox.
-        let missing_before = Ranges::of(stream.row.last + 1, seq - 1).minus(&stream.row.taken).len();
-        stream.row.last = stream.row.last.max(seq);
+        // What is missing was told already where a later one is in the inbox. Another letter under a known number stands out of the order,
+        // and may have come before those that it would be told of: the first one under that number says it.
+        let missing_before = if twin > 0 {
+            0
+        } else {
+            let told = stream.row.last;
+            stream.row.last = told.max(seq);
+            Ranges::of(told + 1, seq - 1).minus(&stream.row.taken).len()
+        };
         stream.changed = true;
         out.store(Change::Shown { place: Place { stream: stream.row.no, seq, twin, n }, missing_before });
         shown.push(Shown { n, author: place.0, letter: held.letter, preview: held.preview, missing_before });
@@ -578,5 +584,73 @@ fn preview(envelope: &Envelope) -> String {
     match &envelope.payload {
         Payload::Text(text) => cut(text),
         _ => format!("({})", envelope.kind),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_bytes::ByteArray;
+
+    use super::*;
+    use crate::bundle::{SUITE, Secrets};
+    use crate::contact::Contact;
+    use crate::edge::Edge;
+    use crate::id::MachineId;
+    use crate::now::Timestamp;
+
+    const EPOCH: Epoch = Epoch(7);
+
+    fn secrets(n: u8) -> Secrets {
+        Secrets::from_seeds(&[n; 32], &[n; 32])
+    }
+
+    fn now(s: u64) -> Now {
+        Now { mono: Duration::from_secs(s), wall: Timestamp(1_000 * s) }
+    }
+
+    /// Letters of peer 2, each its number and the first byte of its id.
+    fn contents(letters: &[(u64, u8)]) -> Contents {
+        let author = secrets(2);
+        let envelope = |(seq, id): &(u64, u8)| Envelope {
+            kind: "message".to_owned(),
+            author: author.id(),
+            recipients: vec![secrets(1).id()],
+            payload: Payload::Text("Hello".to_owned()),
+            timestamp: Timestamp(1),
+            id: LetterId::new([*id; 16]),
+            seq: Some(*seq),
+            in_reply_to: None,
+        };
+        let contact = Contact {
+            id: author.id(),
+            name: "bea".parse().expect("a name"),
+            machine: MachineId::new([2; 16]),
+            suite: SUITE,
+            encryption_key: ByteArray::new(author.encryption_key()),
+            key: author.key_id(),
+            addresses: Vec::new(),
+            sequence: 1,
+        };
+        let (id, envelopes) = (author.id(), letters.iter().map(envelope).collect());
+        Contents { author: id, epoch: EPOCH, floor: 1, contact: Edge::new(author, "lan".to_owned()).sign(&contact), envelopes }
+    }
+
+    #[test]
+    fn what_is_missing_is_told_by_the_letter_behind_it_though_another_under_a_later_number_came_first() {
+        let mut inbox = Inbox::new(secrets(1).id(), &Config::default(), Vec::new(), Vec::new(), 1, now(0));
+        let mut out = Out::default();
+        let bundle = BundleId::new([1; 32]);
+        let took = |inbox: &mut Inbox, letters: &[(u64, u8)], out: &mut Out| {
+            let entered = inbox.on_bundle(bundle, contents(letters), now(0), out).expect("it is taken");
+            entered.shown.iter().map(|shown| (shown.letter, shown.missing_before)).collect::<Vec<_>>()
+        };
+        let id = |n: u8| LetterId::new([n; 16]);
+        assert_eq!(took(&mut inbox, &[(1, 1), (3, 3), (4, 4)], &mut out), [(id(1), 0)], "the second is waited for");
+        // Its author was put back: one more letter under the number of the fourth.
+        assert_eq!(took(&mut inbox, &[(4, 5)], &mut out), []);
+        let shown = inbox.on_recalled(1, vec![(4, id(4))], now(0), &mut out).shown;
+        assert_eq!(shown.iter().map(|shown| (shown.letter, shown.missing_before)).collect::<Vec<_>>(), [(id(5), 0)]);
+        let shown = inbox.tick(now(3_600), &mut out);
+        assert_eq!(shown.iter().map(|shown| (shown.letter, shown.missing_before)).collect::<Vec<_>>(), [(id(3), 1), (id(4), 0)]);
     }
 }
