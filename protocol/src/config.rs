@@ -48,6 +48,8 @@ pub mod limits {
     pub const YOURS: usize = 2;
     /// Starts that a node remembers of itself (guess: a backup older than that is told by its record).
     pub const STARTS: usize = 64;
+    /// Former memories that a node remembers (guess: nobody puts back as many backups while somebody remembers the first of them).
+    pub const EPOCHS: usize = 64;
     /// Bytes of a signed card: 16 addresses of 300 bytes, and the rest (research/libp2p.md, table: values in Kademlia).
     pub const CONTACT_BYTES: usize = 8 * 1024;
     /// Bytes of the gossiped frame that carries a beacon or a claim (measured: about 330).

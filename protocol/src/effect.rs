@@ -966,6 +966,10 @@ pub struct Me {
     /// Its last starts, the present one last; at most [`STARTS`](crate::config::limits::STARTS).
     #[serde(default)]
     pub starts: Vec<Start>,
+    /// Memories that were this peer's and are no more, those among them that it has forgotten and was shown; at most
+    /// [`EPOCHS`](crate::config::limits::EPOCHS), the latest last.
+    #[serde(default)]
+    pub epochs: Vec<Epoch>,
 }
 
 /// A start of this node. A beacon of its own that none of its starts can have made is from a memory that its disk does not have.

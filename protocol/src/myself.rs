@@ -58,6 +58,7 @@ pub(crate) struct Myself {
 impl Myself {
     /// One more start of the memory `kept`, or the first of a new one.
     pub(crate) fn new(identity: Identity, config: &Config, kept: Option<Me>, record: u64, rng: &mut ChaCha8Rng, now: Now) -> Self {
+        let is_first = kept.is_none();
         let mut me = kept.unwrap_or_else(|| Me {
             epoch: Epoch(rng.next_u64()),
             boot: 0,
@@ -68,6 +69,7 @@ impl Myself {
             inactive: false,
             chain: rng.next_u64(),
             starts: Vec::new(),
+            epochs: Vec::new(),
         });
         me.boot += 1;
         let nonce = rng.next_u64();
@@ -83,7 +85,7 @@ impl Myself {
             statistics: Statistics::default(),
             other: None,
             cloned: false,
-            minted: false,
+            minted: is_first,
             listening: false,
             tell_at: None,
             told_at: None,
@@ -266,15 +268,29 @@ impl Myself {
             let soonest = self.told_at.map_or(now.mono, |at| at + self.tell_least);
             self.tell_at = Some(self.tell_at.unwrap_or(soonest.max(now.mono)));
         }
+        let forgotten = self.remember(beacon.epoch);
         if self.cloned {
             Shown::Nothing
         } else if proof {
             Shown::Cloned
-        } else if self.is_later_than_memory(beacon) {
+        } else if self.is_later_than_memory(beacon) || (forgotten && !self.minted) {
             Shown::JumpedBack
         } else {
             Shown::Nothing
         }
+    }
+
+    /// From now on this memory is known to have been ours; true if it was not. It was begun after ours was put on the backup from which it
+    /// comes, or by a copy; where ours was begun in this start, nothing that we author can be mistaken for what that one did.
+    fn remember(&mut self, epoch: Epoch) -> bool {
+        if epoch == self.me.epoch || self.me.epochs.contains(&epoch) {
+            return false;
+        }
+        let forgotten = (self.me.epochs.len() + 1).saturating_sub(limits::EPOCHS);
+        self.me.epochs.drain(..forgotten);
+        self.me.epochs.push(epoch);
+        self.dirty = true;
+        true
     }
 
     /// Another process with this key is running. True if what is authored later needs a new epoch: ours may be the other's too.
@@ -301,6 +317,7 @@ impl Myself {
     pub(crate) fn mint_epoch(&mut self, rng: &mut ChaCha8Rng, out: &mut Out) -> u64 {
         let (old, new) = (self.me.epoch, Epoch(rng.next_u64()));
         self.me.epoch = new;
+        self.remember(old);
         self.minted = true;
         self.me.chain = rng.next_u64();
         self.new_card();
@@ -385,6 +402,30 @@ mod tests {
         for boot in 2..5 {
             restored = start(kept(&restored), 10 * boot + 10, boot);
             assert!(restored.is_later_than_memory(&forgotten) && !restored.is_later_than_memory(&before));
+        }
+    }
+
+    #[test]
+    fn a_backup_is_told_however_often_it_is_put_back() {
+        let backup = kept(&start(None, 0, 0));
+        let mut said = vec![start(backup.clone(), 10, 99).beacon(0, 0, 0, 11)];
+        for time in 1..=8 {
+            let mut restored = start(backup.clone(), 10, 100 * time);
+            // Neighbours show the last two of its starts.
+            let shown = said.split_off(said.len().saturating_sub(2));
+            let mut minted = 0;
+            for beacon in &shown {
+                if restored.on_shown(beacon, Now::default()) == Shown::JumpedBack {
+                    let _ = restored.mint_epoch(&mut ChaCha8Rng::seed_from_u64(time), &mut Out::default());
+                    minted += 1;
+                }
+            }
+            assert_eq!(minted, 1, "the {time}. time");
+            said.push(restored.beacon(0, 0, 0, 12));
+            // What it was shown it knows from then on.
+            let mut again = start(kept(&restored), 12, 100 * time + 1);
+            assert!(shown.iter().all(|beacon| again.on_shown(beacon, Now::default()) == Shown::Nothing), "the {time}. time");
+            said.push(again.beacon(0, 0, 0, 13));
         }
     }
 

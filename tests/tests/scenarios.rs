@@ -474,6 +474,40 @@ fn an_author_put_back_to_a_backup_and_often_started_alone_is_told_all_the_same()
 }
 
 #[test]
+fn an_author_put_back_to_the_same_backup_again_and_again_is_told_each_time() {
+    let mut sim = Sim::new(56);
+    let [ann, bea, carl] = sim.peers();
+    let mut texts = vec!["before".to_owned(), "forgotten".to_owned()];
+    let begun = sim.write(ann, bea, "before");
+    sim.run_until(|sim| arrived(sim, ann, begun, bea));
+    let (backup, mut epochs) = (sim.back_up(ann), vec![sim.epoch(ann)]);
+    let forgotten = sim.write(ann, bea, "forgotten");
+    sim.run_until(|sim| arrived(sim, ann, forgotten, bea));
+    sim.run_for(seconds(3));
+    for time in 1..=3 {
+        sim.stop(ann);
+        sim.restore(ann, backup.clone());
+        sim.start(ann);
+        sim.within(seconds(20), |sim| !epochs.contains(&sim.epoch(ann)));
+        let epoch = sim.epoch(ann);
+        epochs.push(epoch);
+        for _ in 0..time % 3 {
+            // A start in between, of which the next memory knows nothing.
+            sim.stop(ann);
+            sim.start(ann);
+            sim.run_for(seconds(5));
+            assert_eq!(sim.epoch(ann), epoch, "the {time}. time it was told already");
+        }
+        texts.push(format!("the {time}. time"));
+        let letter = sim.write(ann, bea, &texts[texts.len() - 1]);
+        sim.within(seconds(40), |sim| arrived(sim, ann, letter, bea));
+    }
+    sim.expect_quiet();
+    assert_eq!(sim.texts(bea), texts);
+    let _ = carl;
+}
+
+#[test]
 fn a_recipient_put_back_to_a_backup_goes_on_from_there() {
     let mut sim = Sim::new(51);
     let [ann, bea] = sim.peers();

@@ -40,6 +40,7 @@ fn me() -> Me {
         inactive: false,
         chain: u64::MAX,
         starts: Vec::new(),
+        epochs: Vec::new(),
     }
 }
 

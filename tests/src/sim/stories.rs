@@ -26,6 +26,7 @@ const PEOPLE: [&str; 12] = ["ann", "bea", "carl", "dora", "emil", "fay", "gus", 
 pub type Who = usize;
 
 /// An older copy of a node's disk.
+#[derive(Clone)]
 pub struct Backup(Disk);
 
 impl Sim {
