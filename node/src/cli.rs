@@ -44,7 +44,7 @@ use std::ffi::OsString;
 use std::future::Future;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use clap::parser::ValueSource;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
@@ -159,7 +159,7 @@ struct Farewell(Arc<Mutex<Option<String>>>);
 
 impl Farewell {
     fn set(&self, text: String) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(text);
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(places::typed(&text));
     }
 
     fn take(&self) -> Option<String> {
@@ -198,6 +198,7 @@ where
         }
     };
     let json = cli.which.json;
+    places::suggest_with(cli.which.data_dir.as_deref(), cli.which.name.as_deref());
     let outcome = match misplaced {
         Some(option) => Err(Failure::usage(format!("{option} is for starting a node")).next("put it after `run`, or leave it out")),
         None => execute(cli, start),
@@ -211,6 +212,13 @@ where
             ExitCode::from(failure.exit())
         }
     }
+}
+
+/// Whether a command is called so.
+fn is_command(word: &str) -> bool {
+    static WORDS: LazyLock<Vec<String>> =
+        LazyLock::new(|| Cli::command().get_subcommands().map(|command| command.get_name().to_owned()).collect());
+    WORDS.iter().any(|known| known == word)
 }
 
 /// Whether a program asked, as far as that can be told of what is not understood.

@@ -344,7 +344,7 @@ fn what_cannot_be_meant_ends_with_2_and_a_sentence() {
         (&["read", "x"], 2, "a letter's id has 26 characters"),
         (&["connect", &own], 1, "is this node's own address"),
         (&["connect", "no-such-host.invalid"], 1, "no host called no-such-host.invalid is found"),
-        (&["log", "--local", "--what", "foo"], 2, "all kinds: node log --what help"),
+        (&["log", "--local", "--what", "foo"], 2, "all kinds: node log --data-dir"),
         (&["log", "--local", "--order", "99"], 2, "this node has placed no order 99"),
         (&["log", "--local", "--letter", "0000"], 2, "no letter whose id begins with 0000 is known"),
         (&["task", "99", "--history"], 2, "this node has placed no order 99"),
@@ -379,10 +379,10 @@ fn services_and_orders_that_cannot_be_meant_end_with_a_sentence_that_says_what_t
         (&["order", "--json", "--expires", "30", "coffee"], 2, "{\"candidates\":[],\"code\":\"usage\""),
         (&["order", "--batch"], 2, "no orders stand on standard input"),
         (&["send", "--batch"], 2, "no letters stand on standard input"),
-        (&["offer", "s", "--allow", "anyone", "--", "/tmp"], 1, "/tmp is a directory, not a program"),
-        (&["offer", "coffee", "brew"], 2, "node offer coffee --allow anyone -- brew"),
+        (&["offer", "s", "--allow", "anyone", "--", "/tmp"], 2, "/tmp is a directory, not a program"),
+        (&["offer", "coffee", "brew"], 2, " coffee --allow anyone -- brew"),
         (&["offer", "coffee", "--", "no-such-program-here"], 2, "no program called no-such-program-here"),
-        (&["offer", "e", "--builtin", "echo"], 1, "add --allow PEER… for some, or --allow anyone"),
+        (&["offer", "e", "--builtin", "echo"], 2, "add --allow PEER… for some, or --allow anyone"),
         (&["offer", "e", "--builtin", "echo", "--allow", "nobody"], 2, "nobody called nobody is known"),
         (&["withdraw", "a b"], 2, "cannot be a service"),
         (&["task"], 1, "has placed no order yet"),
@@ -391,7 +391,7 @@ fn services_and_orders_that_cannot_be_meant_end_with_a_sentence_that_says_what_t
         (&["task", "99", "--stdout"], 2, "placed no order 99"),
         (&["wait", "99"], 2, "placed no order 99"),
         (&["cancel", "nobody/1"], 2, "nobody called nobody is known"),
-        (&["cancel", "1.2"], 2, "node cancel 1"),
+        (&["cancel", "1.2"], 2, "node cancel --data-dir"),
         (&["query", "swarm", "what=x"], 2, "what=peers  what=services"),
         (&["query", "nobody", "what=status"], 2, "nobody called nobody is known"),
         (&["services", "nobody"], 2, "nobody called nobody is known"),
@@ -439,7 +439,12 @@ fn a_batch_in_json_answers_each_line_by_its_number() {
     let orders = b"{\"service\":\"tea\"}\n\n{\"service\":3}\n{\"service\":\"tea\"}\n";
     command.args(["order", "--batch", "--json"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let (code, out, err) = fed(Running::new(command), orders);
-    assert_eq!((code, err.as_str()), (Some(1), ""));
+    // What is odd is told once, beside the answers.
+    let warning: serde_json::Value = serde_json::from_str(&err).expect("JSON");
+    assert!(
+        code == Some(1) && warning["warning"].as_str().is_some_and(|said| said.starts_with("nobody here is known to offer tea; ")),
+        "{err}"
+    );
     let answers: Vec<serde_json::Value> = out.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
     let told: Vec<_> = answers.iter().map(|answer| (answer["line"].as_u64(), answer["order"].as_u64(), answer["code"].as_str())).collect();
     assert_eq!(told, [(Some(1), Some(1), None), (Some(3), None, Some("malformed")), (Some(4), Some(2), None)]);
@@ -474,6 +479,22 @@ fn an_order_that_nobody_can_ever_run_is_warned_of_also_in_a_pipe() {
     let mut command = self::node(&node.dir, &[]);
     let (code, out, err) = told(&command.args(["order", "--cores", "1", "e"]).output().expect("the program starts"));
     assert_eq!((code, out.as_str(), err.as_str()), (Some(0), "2\n", ""));
+    // To programs it is told, too, and for a batch once.
+    let mut command = self::node(&node.dir, &[]);
+    let (code, out, err) = told(&command.args(["order", "--json", "nosuch"]).output().expect("the program starts"));
+    let warning: serde_json::Value = serde_json::from_str(&err).expect("JSON");
+    assert!(code == Some(0) && out.starts_with("{\"order\":3,"), "{out}");
+    assert!(warning["warning"].as_str().is_some_and(|said| said.contains("offer nosuch; order 3 starts when somebody does")), "{err}");
+    let lines = b"{\"service\":\"nosuch\"}\n\n{\"service\":7}\n{\"service\":\"nosuch\"}\n{\"service\":\"e\"}";
+    let (code, out, err) = node.fed(&["order", "--batch"], lines);
+    assert_eq!((code, out.as_str()), (Some(1), "4\n5\n6\n"), "{err}");
+    let said: Vec<&str> = err.lines().filter(|line| !line.starts_with(' ')).collect();
+    assert!(said.len() == 2 && said[0].starts_with("error: line 3: "), "{err}");
+    assert!(said[1].starts_with("warning: nobody here is known to offer nosuch; what was ordered of it starts"), "{err}");
+    // Whoever waits for several hears of those that are known.
+    let (code, out, err) = node.says(&["wait", "2", "999", "6"]);
+    assert_eq!((code, out.as_str()), (Some(2), "order 2 done\norder 6 done\n"), "{err}");
+    assert!(err.starts_with("error: this node has placed no order 999\n"), "{err}");
 }
 
 #[test]

@@ -5,6 +5,7 @@ use clap::Args;
 
 use super::Context;
 use super::failure::{DONE, Failure};
+use super::places::typed;
 use super::terminal::print;
 use crate::control::api::{Drain, Draining};
 
@@ -35,7 +36,7 @@ fn told(now: Draining) -> String {
         1 => "1 unit goes on".to_owned(),
         many => format!("{many} units go on"),
     };
-    format!("nothing new is taken; {left}\n  to take orders again: node drain --off\n")
+    typed(&format!("nothing new is taken; {left}\n  to take orders again: node drain --off\n"))
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 
 use std::io;
 
-use super::places;
+use super::places::{self, typed};
 use super::terminal::line;
 use crate::control::client;
 use crate::control::problem::{Code, Problem};
@@ -100,7 +100,7 @@ impl Failure {
         let Failure::Said { what, next, .. } = self else { return None };
         let mut text = format!("error: {}", line(what));
         for suggestion in next {
-            text += &format!("\n  {}", line(suggestion));
+            text += &format!("\n  {}", typed(&line(suggestion)));
         }
         Some(text)
     }
@@ -113,6 +113,9 @@ impl Failure {
             Some(problem) => serde_json::to_value(problem).ok()?,
             None => Failure::document(*exit, what, next),
         };
+        if let Some(hint) = document.get("hint").and_then(|hint| hint.as_str()).map(typed) {
+            document["hint"] = hint.into();
+        }
         if let (Some((number, id)), Some(fields)) = (order, document.as_object_mut()) {
             fields.insert("order".to_owned(), (*number).into());
             fields.insert("id".to_owned(), id.as_str().into());
@@ -155,6 +158,7 @@ impl From<Problem> for Failure {
             | Code::BadAddress
             | Code::BadName
             | Code::BadKey
+            | Code::BadOffer
             | Code::UnknownPeer
             | Code::AmbiguousPeer
             | Code::UnknownLetter
@@ -249,6 +253,8 @@ mod tests {
         assert_eq!(Failure::from(Problem::from(refused)).exit(), REFUSED);
         assert_eq!(Failure::from(client::Error::NoNode("/x".into())).exit(), NO_NODE);
         assert_eq!(Failure::from(Problem::disk("x")).exit(), DISK);
+        assert_eq!(Failure::from(Problem::new(Code::BadOffer, "who may order it?")).exit(), USAGE);
+        assert_eq!(Failure::from(Problem::new(Code::OffersFull, "too many")).exit(), REFUSED);
         assert_eq!(Failure::from(io::Error::from(io::ErrorKind::BrokenPipe)).exit(), DONE);
     }
 }

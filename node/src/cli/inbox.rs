@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use clap::Args;
 
 use super::failure::{DONE, Failure, NO_NODE};
+use super::places::typed;
 use super::send::short;
 use super::sent::{text, time};
 use super::terminal::{Terminal, closed, line, print};
@@ -152,7 +153,7 @@ fn nothing(args: &InboxArgs) -> String {
         (false, true) => "orders that have not ended: node tasks",
         (false, false) => "to show what comes, when it comes: node inbox --follow",
     };
-    format!("no {unread}{what}\n  {next}\n")
+    typed(&format!("no {unread}{what}\n  {next}\n"))
 }
 
 /// Says that a person has seen them.

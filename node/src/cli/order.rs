@@ -14,6 +14,7 @@ use protocol::config::limits;
 use self::grammar::{Words, split};
 use super::bar::Bar;
 use super::failure::{DONE, Failure, PENDING, REFUSED};
+use super::places::typed;
 use super::terminal::{Spout, line, print};
 use super::watch::{ended, exit, look, pending, until_ended};
 use super::words::{about, cores, priority, size, some_time};
@@ -70,6 +71,7 @@ pub(super) struct OrderArgs {
     #[arg(long, value_name = "D", value_parser = some_time, requires = "wait")]
     timeout: Option<Duration>,
     /// Many orders from standard input, a JSON object a line: {"service":"coffee","args":["latte"]}; a number comes back for each
+    /// that is accepted, in their order, and those refused are named by their line on standard error
     #[arg(long, conflicts_with_all = ["priority", "cores", "memory", "software", "once", "expires", "stdin", "key", "each_line", "wait", "words"])]
     batch: bool,
     /// What to order, and what it is told: SERVICE [ARG…] [::: ITEM…]
@@ -108,13 +110,14 @@ pub(super) async fn execute(args: OrderArgs, context: &Context) -> Result<u8, Fa
         let patience = patience.map(|all| all.saturating_sub(began.elapsed()));
         return wait_for(number, patience, context).await.map_err(|failure| after_accepting(failure, number));
     }
-    if !context.terminal.is && !context.json {
-        let unheard = unheard_of(&new.service, number, context).await;
+    if !context.terminal.is || context.json {
+        let unheard = unheard_of(&new.service, &format!("order {number}"), context).await;
         let warning = if unheard.is_some() { unheard } else { beyond_all(&new, number, context).await };
+        let slip = typed(&format!("; if it was a slip: node cancel {number}"));
         if let Some(said) = warning {
-            eprintln!("{said}");
+            warn(&format!("{said}{slip}"), context);
         }
-    } else if context.terminal.is && !context.json {
+    } else {
         // Whoever does not want to wait for this has seen the number.
         let told = glance(number, context).await.unwrap_or_else(|_| follow(number));
         print(&told).map_err(|failure| after_accepting(failure, number))?;
@@ -215,18 +218,45 @@ fn after_accepting(failure: Failure, number: u64) -> Failure {
 }
 
 fn follow(number: u64) -> String {
-    format!("; follow it with: node task {number} --follow\n")
+    typed(&format!("; follow it with: node task {number} --follow\n"))
+}
+
+/// Tells of something that is odd, and no error: what was ordered stays ordered.
+pub(super) fn warn(said: &str, context: &Context) {
+    if context.json {
+        eprintln!("{}", serde_json::json!({ "warning": said.lines().map(str::trim).collect::<Vec<_>>().join("; ") }));
+    } else {
+        eprintln!("warning: {said}");
+    }
 }
 
 /// Scripts wait for nothing but may misspell a name: what this node knows by itself is said at once.
-async fn unheard_of(service: &str, number: u64, context: &Context) -> Option<String> {
-    let path = format!("/v1/services?limit=1&service={}", crate::control::client::quoted(service));
+pub(super) async fn unheard_of(service: &str, what: &str, context: &Context) -> Option<String> {
+    let path = format!("/v1/services?limit=1000&service={}", crate::control::client::quoted(service));
     // The order is accepted, whatever comes of this.
     let offered: Vec<Service> = context.client.get(&path).await.ok()?;
+    unheard(service, what, &offered)
+}
+
+/// What is wrong with ordering it, if these are all who offer it.
+fn unheard(service: &str, what: &str, offered: &[Service]) -> Option<String> {
     let service = line(service);
-    offered.is_empty().then(|| {
-        format!("warning: nobody here is known to offer {service}; order {number} starts when somebody does\n  what is offered: node services; if it was a slip: node cancel {number}")
-    })
+    if offered.iter().any(|offer| offer.allowed) {
+        return None;
+    }
+    let workers: Vec<String> = offered.iter().map(|offer| line(&offer.worker)).collect();
+    Some(typed(&match workers.as_slice() {
+        [] => format!("nobody here is known to offer {service}; {what} starts when somebody does\n  what is offered: node services"),
+        [one] => format!(
+            "{one}, the only one who offers {service}, does not allow this node to order it; {what} starts when somebody does\n  who may order what: node services {one}"
+        ),
+        [one, ..] => {
+            format!(
+                "none of the {} who offer {service} allows this node to order it; {what} starts when somebody does\n  who may order what: node services {one}",
+                workers.len()
+            )
+        }
+    }))
 }
 
 /// Likewise where it asks for more than anybody has who offers it. Workers are asked only if it asks for something.
@@ -236,9 +266,7 @@ async fn beyond_all(new: &NewOrder<'_>, number: u64, context: &Context) -> Optio
     }
     let workers: Vec<Worker> = context.client.get("/v1/workers").await.ok()?;
     let why = beyond(new, &workers)?;
-    Some(format!(
-        "warning: order {number} can run nowhere here: {why}; it starts when somebody has that\n  what each has: node workers; if it was a slip: node cancel {number}"
-    ))
+    Some(typed(&format!("order {number} can run nowhere here: {why}; it starts when somebody has that\n  what each has: node workers")))
 }
 
 /// What nobody has who offers the service; none if somebody may have all of it.
@@ -301,7 +329,7 @@ fn told(task: &Task, late: bool) -> Option<String> {
         (true, Some(why)) if decided && soon => {
             let place = task.position.map(|position| format!(" at {position}")).unwrap_or_default();
             let eta = task.eta_seconds.map(|eta| format!(", {}", about(eta))).unwrap_or_default();
-            Some(format!("; queued{place}{eta}: {why}\n  follow it with: node task {} --follow\n", task.order))
+            Some(typed(&format!("; queued{place}{eta}: {why}\n  follow it with: node task {} --follow\n", task.order)))
         }
         (true, Some(why)) => Some(format!("; not running: {why}\n")),
     }
@@ -367,7 +395,7 @@ async fn complaints(task: &Task, context: &Context) -> Result<String, Failure> {
     let mut text: String = units.iter().map(|unit| wait::failed_unit(unit) + "\n").collect();
     let more = u64::from(task.units.failed).saturating_sub(units.len() as u64);
     if more > 0 {
-        text += &format!("  and {more} more: node task {} --units\n", task.id);
+        text += &typed(&format!("  and {more} more: node task {} --units\n", task.id));
     }
     Ok(text)
 }
@@ -547,6 +575,29 @@ mod tests {
         );
         let alone = Task { state: TaskState::Accepted, why: Some("nobody is dispatcher now".to_owned()), ..queued };
         assert_eq!(told(&alone, true).as_deref(), Some("; not running: nobody is dispatcher now\n"));
+    }
+
+    #[test]
+    fn a_service_that_this_node_may_not_order_is_warned_of() {
+        let offer = |worker: &str, allowed| Service {
+            service: "tea".to_owned(),
+            about: String::new(),
+            worker: worker.to_owned(),
+            worker_id: String::new(),
+            available: true,
+            draining: false,
+            limit: 1,
+            cores: 0,
+            memory_bytes: 0,
+            software: Vec::new(),
+            allow: Vec::new(),
+            allowed,
+        };
+        let said = |offered: &[Service]| unheard("tea", "order 1", offered).unwrap_or_default();
+        assert!(said(&[]).starts_with("nobody here is known to offer tea; order 1 starts when somebody does"));
+        assert!(said(&[offer("ada", false)]).starts_with("ada, the only one who offers tea, does not allow this node to order it"));
+        assert!(said(&[offer("ada", false), offer("bob", false)]).starts_with("none of the 2 who offer tea allows this node"));
+        assert_eq!(said(&[offer("ada", false), offer("bob", true)]), "");
     }
 
     #[test]

@@ -5,6 +5,7 @@ use clap::Args;
 
 use super::Context;
 use super::failure::{DONE, Failure};
+use super::places::typed;
 use super::sent::time;
 use super::terminal::{line, print};
 use crate::control::api::Peer;
@@ -26,7 +27,7 @@ pub(super) async fn execute(args: PeersArgs, context: &Context) -> Result<u8, Fa
         print(&context.terminal.table(["NAME", "STATE", "ADDRESS", "ID"], &rows))?;
     } else if context.terminal.is {
         let all = if args.all { "nobody was ever here" } else { "nobody else is here; who was: node peers --all" };
-        print(&format!("{all}\n  to reach a node that is not found by itself: node connect HOST\n"))?;
+        print(&typed(&format!("{all}\n  to reach a node that is not found by itself: node connect HOST\n")))?;
     }
     Ok(DONE)
 }

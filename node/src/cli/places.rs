@@ -2,6 +2,7 @@
 //! Knows nothing of what is in a node's directory but its socket. A choice is never guessed between two nodes that answer.
 
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use protocol::name::PeerName;
@@ -101,7 +102,48 @@ pub async fn find(data_dir: Option<&Path>, name: Option<&str>, environment: &Env
     }
 }
 
-/// How to say that this one is meant: by the name its directory has, if that is how it got it.
+/// How the user of this process has said which node is meant; none if it was not said.
+static SAID: OnceLock<String> = OnceLock::new();
+
+/// From now on commands that are suggested say which node is meant, as this one did.
+pub(super) fn suggest_with(data_dir: Option<&Path>, name: Option<&str>) {
+    let quoted = |text: &str| {
+        let plain = |c: char| c.is_ascii_alphanumeric() || "-_./@:+,=~".contains(c);
+        if !text.is_empty() && text.chars().all(plain) { text.to_owned() } else { format!("'{}'", text.replace('\'', "'\\''")) }
+    };
+    let said = match (data_dir, name) {
+        (Some(dir), _) => format!(" --data-dir {}", quoted(&dir.to_string_lossy())),
+        (None, Some(name)) => format!(" --name {}", quoted(name)),
+        (None, None) => return,
+    };
+    // A process means one node.
+    let _ = SAID.set(said);
+}
+
+/// A suggestion as it can be typed: after each `node COMMAND` in it stands which node is meant, if the user has said so.
+#[must_use]
+pub fn typed(suggestion: &str) -> String {
+    SAID.get().map_or_else(|| suggestion.to_owned(), |said| with(suggestion, said))
+}
+
+fn with(suggestion: &str, said: &str) -> String {
+    let (mut out, mut rest) = (String::new(), suggestion);
+    while let Some(at) = rest.find("node ") {
+        let (before, from) = rest.split_at(at);
+        let word: &str = from["node ".len()..].split(|c: char| !c.is_ascii_lowercase()).next().unwrap_or_default();
+        let end = "node ".len() + word.len();
+        // Whoever starts a node, or asks for help, names the node otherwise, or none.
+        let help = from[end..].starts_with(" --help");
+        let whole = !before.ends_with(|c: char| c.is_alphanumeric() || c == '-' || c == '_');
+        let is = whole && !help && word != "run" && super::is_command(word);
+        out += before;
+        out += &from[..end];
+        out += if is { said } else { "" };
+        rest = &from[end..];
+    }
+    out + rest
+}
+
 /// How to start the node of a directory.
 pub(super) fn start(dir: &Path, environment: &Environment) -> String {
     let near = environment.base().is_ok_and(|base| dir.parent() == Some(base));
@@ -109,6 +151,7 @@ pub(super) fn start(dir: &Path, environment: &Environment) -> String {
     format!("node run {which}")
 }
 
+/// How to say that this one is meant: by the name its directory has, if that is how it got it.
 fn choice(dir: &Path) -> String {
     match dir.file_name().and_then(|name| name.to_str()).filter(|name| slug(name) == **name) {
         Some(name) => format!("--name {name}"),
@@ -192,6 +235,17 @@ fn name_from(login: &str, host: &str) -> PeerName {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_suggested_says_which_node_is_meant() {
+        let check = |said: &str, expected: &str| assert_eq!(with(said, " --data-dir /x"), expected);
+        check("see how far it is: node task 3 --follow", "see how far it is: node task --data-dir /x 3 --follow");
+        check("use `node read ID`, or node sent", "use `node read --data-dir /x ID`, or node sent --data-dir /x");
+        check("start one with: node run --data-dir /x", "start one with: node run --data-dir /x");
+        check("see: node order --help", "see: node order --help");
+        check("the node of nikki, a node that runs, no-node task", "the node of nikki, a node that runs, no-node task");
+        check("node ", "node ");
+    }
 
     fn environment(base: &Path) -> Environment {
         Environment { base: Some(base.to_owned()), ..Environment::default() }

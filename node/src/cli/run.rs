@@ -17,7 +17,7 @@ pub use super::config::Configured;
 use super::config::{self, Config};
 use super::failure::{Failure, REFUSED};
 use super::peers::host_port;
-use super::places::{self, Environment};
+use super::places::{self, Environment, typed};
 use super::terminal::line as escaped;
 use super::words;
 use crate::control::address::multiaddr;
@@ -308,7 +308,7 @@ pub fn line(notice: &Notice, bearers: &Bearers, now: Timestamp, terminal: bool) 
         }
         Notice::Leader { leader: None } => "nobody is dispatcher: orders wait at their nodes until one is elected".to_owned(),
         Notice::OrderEnded { number, end: End::Done } => format!("order {number} done"),
-        Notice::OrderEnded { number, end } => format!("order {number} {}: node task {number}", end.as_str()),
+        Notice::OrderEnded { number, end } => typed(&format!("order {number} {}: node task {number}", end.as_str())),
         Notice::Receipted { .. } => return None,
         Notice::Warning(text) => format!("warning: {}", escaped(text)),
     };

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use clap::Args;
 
 use super::failure::{DONE, Failure};
+use super::places::typed;
 use super::send::short;
 use super::terminal::{block, line, print};
 use super::{Context, log, outcome, words};
@@ -58,7 +59,7 @@ pub(super) async fn execute(args: SentArgs, context: &Context) -> Result<u8, Fai
         context.document(&letters)?;
     } else if letters.is_empty() {
         if context.terminal.is {
-            print("no letters sent yet; write one: node send NAME -m Hello\n")?;
+            print(&typed("no letters sent yet; write one: node send NAME -m Hello\n"))?;
         }
     } else {
         let rows: Vec<[String; 5]> = letters.iter().map(row).collect();

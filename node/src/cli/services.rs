@@ -7,6 +7,7 @@ use clap::Args;
 
 use super::Context;
 use super::failure::{DONE, Failure};
+use super::places::typed;
 use super::status::size;
 use super::terminal::{line, print};
 use crate::control::api::Service;
@@ -32,11 +33,11 @@ pub(super) async fn execute(args: ServicesArgs, context: &Context) -> Result<u8,
         context.document(&services)?;
     } else if services.is_empty() {
         if context.terminal.is {
-            print(if args.peer.is_some() {
+            print(&typed(if args.peer.is_some() {
                 "it offers nothing\n  what others offer: node services\n"
             } else {
                 "nobody here offers anything\n  to offer something: node offer NAME --allow anyone -- CMD\n"
-            })?;
+            }))?;
         }
     } else if args.peer.is_some() {
         let rows: Vec<[String; 5]> = services.iter().map(of_one).collect();

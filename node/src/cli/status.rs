@@ -8,6 +8,7 @@ use clap::Args;
 use super::Context;
 use super::failure::{DONE, Failure, PENDING};
 use super::peers::host_port;
+use super::places::typed;
 use super::sent::time;
 use super::terminal::{line, print};
 use super::words::duration;
@@ -39,7 +40,7 @@ pub(super) async fn execute(args: StatusArgs, context: &Context) -> Result<u8, F
     if context.json {
         context.document(&status)?;
     } else {
-        print(&shown(&status))?;
+        print(&typed(&shown(&status)))?;
     }
     if enough {
         return Ok(DONE);

@@ -6,6 +6,7 @@ use clap::Args;
 use super::Context;
 use super::bar::{Bar, meter};
 use super::failure::{DONE, Failure, REFUSED};
+use super::places::typed;
 use super::sent::time;
 use super::tasks::ordered;
 use super::terminal::{Spout, block, line, print};
@@ -187,7 +188,7 @@ fn full(task: &Task) -> String {
     }
     let failed = task.units.total > 1 && task.units.failed > 0;
     if failed {
-        say("see", &format!("node task {} --units", line(&task.id)));
+        say("see", &typed(&format!("node task {} --units", line(&task.id))));
     }
     let (out, err) = ((&task.stdout, task.stdout_bytes, task.stdout_truncated), (&task.stderr, task.stderr_bytes, task.stderr_truncated));
     text + &wrote("stdout", task, out) + &wrote("stderr", task, err)
@@ -235,12 +236,15 @@ fn wrote(label: &str, task: &Task, (text, bytes, cut): (&Option<String>, Option<
     let id = line(&task.id);
     let lines: Vec<&str> = text.lines().collect();
     if task.encoding != Encoding::Utf8 {
-        return format!("{label:<10}{bytes} bytes that are no text: node task {id} --{label}\n");
+        return typed(&format!("{label:<10}{bytes} bytes that are no text: node task {id} --{label}\n"));
     }
     let some = block(&lines.iter().take(LINES).copied().collect::<Vec<_>>().join("\n"), "          ");
     let some = some.strip_prefix("          ").unwrap_or(&some);
-    let more =
-        if cut || lines.len() > LINES { format!("          … {bytes} bytes in all: node task {id} --{label}\n") } else { String::new() };
+    let more = if cut || lines.len() > LINES {
+        typed(&format!("          … {bytes} bytes in all: node task {id} --{label}\n"))
+    } else {
+        String::new()
+    };
     format!("{label:<10}{some}{more}")
 }
 

@@ -5,6 +5,7 @@ use clap::Args;
 
 use super::Context;
 use super::failure::{DONE, Failure};
+use super::places::typed;
 use super::sent::time;
 use super::terminal::{line, print};
 use crate::control::api::{Dispatcher, Task, TaskState};
@@ -69,12 +70,12 @@ pub(super) async fn execute(args: TasksArgs, context: &Context) -> Result<u8, Fa
 }
 
 /// What a person is told where there is no table.
-fn nothing(running: bool) -> &'static str {
-    if running {
+fn nothing(running: bool) -> String {
+    typed(if running {
         "nothing is in progress\n  what has ended of yours: node tasks\n"
     } else {
         "no orders yet\n  what can be ordered: node services\n"
-    }
+    })
 }
 
 pub(super) fn row(task: &Task) -> [String; 5] {

@@ -7,7 +7,8 @@ use clap::Args;
 
 use super::Context;
 use super::bar::Bar;
-use super::failure::{DONE, Failure};
+use super::failure::{DONE, Failure, USAGE};
+use super::places::typed;
 use super::terminal::{line, print};
 use super::watch::{ended, exit, until_ended};
 use super::words::some_time;
@@ -24,17 +25,25 @@ pub(super) struct WaitArgs {
 }
 
 pub(super) async fn execute(args: WaitArgs, context: &Context) -> Result<u8, Failure> {
-    // What is not known is said before anything is waited for.
-    let mut numbers = Vec::new();
+    // What is not known is said before anything is waited for, and keeps nobody from hearing of the rest.
+    let (mut known, mut unknown) = (Vec::new(), DONE);
     for id in &args.ids {
-        numbers.push(super::watch::look(context, id).await?.order);
+        match super::watch::look(context, id).await {
+            Ok(task) => known.push((id, task.order)),
+            Err(failure) if failure.exit() == USAGE && args.ids.len() > 1 => {
+                unknown = USAGE;
+                let said = if context.json { failure.for_programs() } else { failure.for_people() };
+                eprintln!("{}", said.unwrap_or_default());
+            }
+            Err(failure) => return Err(failure),
+        }
     }
     let began = Instant::now();
     let (goes, again) = if args.ids.len() == 1 { ("goes", "see it") } else { ("go", "see them") };
     context.farewell.set(format!("order {} {goes} on; {again} with: node tasks", line(&args.ids.join(", "))));
     let mut bar = Bar::new(!context.json);
     let (mut code, mut tasks) = (DONE, Vec::new());
-    for (id, number) in args.ids.iter().zip(numbers) {
+    for (id, number) in known {
         let patience = args.timeout.map(|all| all.saturating_sub(began.elapsed()));
         let waited = until_ended(context, id, patience, &mut bar, |_, _| Ok(())).await;
         let task = waited.map_err(|failure| failure.of_order(number, id))?;
@@ -47,7 +56,7 @@ pub(super) async fn execute(args: WaitArgs, context: &Context) -> Result<u8, Fai
     if context.json {
         context.document(&tasks)?;
     }
-    Ok(code)
+    Ok(if unknown == DONE { code } else { unknown })
 }
 
 /// `  3.17 cat.png on nikki-pi: exit 1: not a PNG       node task 3.17 --stderr`.
@@ -57,7 +66,7 @@ pub(super) fn failed_unit(unit: &Task) -> String {
     let why = line(unit.why.as_deref().unwrap_or(unit.state.word()));
     let said = unit.stderr.as_deref().map(line).filter(|said| !said.is_empty()).map(|said| format!(": {said}")).unwrap_or_default();
     let more = if unit.stderr_bytes.is_some_and(|bytes| bytes > 0) {
-        format!("       node task {} --stderr", line(&unit.id))
+        typed(&format!("       node task {} --stderr", line(&unit.id)))
     } else {
         String::new()
     };

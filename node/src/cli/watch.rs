@@ -16,6 +16,9 @@ const LOOK: Duration = Duration::from_millis(250);
 /// Between two looks when only events count (guess: what is not told by them is seldom, and nobody looks).
 const GLANCE: Duration = Duration::from_secs(2);
 
+/// Whoever keeps the record has the end of an order of another node within this (it has it in a third of a second, if it hears its author).
+const WRITTEN_WITHIN: Duration = Duration::from_secs(3);
+
 /// How long the last look may take when patience has ended (guess: the node is on this machine).
 const LAST_LOOK: Duration = Duration::from_millis(500);
 
@@ -33,15 +36,24 @@ pub(super) async fn until_ended(
     bar: &mut Bar,
     mut changed: impl FnMut(&Task, &mut Bar) -> Result<(), Failure>,
 ) -> Result<Task, Failure> {
-    let mut latest = None;
+    let (mut latest, mut missing_since) = (None, None);
     let watching = async {
         // First the events, then the look: what happens between them is told.
         let mut events = context.client.events(None).await?;
         loop {
             let task = match look(context, id).await {
-                Err(Failure::Said { exit: USAGE, .. }) if latest.is_some() => return Err(ended_elsewhere(id)),
+                // How it ended is in the record a moment later.
+                Err(Failure::Said { exit: USAGE, .. }) if latest.is_some() => {
+                    let missing = *missing_since.get_or_insert_with(tokio::time::Instant::now);
+                    if missing.elapsed() < WRITTEN_WITHIN {
+                        tokio::time::sleep(LOOK).await;
+                        continue;
+                    }
+                    return Err(ended_elsewhere(id));
+                }
                 looked => looked?,
             };
+            missing_since = None;
             bar.show(&shown(&task));
             let ended = task.done;
             // Only of orders of this node events tell all.
@@ -82,7 +94,7 @@ fn unseen(id: &str) -> Failure {
 fn ended_elsewhere(id: &str) -> Failure {
     let (whose, number) = id.split_once('/').unwrap_or(("its orderer", id));
     Failure::new(PENDING, format!("order {} has ended; how, only its own node tells", line(id))).next(format!(
-        "ask there: on {}: node task {}",
+        "ask at the node of {}: its task {}",
         line(whose),
         line(number)
     ))

@@ -5,6 +5,7 @@ use clap::Args;
 
 use super::Context;
 use super::failure::{DONE, Failure};
+use super::places::typed;
 use super::terminal::{line, print};
 use super::words::{about, cores, size};
 use crate::control::api::{Availability, Lack};
@@ -50,7 +51,7 @@ pub(super) async fn execute(args: WhoArgs, context: &Context) -> Result<u8, Fail
 }
 
 fn nobody(service: &str) -> String {
-    format!("nobody here offers {}; what is offered: node services", line(service))
+    typed(&format!("nobody here offers {}; what is offered: node services", line(service)))
 }
 
 fn row(answer: &Availability) -> [String; 4] {

@@ -5,6 +5,7 @@ use clap::Args;
 
 use super::Context;
 use super::failure::{DONE, Failure};
+use super::places::typed;
 use super::status::size;
 use super::terminal::{line, print};
 use crate::control::api::Worker;
@@ -23,7 +24,7 @@ pub(super) async fn execute(_: WorkersArgs, context: &Context) -> Result<u8, Fai
         let rows: Vec<[String; 6]> = workers.iter().map(row).collect();
         print(&context.terminal.table(HEADS, &rows))?;
     } else if context.terminal.is {
-        print("nobody here offers anything\n  to offer something: node offer NAME --allow anyone -- CMD\n")?;
+        print(&typed("nobody here offers anything\n  to offer something: node offer NAME --allow anyone -- CMD\n"))?;
     }
     Ok(DONE)
 }

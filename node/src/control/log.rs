@@ -25,6 +25,9 @@ use super::read::{Nothing, page};
 use super::time::{parse, rfc3339};
 use crate::store::{ChainSeen, Flaw, FlawKind};
 
+/// Pages looked through for the end of an order: each reads blocks of up to 200,000 entries of which none fits, or finds it.
+const PAGES: usize = 16;
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct LogParams {
@@ -88,6 +91,47 @@ pub(super) async fn log(State(desk): State<Arc<Desk>>, Params(params): Params<Lo
         response.headers_mut().insert(api::WHOLE_SINCE, since);
     }
     Ok(response)
+}
+
+/// How an order of another node ended, as that has written it down; none if nothing of it is known to have ended.
+pub(super) async fn end_of(desk: &Desk, orderer: PeerId, number: u64) -> Result<Option<api::Task>, Problem> {
+    let status = extract::status(desk).await?;
+    let names = Names::new(&status, desk.about.machine);
+    let about = Some(About::Order { orderer, number, unit: None });
+    let ended = |after| Question {
+        limit: 1,
+        newest: true,
+        about: about.clone(),
+        what: vec!["order_ended".to_owned()],
+        after,
+        ..Question::default()
+    };
+    let mut found = Answer::default();
+    for _ in 0..PAGES {
+        found = match answer(desk, &status, &names, ended(found.next), false).await {
+            Ok(found) => found,
+            // Who keeps everybody's record does not answer: then nothing is known.
+            Err(problem) if problem.code == Code::NoAnswer => return Ok(None),
+            Err(problem) => return Err(problem),
+        };
+        if !found.entries.is_empty() || found.next.is_none() {
+            break;
+        }
+    }
+    Ok(found.entries.into_iter().find_map(|logged| match logged.what {
+        Some(What::OrderEnded { end, .. }) => Some(api::Task {
+            id: format!("{}/{number}", names.of(&orderer)),
+            order: number,
+            orderer: names.of(&orderer),
+            orderer_id: orderer.to_string(),
+            state: end.into(),
+            done: true,
+            why: Some("as its node has written down; more of it is known only there".to_owned()),
+            ended_at: Some(rfc3339(logged.time)),
+            ..api::Task::default()
+        }),
+        _ => None,
+    }))
 }
 
 /// Whether there is a letter whose id begins so, as far as this node and whoever keeps the record know.

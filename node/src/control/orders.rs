@@ -279,7 +279,14 @@ pub(super) async fn task(State(desk): State<Arc<Desk>>, Named(id): Named, _: Par
     let Some(orderer) = orderer(&desk, &id).await? else {
         return Ok(Json(own(&desk, id.number, id.unit).await?.0));
     };
-    let (standing, status) = hers(&desk, orderer, &id).await?;
+    let (standing, status) = match hers(&desk, orderer, &id).await {
+        // It has ended, or was never placed: its orderer has written down which, and how.
+        Err(problem) if problem.code == Code::UnknownOrder && id.unit.is_none() => {
+            let ended = super::log::end_of(&desk, orderer, id.number).await?;
+            return ended.map(Json).ok_or(problem);
+        }
+        found => found?,
+    };
     let names = Names::new(&status, desk.about.machine);
     let look = Look { names: &names, now: time::now() };
     match id.unit {

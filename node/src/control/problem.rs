@@ -135,6 +135,8 @@ codes! {
     OrdersFull = "orders_full", 503, "too many open orders";
     /// An offer that cannot be.
     BadOffer = "bad_offer", 422, "the service cannot be offered";
+    /// This node offers as many as it may.
+    OffersFull = "offers_full", 503, "too many services";
     /// This node offers no such service.
     NotOffered = "not_offered", 404, "not offered here";
     /// Only the dispatcher can do that.
@@ -262,7 +264,7 @@ impl From<Refusal> for Problem {
             Refusal::Once => new(Code::OnceNotSupported).hint("nothing was ordered; leave out --once if it may run again after a crash"),
             Refusal::Offer(_) => new(Code::BadOffer).hint("nothing was changed; see: node offer --help"),
             Refusal::TooManyServices { .. } => {
-                new(Code::BadOffer).hint("nothing was changed; first take one back: node withdraw NAME (which: node services)")
+                new(Code::OffersFull).hint("nothing was changed; first take one back: node withdraw NAME (which: node services)")
             }
             Refusal::NotOffered(_) => new(Code::NotOffered).hint("what this node offers: node services"),
             Refusal::NotLeading => new(Code::NotDispatcher).hint("see who is: node dispatcher, and ask there"),
