@@ -353,7 +353,9 @@ impl Logger {
         let branch = source.branches.entry((author, chain, tip)).or_insert(first);
         *branch = branch.saturating_add(1);
         if *branch >= BRANCHES {
-            source.heads.retain(|head| (head.author, head.chain, head.hash.into_array()) != (author, chain, tip));
+            // It is not kept here; that it is missing can be read.
+            let cause = Cause::Full.as_str().to_owned();
+            return out.note(What::RecordRefused { of: author, by: from, chain, cause });
         }
         if differs && !self.copies.contains_key(&(author, chain, *branch)) {
             out.note(What::RecordForked { of: author, chain });
@@ -480,6 +482,9 @@ impl Logger {
                     continue;
                 }
                 let branch = source.branches.get(&key).copied();
+                if branch.is_some_and(|branch| branch >= BRANCHES) {
+                    continue;
+                }
                 if head.author == self.me
                     && let Some((_, own)) = self.own.iter().find(|(chain, own)| *chain == head.chain && own.last >= head.last)
                     && branch.is_none()

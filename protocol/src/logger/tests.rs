@@ -450,3 +450,31 @@ fn what_others_had_of_an_author_before_it_sends_it_is_taken_once() {
     assert_eq!(did.stored, [10, 11].map(|number| (peer(2), 0, number)));
     assert_eq!(did.noted, Vec::<&str>::new());
 }
+
+#[test]
+fn of_an_author_who_signs_without_end_the_fifth_line_is_said_not_to_be_kept() {
+    let mut keeper = follower();
+    for line in 3..=7 {
+        keeper.chains(2, vec![head(2, line, 9, true)]);
+        let mut did = keeper.tick(2);
+        // Every line that is here is compared with it.
+        while did.asked.is_empty() && !did.recalled.is_empty() {
+            keeper.logger.on_recalled(peer(2), &head(2, line, 9, true), Some(false), &mut keeper.out);
+            did = keeper.tick(2);
+        }
+        if line <= 5 {
+            assert_eq!((did.asked, did.noted), (vec![(peer(2), peer(2), 0, true)], vec!["record_forked"]), "line {line}");
+            keeper.segments(2, 2, pieces(line, 1, 9));
+            assert_eq!(keeper.tick(2).stored.len(), 9);
+        } else {
+            assert_eq!((did.asked, did.noted), (vec![], vec!["record_refused"]), "line {line}");
+            // Nor is it when it is listed again.
+            keeper.logger.list(peer(2), now(2), &mut keeper.out);
+            keeper.chains(2, vec![head(2, line, 9, true)]);
+            assert_eq!(keeper.tick(2), Did { listed: vec![peer(2)], ..Did::default() });
+        }
+        keeper.logger.on_unreachable(peer(2), now(2), &mut keeper.out);
+        keeper.logger.on_reachable(peer(2), now(2), &mut keeper.out);
+        let _ = keeper.did();
+    }
+}
