@@ -124,6 +124,9 @@ pub struct Logged {
     pub time: Timestamp,
     /// What; none if it is of a kind that its keeper does not know.
     pub what: Option<What>,
+    /// Its segment and the one beside it do not fit: one of the two was changed on the keeper's disk. Only `log --verify` proves the rest.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub doubtful: bool,
 }
 
 fn is_zero(number: &u8) -> bool {
@@ -150,7 +153,11 @@ impl Question {
             Some(About::Letter { prefix }) => is_prefix(prefix),
             _ => true,
         };
-        about && !(self.newest && self.arrivals) && (1..=PAGE).contains(&self.limit) && self.what.len() <= KINDS && self.what.iter().all(|word| word.len() <= KIND_BYTES)
+        about
+            && !(self.newest && self.arrivals)
+            && (1..=PAGE).contains(&self.limit)
+            && self.what.len() <= KINDS
+            && self.what.iter().all(|word| word.len() <= KIND_BYTES)
     }
 
     /// Whether an entry of this time and kind is wanted, whatever it is about.
@@ -163,8 +170,9 @@ impl Question {
     }
 }
 
-/// Whether a letter's id can begin so.
-fn is_prefix(prefix: &str) -> bool {
+/// Whether a letter's id can begin so: 4 to 26 characters, as ids are shown.
+#[must_use]
+pub fn is_prefix(prefix: &str) -> bool {
     (4..=26).contains(&prefix.len()) && prefix.bytes().all(|b| b.is_ascii_digit() || (b.is_ascii_lowercase() && !b"ilou".contains(&b)))
 }
 

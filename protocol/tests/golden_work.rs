@@ -221,7 +221,7 @@ fn asked_of_the_record() -> log::Question {
 
 fn told_of_the_record() -> log::Answer {
     let what = Some(What::OrdersPlaced { first: 17, last: 17 });
-    let entries = vec![log::Logged { author: secrets(1).id(), chain: 77, branch: 0, seq: 9, time: Timestamp(5), what }];
+    let entries = vec![log::Logged { author: secrets(1).id(), chain: 77, branch: 0, seq: 9, time: Timestamp(5), what, doubtful: false }];
     log::Answer { entries, next: Some(log::Cursor::Arrival { no: 8, told: 1 }), candidates: Vec::new(), whole_since: None }
 }
 

@@ -10,6 +10,7 @@ use jiff::{Timestamp, ToSpan, civil};
 use protocol::segment::What;
 
 use super::failure::{DONE, Failure, NO_NODE, REFUSED};
+use super::places::typed;
 use super::sent::time;
 use super::terminal::{closed, line, print};
 use super::{Context, words};
@@ -210,7 +211,7 @@ fn path(args: &LogArgs, which: &str) -> String {
 async fn listed(args: &LogArgs, context: &Context) -> Result<Told, Failure> {
     let newest = args.newest(context.terminal.is && !context.json);
     let (mut told, mut any, mut document) = (Told::default(), false, String::from("["));
-    let mut told_in_all = 0;
+    let (mut told_in_all, mut doubtful) = (0, 0);
     let mut page = match newest {
         Some(limit) => from_the_end(args, limit, context).await?,
         None => context.client.page(&path(args, "limit=1000")).await?,
@@ -236,6 +237,7 @@ async fn listed(args: &LogArgs, context: &Context) -> Result<Told, Failure> {
             any |= !entries.is_empty();
         }
         told_in_all += entries.len();
+        doubtful += entries.iter().filter(|entry| entry.doubtful).count();
         let Some(path) = page.next else { break };
         page = context.client.page(&path).await?;
     }
@@ -246,7 +248,12 @@ async fn listed(args: &LogArgs, context: &Context) -> Result<Told, Failure> {
     }
     if let (false, Some((whose, number))) = (any, args.order.as_deref().and_then(|order| order.split_once('/'))) {
         let (whose, number) = (line(whose), line(number));
-        eprintln!("nothing is written down of order {whose}/{number}; whether there is one, only {whose} knows: there, node task {number}");
+        eprintln!("nothing is written down of order {whose}/{number}; whether there is one, only the node of {whose} knows");
+    }
+    if doubtful > 0 {
+        let place = if args.local { "here" } else { "at the dispatcher, which told of them" };
+        eprintln!("warning: {doubtful} of these entries do not fit those beside them: something was changed on a disk");
+        eprintln!("{}", typed(&format!("  what, and where: node log --verify, {place}")));
     }
     if newest == Some(SCREEN) && args.limit.is_none() && !args.follow && told_in_all == SCREEN {
         print(&format!("the newest {SCREEN}; more: --limit N, all of them: --limit all\n"))?;
@@ -275,7 +282,10 @@ async fn from_the_end(args: &LogArgs, limit: usize, context: &Context) -> Result
 /// Entries that are missing because they were old must not look like nothing having happened.
 fn tell_what_is_cut(whole_since: Option<&str>) {
     if let Some(since) = whole_since {
-        eprintln!("not everything from before {} is kept any more: old entries go first (node run --help: --record-size, --record-age)", time(since));
+        eprintln!(
+            "not everything from before {} is kept any more: old entries go first (node run --help: --record-size, --record-age)",
+            time(since)
+        );
     }
 }
 
@@ -413,6 +423,7 @@ fn row(entry: &LogEntry) -> [String; 4] {
         other => Some(format!("{name} {other}")),
     };
     let details: Vec<String> = entry.detail.as_object().into_iter().flatten().filter_map(told).collect();
+    let details = if entry.doubtful { [vec!["CHANGED? see --verify".to_owned()], details].concat() } else { details };
     if !details.is_empty() {
         let apart = if of.is_empty() { "" } else { "  " };
         of = format!("{of}{apart}{}", details.join(", "));
@@ -492,6 +503,7 @@ fn flawed(flaw: &LogFlaw) -> String {
         LogFlawKind::Hash => "the later does not cite the earlier: one of the two was changed",
         LogFlawKind::Missing => "missing",
         LogFlawKind::Sequence => "its entries are not numbered on from those before",
+        LogFlawKind::Index => "what orders and letters are looked up by does not name all of it: --order and --letter may miss some",
         LogFlawKind::Forked => "its author has signed others under the same numbers",
     };
     format!("{kept} of {}, chain {}: {segments}{entries}: {wrong}", flaw.peer, flaw.chain)
@@ -569,6 +581,7 @@ mod tests {
             time: "1970-01-01T00:00:00.000Z".to_owned(),
             what: "unit_ended".to_owned(),
             subject: Some("markus/3.1".to_owned()),
+            doubtful: false,
             detail: serde_json::json!({"order": 3, "why": "no such\nfile", "worker_id": "12D3", "exit_code": null}),
         };
         assert_eq!(row(&entry)[1..], ["markus", "unit_ended", "markus/3.1  order 3, why no such⏎file"]);

@@ -126,8 +126,7 @@ pub(super) fn about(seconds: f64) -> String {
 /// # Errors
 /// It cannot be one.
 pub(super) fn letter(text: &str) -> Result<String, &'static str> {
-    let digit = |c: char| c.is_ascii_alphanumeric() && !"ilouILOU".contains(c);
-    if (4..=26).contains(&text.len()) && text.chars().all(digit) {
+    if protocol::log::is_prefix(&text.to_ascii_lowercase()) {
         return Ok(text.to_owned());
     }
     Err("a letter's id has 26 characters of 0-9 and a-z without i, l, o and u; its first four may be enough: see node inbox, node sent")

@@ -128,8 +128,7 @@ pub(super) async fn shelf<T: Send + 'static>(
 /// The beginning of a letter's id, as typed.
 pub(super) fn id_prefix(text: &str) -> Result<String, Problem> {
     let prefix = text.to_ascii_lowercase();
-    let good = (4..=26).contains(&prefix.len()) && prefix.bytes().all(|b| b.is_ascii_alphanumeric() && !b"ilou".contains(&b));
-    if good {
+    if protocol::log::is_prefix(&prefix) {
         return Ok(prefix);
     }
     Err(Problem::malformed(format!("{text:?} cannot begin a letter's id"))

@@ -284,6 +284,7 @@ fn entry(names: &Names<'_>, logged: &Logged) -> api::LogEntry {
         what,
         subject,
         detail,
+        doubtful: logged.doubtful,
     }
 }
 
@@ -377,6 +378,7 @@ fn flaw(names: &Names<'_>, flaw: &Flaw) -> api::LogFlaw {
             FlawKind::Missing => api::LogFlawKind::Missing,
             FlawKind::Sequence => api::LogFlawKind::Sequence,
             FlawKind::Forked => api::LogFlawKind::Forked,
+            FlawKind::Index => api::LogFlawKind::Index,
         },
     }
 }

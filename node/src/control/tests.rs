@@ -160,6 +160,7 @@ impl Shelf for FakeShelf {
             seq,
             time,
             what: Some(what),
+            doubtful: false,
         });
         let whole_since = world.whole_since;
         Ok(protocol::log::Answer { entries: logged.take(question.limit).collect(), whole_since, ..protocol::log::Answer::default() })

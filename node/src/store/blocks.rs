@@ -4,10 +4,11 @@
 use std::collections::BTreeSet;
 
 use protocol::log;
+use protocol::segment::Opened;
 use redb::{ReadableTable, WriteTransaction};
 
 use super::fault::Fault;
-use super::log::{COPY, OWN, chains};
+use super::log::{COPY, OWN, chains, segments};
 use super::medium::Slot;
 use super::{rows, tables};
 
@@ -50,6 +51,22 @@ impl Block {
         Ok(Block { last, first_entry, next_entry, min, max, before, hashes: bytes[HEAD..].to_vec() })
     }
 
+    /// Whether all that is in one of its segments is found by it.
+    pub(crate) fn names(&self, segment: &Opened) -> bool {
+        let (chunks, _) = self.hashes.as_chunks::<4>();
+        let has = |hash: u32| chunks.binary_search(&hash.to_be_bytes()).is_ok();
+        let mut named = segment.first >= self.first_entry;
+        named &= segment.first + segment.entries.len() as u64 <= self.next_entry;
+        for (time, what) in &segment.entries {
+            named &= (self.min..=self.max).contains(&time.0);
+            match what {
+                Some(what) => log::index(&segment.author, what, |hash| named &= has(hash)),
+                None => named &= has(log::EVERYTHING),
+            }
+        }
+        named
+    }
+
     fn bytes(&self) -> Vec<u8> {
         let head = [self.last, self.first_entry, self.next_entry, self.min, self.max, self.before];
         head.into_iter().flat_map(u64::to_be_bytes).chain(self.hashes.iter().copied()).collect()
@@ -79,17 +96,26 @@ fn is_due(slot: &Slot) -> Result<bool, Fault> {
     for (copy, ordinal) in
         [OWN, COPY].into_iter().flat_map(|copy| chains(&txn, copy).unwrap_or_default()).map(|chain| (chain.copy, chain.ordinal))
     {
-        let table = txn.open_table(if copy == OWN { tables::SEGMENTS } else { tables::COPIED })?;
-        let Some((key, row)) = table.range((ordinal, 0)..=(ordinal, u64::MAX))?.next_back().transpose()? else { continue };
-        let (first, entries, _) = rows::read_segment_head(key.value(), row.value())?;
+        let table = segments(&txn, copy)?;
+        let mut rows = table.range((ordinal, 0)..=(ordinal, u64::MAX))?;
+        // A row that is damaged stops nothing but itself.
+        let Some((first, entries)) = (loop {
+            let Some((key, row)) = rows.next_back().transpose()? else { break None };
+            if let Ok((first, entries, _)) = rows::read_segment_head(key.value(), row.value()) {
+                break Some((first, entries));
+            }
+        }) else {
+            continue;
+        };
         let done = blocks.range((copy, ordinal, 0)..=(copy, ordinal, u64::MAX))?.next_back().transpose()?;
-        let done = done.map(|(key, row)| Block::read(key.value(), row.value())).transpose()?;
+        let done = done.and_then(|(key, row)| Block::read(key.value(), row.value()).ok());
         let begin = match done {
             Some(block) => block.next_entry,
-            None => match table.range((ordinal, 0)..=(ordinal, u64::MAX))?.next().transpose()? {
-                Some((key, row)) => rows::read_segment_head(key.value(), row.value())?.0,
-                None => continue,
-            },
+            None => {
+                let mut heads = table.range((ordinal, 0)..=(ordinal, u64::MAX))?.map_while(Result::ok);
+                let begin = heads.find_map(|(key, row)| rows::read_segment_head(key.value(), row.value()).ok().map(|(first, ..)| first));
+                begin.unwrap_or(first)
+            }
         };
         if (first + u64::from(entries)).saturating_sub(begin) >= ENTRIES {
             return Ok(true);
@@ -109,8 +135,15 @@ fn build_some(txn: &WriteTransaction) -> Result<usize, Fault> {
             txn.open_table(tables::COPY_CHAINS)?.iter()?.map(|row| Ok(row?.0.value())).collect::<Result<_, Fault>>()?
         };
         for ordinal in ordinals {
-            let last = blocks.range((copy, ordinal, 0)..=(copy, ordinal, u64::MAX))?.next_back().transpose()?;
-            let last = last.map(|(key, row)| Block::read(key.value(), row.value())).transpose()?;
+            // One that cannot be read is made again.
+            let last = loop {
+                let last = blocks.range((copy, ordinal, 0)..=(copy, ordinal, u64::MAX))?.next_back().transpose()?;
+                let Some((key, read)) = last.map(|(key, row)| (key.value(), Block::read(key.value(), row.value()))) else { break None };
+                match read {
+                    Ok(block) => break Some(block),
+                    Err(_) => drop(blocks.remove(key)?),
+                }
+            };
             let (from, mut clock) = last.map_or((0, 0), |block| (block.last + 1, block.before.max(block.max)));
             let mut open: Option<(u64, Block, BTreeSet<u32>)> = None;
             for row in table.range((ordinal, from)..=(ordinal, u64::MAX))? {

@@ -9,7 +9,7 @@ use protocol::config::limits;
 use protocol::copies::ChainHead;
 use protocol::effect::ChainEnd;
 use protocol::log::{self, About, Answer, Cursor, Logged, Question, Subject};
-use protocol::segment::{Segment, What};
+use protocol::segment::{Opened, Segment, What};
 use protocol::sign::Signed;
 use protocol::{LetterId, PeerId, Timestamp, codec};
 use redb::{ReadOnlyTable, ReadTransaction, ReadableTable};
@@ -27,9 +27,7 @@ const LOOKED_AT: usize = 200_000;
 /// Letters told of, if several are meant.
 const CANDIDATES: usize = 10;
 
-type Segments = ReadOnlyTable<(u32, u64), &'static [u8]>;
-/// Sequence, time, what if that is known, and author of an entry.
-type Read = (u64, Timestamp, Option<What>, PeerId);
+pub(crate) type Segments = ReadOnlyTable<(u32, u64), &'static [u8]>;
 type Blocks = ReadOnlyTable<(u8, u32, u64), &'static [u8]>;
 /// Orders entries of all chains: time, copy or not, chain, sequence.
 type Key = (u64, u8, u32, u64);
@@ -64,6 +62,11 @@ pub(crate) fn chains(txn: &ReadTransaction, copy: u8) -> Result<Vec<Chain>, Faul
     Ok(chains)
 }
 
+/// Where the segments of this node itself stand, or the copies of others'.
+pub(crate) fn segments(txn: &ReadTransaction, copy: u8) -> Result<Segments, Fault> {
+    Ok(txn.open_table(if copy == OWN { tables::SEGMENTS } else { tables::COPIED })?)
+}
+
 /// The tables that are read.
 struct Shelves {
     own: Segments,
@@ -76,12 +79,8 @@ impl Shelves {
     fn open(txn: &ReadTransaction) -> Result<Shelves, Fault> {
         let mut all = chains(txn, OWN)?;
         all.append(&mut chains(txn, COPY)?);
-        let mut shelves = Shelves {
-            own: txn.open_table(tables::SEGMENTS)?,
-            copies: txn.open_table(tables::COPIED)?,
-            blocks: txn.open_table(tables::BLOCKS)?,
-            chains: Vec::new(),
-        };
+        let mut shelves =
+            Shelves { own: segments(txn, OWN)?, copies: segments(txn, COPY)?, blocks: txn.open_table(tables::BLOCKS)?, chains: Vec::new() };
         let mut me = None;
         for chain in all.iter().filter(|chain| chain.copy == OWN) {
             me = if me.is_some() { me } else { shelves.author(chain)? };
@@ -102,8 +101,8 @@ impl Shelves {
         }
         for row in self.own.range((chain.ordinal, 0)..=(chain.ordinal, u64::MAX))? {
             let (key, row) = row?;
-            if let Some((.., author)) = opened(key.value(), row.value())?.pop() {
-                return Ok(Some(author));
+            if let Some((segment, _)) = opened(key.value(), row.value()) {
+                return Ok(Some(segment.author));
             }
         }
         Ok(None)
@@ -127,7 +126,8 @@ impl Shelves {
             let mut rows = self.of(chain.copy).range((chain.ordinal, 0)..=(chain.ordinal, u64::MAX))?;
             let Some((key, row)) = rows.next().transpose()? else { continue };
             if key.value().1 > 1 {
-                since = since.max(opened(key.value(), row.value())?.first().map(|(_, time, ..)| *time));
+                let segment = opened(key.value(), row.value());
+                since = since.max(segment.and_then(|(segment, _)| segment.entries.first().map(|(time, _)| *time)));
             }
         }
         Ok(since)
@@ -144,21 +144,14 @@ impl Shelves {
     }
 }
 
-/// The entries of one segment, each with its sequence.
-fn opened(key: (u32, u64), row: &[u8]) -> Result<Vec<Read>, Fault> {
-    let read = rows::read_segment(key, row).map_err(|fault| fault.to_string());
-    match read.and_then(|(.., signed)| protocol::segment::open(&signed.body).map_err(|error| error.to_string())) {
-        Ok(segment) => {
-            let author = segment.author;
-            let numbered = (segment.first..).zip(segment.entries);
-            Ok(numbered.map(|(seq, (time, what))| (seq, time, what, author)).collect())
-        }
-        // Damaged, as verification says; what stands beside it can be read.
-        Err(error) => {
-            tracing::debug!(%error, chain = key.0, number = key.1, "a segment of the record cannot be read");
-            Ok(Vec::new())
-        }
-    }
+/// The segment of a row, and its hash; none if it cannot be read: verification says so, and what stands beside it can be read.
+fn opened(key: (u32, u64), row: &[u8]) -> Option<(Opened, [u8; 32])> {
+    let read = || {
+        let (.., signed) = rows::read_segment(key, row).map_err(|fault| fault.to_string())?;
+        let opened = protocol::segment::open(&signed.body).map_err(|error| error.to_string())?;
+        Ok::<_, String>((opened, protocol::segment::hash(&signed)))
+    };
+    read().inspect_err(|error| tracing::debug!(%error, chain = key.0, number = key.1, "a segment of the record cannot be read")).ok()
 }
 
 impl Reader {
@@ -205,7 +198,7 @@ impl Reader {
                 .into_iter()
                 .find(|one| one.chain == chain && of.is_none_or(|of| Some(of.0) == one.author && of.1 == one.branch));
             let Some(found) = found else { return Ok(Vec::new()) };
-            let table = txn.open_table(if copy == OWN { tables::SEGMENTS } else { tables::COPIED })?;
+            let table = segments(txn, copy)?;
             let (mut segments, mut bytes, mut next) = (Vec::new(), 0, after.saturating_add(1));
             for row in table.range((found.ordinal, next)..=(found.ordinal, u64::MAX))? {
                 let (key, row) = row?;
@@ -234,7 +227,7 @@ impl Reader {
                 Ok(protocol::segment::hash(&signed) == head.hash.into_array())
             };
             for copy in [OWN, COPY] {
-                let table = txn.open_table(if copy == OWN { tables::SEGMENTS } else { tables::COPIED })?;
+                let table = segments(txn, copy)?;
                 for chain in chains(txn, copy)?
                     .into_iter()
                     .filter(|chain| chain.chain == head.chain && chain.author.is_none_or(|author| author == head.author))
@@ -254,7 +247,7 @@ impl Reader {
 
 /// The ends of the chains of this node itself, or of those it keeps copies of.
 pub(crate) fn ends(txn: &ReadTransaction, copy: u8) -> Result<Vec<ChainEnd>, Fault> {
-    let table = txn.open_table(if copy == OWN { tables::SEGMENTS } else { tables::COPIED })?;
+    let table = segments(txn, copy)?;
     let mut ends = Vec::new();
     for chain in chains(txn, copy)? {
         let mut rows = table.range((chain.ordinal, 0)..=(chain.ordinal, u64::MAX))?;
@@ -335,9 +328,9 @@ fn by_arrival(txn: &ReadTransaction, shelves: &Shelves, question: &Question, sub
         if shelves.is_shared(chain, number, row.value())? {
             continue;
         }
-        let all = opened((ordinal, number), row.value())?;
+        let Some((Opened { author, first, entries: all, .. }, _)) = opened((ordinal, number), row.value()) else { continue };
         looked_at += all.len();
-        for (index, (seq, time, what, author)) in (0..).zip(all) {
+        for ((index, seq), (time, what)) in (0..).zip(first..).zip(all) {
             if index < begin || !is_wanted(question, subject, &author, time, what.as_ref()) {
                 continue;
             }
@@ -345,7 +338,7 @@ fn by_arrival(txn: &ReadTransaction, shelves: &Shelves, question: &Question, sub
                 told = index;
                 return Ok(Answer { entries, next: Some(Cursor::Arrival { no, told }), ..Answer::default() });
             }
-            let logged = Logged { author, chain: chain.chain, branch: chain.branch, seq, time, what };
+            let logged = Logged { author, chain: chain.chain, branch: chain.branch, seq, time, what, doubtful: false };
             weight += logged.weight();
             entries.push(logged);
         }
@@ -429,6 +422,8 @@ struct Walk {
     rows: Option<redb::Range<'static, (u32, u64), &'static [u8]>>,
     clock: u64,
     ready: VecDeque<(Key, Logged)>,
+    /// What was read last, until the segment behind it has cited it: its number, its hash, and what is wanted of it.
+    held: Option<(u64, [u8; 32], Vec<(Key, Logged)>)>,
     frontier: Key,
     /// Entries that it may still look at.
     budget: usize,
@@ -438,7 +433,7 @@ struct Walk {
 impl Walk {
     fn begin(look: &Look<'_>, chain: Chain, budget: usize) -> Result<Walk, Fault> {
         let (ready, frontier) = (VecDeque::new(), look.after);
-        let mut walk = Walk { chain, next: 0, reads_to: 0, rows: None, clock: 0, ready, frontier, budget, ended: false };
+        let mut walk = Walk { chain, next: 0, reads_to: 0, rows: None, clock: 0, ready, held: None, frontier, budget, ended: false };
         let all = (chain.copy, chain.ordinal, 0)..=(chain.copy, chain.ordinal, u64::MAX);
         let Some(last) = look.shelves.blocks.range(all.clone())?.next_back().transpose()?.map(|(key, _)| key.value().2) else {
             return Ok(walk);
@@ -482,6 +477,7 @@ impl Walk {
                             self.clock = self.clock.max(block.before).max(block.max);
                             self.frontier = self.frontier.max((self.clock, copy, ordinal, block.next_entry.saturating_sub(1)));
                             self.rows = None;
+                            self.release();
                             continue;
                         }
                         self.reads_to = block.last;
@@ -502,8 +498,20 @@ impl Walk {
             if look.shelves.is_shared(&self.chain, key.value().1, row.value())? {
                 continue;
             }
-            let all = opened(key.value(), row.value())?;
-            for (seq, time, what, author) in all {
+            let Some((segment, hash)) = opened(key.value(), row.value()) else {
+                self.release();
+                continue;
+            };
+            let number = key.value().1;
+            let before = self.held.as_mut().filter(|(before, ..)| before + 1 == number);
+            let doubtful = before.is_some_and(|(_, cited, entries)| {
+                let differs = *cited != segment.previous;
+                entries.iter_mut().for_each(|(_, logged)| logged.doubtful |= differs);
+                differs
+            });
+            self.release();
+            let (author, mut wanted) = (segment.author, Vec::new());
+            for (seq, (time, what)) in (segment.first..).zip(segment.entries) {
                 self.clock = self.clock.max(time.0);
                 let place = (self.clock, copy, ordinal, seq);
                 if place > look.after {
@@ -511,11 +519,20 @@ impl Walk {
                 }
                 self.frontier = self.frontier.max(place);
                 if place > look.after && is_wanted(look.question, look.subject, &author, time, what.as_ref()) {
-                    self.ready.push_back((place, Logged { author, chain, branch, seq, time, what }));
+                    wanted.push((place, Logged { author, chain, branch, seq, time, what, doubtful }));
                 }
             }
+            self.held = Some((number, hash, wanted));
+        }
+        if self.ready.is_empty() {
+            self.release();
         }
         Ok(())
+    }
+
+    /// Nothing more will be known of what was read last.
+    fn release(&mut self) {
+        self.ready.extend(self.held.take().into_iter().flat_map(|(.., entries)| entries));
     }
 }
 

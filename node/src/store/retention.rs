@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use protocol::effect::Pruned;
 use protocol::{PeerId, Timestamp};
-use redb::{ReadOnlyTable, ReadTransaction, ReadableTable, ReadableTableMetadata, WriteTransaction};
+use redb::{ReadTransaction, ReadableTable, ReadableTableMetadata, WriteTransaction};
 
 use super::blocks::Block;
 use super::fault::Fault;
-use super::log::{COPY, OWN, chains, copy_chain};
+use super::log::{COPY, OWN, Segments, chains, copy_chain, segments};
 use super::{ReadError, Reader, rows, tables};
 
 /// Segments that go at once, at most (guess: a commit that takes a tenth of a second).
@@ -48,8 +48,6 @@ pub struct RecordSize {
     pub oldest: Option<(Timestamp, Option<PeerId>)>,
 }
 
-type Segments = ReadOnlyTable<(u32, u64), &'static [u8]>;
-
 impl Reader {
     /// How much of the record is here.
     ///
@@ -71,7 +69,7 @@ impl Reader {
 pub(super) fn size(txn: &ReadTransaction) -> Result<RecordSize, Fault> {
     let mut size = RecordSize::default();
     for copy in [OWN, COPY] {
-        let table = txn.open_table(if copy == OWN { tables::SEGMENTS } else { tables::COPIED })?;
+        let table = segments(txn, copy)?;
         let (mut rows, mut bytes) = (0, 0);
         for row in table.iter()?.take(SAMPLE).chain(table.iter()?.rev().take(SAMPLE)) {
             bytes += row?.1.value().len() as u64;
@@ -111,7 +109,7 @@ fn overdue(txn: &ReadTransaction, limits: &RecordLimits, now: Timestamp) -> Resu
     }
     // A twentieth below the limit, so that it is not reached again at once.
     let mut excess = size.bytes.saturating_sub(limits.bytes - limits.bytes / 20).min(if size.bytes > limits.bytes { u64::MAX } else { 0 });
-    let tables = [txn.open_table(tables::SEGMENTS)?, txn.open_table(tables::COPIED)?];
+    let tables = [segments(txn, OWN)?, segments(txn, COPY)?];
     let all: Vec<_> =
         [OWN, COPY].into_iter().map(|copy| chains(txn, copy)).collect::<Result<Vec<_>, Fault>>()?.into_iter().flatten().collect();
     let mut oldest = BinaryHeap::new();

@@ -9,8 +9,9 @@ use protocol::{PeerId, Timestamp};
 use redb::ReadTransaction;
 use sha2::{Digest, Sha256};
 
+use super::blocks::Block;
 use super::fault::Fault;
-use super::log::{COPY, Chain, OWN, chains};
+use super::log::{COPY, Chain, OWN, chains, segments};
 use super::{ReadError, Reader, rows, tables};
 
 /// Flaws told one by one; more are counted.
@@ -92,6 +93,8 @@ pub enum FlawKind {
     Sequence,
     /// There are two segments of one number: their author wrote both.
     Forked,
+    /// Whoever looks for an order or a letter may miss some of it: what these are looked up by does not name all of it.
+    Index,
 }
 
 impl Reader {
@@ -124,6 +127,10 @@ impl Reader {
                 let forked = others.try_fold(false, |forked, other| Ok::<_, Fault>(forked || differ(txn, chain, other)?))?;
                 look.chain(txn, chain, forked)?;
             }
+            look.fill_holes(txn, &all)?;
+            for chain in &all {
+                look.blocks(txn, chain)?;
+            }
             Ok(look.finish())
         })
     }
@@ -131,8 +138,7 @@ impl Reader {
 
 /// Whether two lines of a chain have different segments of one number: where the one has a hole, the other may only fill it.
 fn differ(txn: &ReadTransaction, one: &Chain, other: &Chain) -> Result<bool, Fault> {
-    let table = |chain: &Chain| txn.open_table(if chain.copy == OWN { tables::SEGMENTS } else { tables::COPIED });
-    let (first, second) = (table(one)?, table(other)?);
+    let (first, second) = (segments(txn, one.copy)?, segments(txn, other.copy)?);
     for row in first.range((one.ordinal, 0)..=(one.ordinal, u64::MAX))? {
         let (key, row) = row?;
         if second.get((other.ordinal, key.value().1))?.is_some_and(|there| there.value() != row.value()) {
@@ -169,7 +175,7 @@ struct Look<'a> {
 
 impl Look<'_> {
     fn note_citation(&mut self, txn: &ReadTransaction, chain: &Chain) -> Result<(), Fault> {
-        let table = txn.open_table(if chain.copy == OWN { tables::SEGMENTS } else { tables::COPIED })?;
+        let table = segments(txn, chain.copy)?;
         let first = table.get((chain.ordinal, 1))?;
         let opened = first.and_then(|row| rows::read_segment((chain.ordinal, 1), row.value()).ok());
         let previous = opened.and_then(|(.., signed)| segment::open(&signed.body).ok()).map(|opened| opened.previous);
@@ -182,7 +188,7 @@ impl Look<'_> {
     }
 
     fn chain(&mut self, txn: &ReadTransaction, chain: &Chain, forked: bool) -> Result<(), Fault> {
-        let table = txn.open_table(if chain.copy == OWN { tables::SEGMENTS } else { tables::COPIED })?;
+        let table = segments(txn, chain.copy)?;
         let author = chain.author.unwrap_or(self.me);
         let mut seen = ChainSeen {
             author,
@@ -273,12 +279,84 @@ impl Look<'_> {
         Ok(())
     }
 
-    fn flaw(&mut self, seen: &ChainSeen, (first, last): (u64, u64), entries: Option<(u64, u64)>, kind: FlawKind) {
-        self.bad.insert((seen.author, seen.chain, seen.branch, seen.copy));
+    /// What is missing in one line and stands in another is here: it was had later than what comes after it.
+    fn fill_holes(&mut self, txn: &ReadTransaction, all: &[Chain]) -> Result<(), Fault> {
+        let tables = [segments(txn, OWN)?, segments(txn, COPY)?];
+        let mut missing = Vec::new();
+        for (flaw, branch, hash) in std::mem::take(&mut self.missing) {
+            let others = all.iter().filter(|chain| (chain.author.unwrap_or(self.me), chain.chain) == (flaw.author, flaw.chain));
+            let mut there = false;
+            for other in others {
+                let table = &tables[usize::from(other.copy)];
+                let rows = table.range((other.ordinal, flaw.first)..=(other.ordinal, flaw.last))?;
+                let all_of_them = rows.count() as u64 == flaw.last - flaw.first + 1;
+                let key = (other.ordinal, flaw.last);
+                let is_it = |row: &[u8]| rows::read_segment(key, row).is_ok_and(|(.., signed)| segment::hash(&signed) == hash);
+                there |= all_of_them && table.get(key)?.is_some_and(|row| is_it(row.value()));
+            }
+            if !there {
+                missing.push((flaw, branch, hash));
+            }
+        }
+        self.missing = missing;
+        Ok(())
+    }
+
+    /// What is looked up by must name all that a listing shows.
+    fn blocks(&mut self, txn: &ReadTransaction, chain: &Chain) -> Result<(), Fault> {
+        let table = segments(txn, chain.copy)?;
+        let all = (chain.copy, chain.ordinal, 0)..=(chain.copy, chain.ordinal, u64::MAX);
+        // The latest time so far; where old segments have gone, the first block knows more of it than what is left.
+        let mut clock = None;
+        let mut end = 0;
+        for row in txn.open_table(tables::BLOCKS)?.range(all)? {
+            let (key, row) = row?;
+            let first = key.value().2;
+            let block = Block::read(key.value(), row.value()).ok().filter(|_| first > end);
+            let last = block.as_ref().map_or(first, |block| block.last);
+            end = last;
+            let mut entries = None;
+            let (mut read, mut times) = (0, None);
+            let before = block.as_ref().map_or(0, |block| block.before);
+            let mut good = block.is_some() && clock.is_none_or(|clock| clock == before);
+            for row in table.range((chain.ordinal, first)..=(chain.ordinal, last))? {
+                let (key, row) = row?;
+                // What cannot be read is a flaw of its own.
+                let Ok((.., signed)) = rows::read_segment(key.value(), row.value()) else { continue };
+                let Ok(opened) = segment::open(&signed.body) else { continue };
+                let next = opened.first + opened.entries.len() as u64;
+                entries = Some((entries.map_or(opened.first, |(first, _)| first), next.saturating_sub(1)));
+                good &= block.as_ref().is_some_and(|block| block.names(&opened));
+                read += 1;
+                for (time, _) in &opened.entries {
+                    times = Some(times.map_or((time.0, time.0), |(min, max): (u64, u64)| (min.min(time.0), max.max(time.0))));
+                }
+            }
+            // Where all of it is still there, it spans that and no more.
+            if let (Some(block), true) = (&block, last - first + 1 == read) {
+                let spans = (Some((block.first_entry, block.next_entry.saturating_sub(1))), Some((block.min, block.max)));
+                good &= spans == (entries, times);
+            }
+            clock = block.map(|block| before.max(block.max));
+            if !good {
+                let (author, copy) = (chain.author.unwrap_or(self.me), chain.copy == COPY);
+                self.bad.insert((author, chain.chain, chain.branch, copy));
+                self.tell(Flaw { author, chain: chain.chain, copy, first, last, entries, kind: FlawKind::Index });
+            }
+        }
+        Ok(())
+    }
+
+    fn tell(&mut self, flaw: Flaw) {
         self.found.flaws_in_all += 1;
         if self.found.flaws.len() < FLAWS {
-            self.found.flaws.push(Flaw { author: seen.author, chain: seen.chain, copy: seen.copy, first, last, entries, kind });
+            self.found.flaws.push(flaw);
         }
+    }
+
+    fn flaw(&mut self, seen: &ChainSeen, (first, last): (u64, u64), entries: Option<(u64, u64)>, kind: FlawKind) {
+        self.bad.insert((seen.author, seen.chain, seen.branch, seen.copy));
+        self.tell(Flaw { author: seen.author, chain: seen.chain, copy: seen.copy, first, last, entries, kind });
     }
 
     /// Which chain goes on from which.
@@ -292,20 +370,14 @@ impl Look<'_> {
         }
         for (flaw, branch, _) in forked {
             self.bad.insert((flaw.author, flaw.chain, branch, flaw.copy));
-            self.found.flaws_in_all += 1;
-            if self.found.flaws.len() < FLAWS {
-                self.found.flaws.push(flaw);
-            }
+            self.tell(flaw);
         }
         for (flaw, branch, hash) in std::mem::take(&mut self.missing) {
             if self.summaries.contains(&(flaw.author, flaw.chain, flaw.last, hash)) {
                 continue;
             }
             self.bad.insert((flaw.author, flaw.chain, branch, flaw.copy));
-            self.found.flaws_in_all += 1;
-            if self.found.flaws.len() < FLAWS {
-                self.found.flaws.push(flaw);
-            }
+            self.tell(flaw);
         }
         for seen in &mut self.found.chains {
             seen.good = !self.bad.contains(&(seen.author, seen.chain, seen.branch, seen.copy));

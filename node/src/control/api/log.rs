@@ -27,6 +27,8 @@ pub struct LogEntry {
     pub subject: Option<String>,
     /// The rest, as the event of that kind has it.
     pub detail: serde_json::Value,
+    /// Its segment or the one beside it was changed where it is kept: `log --verify` there says which.
+    pub doubtful: bool,
 }
 
 /// Whether the record that a node keeps is whole.
@@ -118,4 +120,6 @@ pub enum LogFlawKind {
     Sequence,
     /// There are two segments of one number, both of their author.
     Forked,
+    /// Whoever looks for an order or a letter may miss some of it.
+    Index,
 }

@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 
 use protocol::log::{self, Answer, Cursor, Logged, Question, Subject};
+use protocol::segment::Opened;
 
 use super::{Chain, Key, LOOKED_AT, Look, Shelves, is_wanted, opened, place};
 use crate::store::blocks::Block;
@@ -91,12 +92,22 @@ impl Walk {
                     (0, 0)
                 }
             };
+            let mut before: Option<(u64, [u8; 32], usize)> = None;
             for row in table.range((ordinal, first)..=(ordinal, last))? {
                 let (key, row) = row?;
                 if look.shelves.is_shared(&self.chain, key.value().1, row.value())? {
                     continue;
                 }
-                for (seq, time, what, author) in opened(key.value(), row.value())? {
+                let Some((Opened { number, previous, author, first, entries, .. }, hash)) = opened(key.value(), row.value()) else {
+                    continue;
+                };
+                let doubted = before.filter(|(before, cited, _)| before + 1 == number && *cited != previous);
+                let doubtful = doubted.is_some();
+                // What was found in the one before stands at the front.
+                let of_before = self.ready.iter_mut().take(doubted.map_or(0, |(.., found)| found));
+                of_before.for_each(|(_, logged)| logged.doubtful = true);
+                let so_far = self.ready.len();
+                for (seq, (time, what)) in (first..).zip(entries) {
                     if self.ready.is_empty() {
                         self.frontier = self.frontier.min((clock, copy, ordinal, seq));
                     }
@@ -104,9 +115,10 @@ impl Walk {
                     let place = (clock, copy, ordinal, seq);
                     self.budget = self.budget.saturating_sub(1);
                     if place < look.after && is_wanted(look.question, look.subject, &author, time, what.as_ref()) {
-                        self.ready.push_front((place, Logged { author, chain, branch, seq, time, what }));
+                        self.ready.push_front((place, Logged { author, chain, branch, seq, time, what, doubtful }));
                     }
                 }
+                before = Some((number, hash, self.ready.len() - so_far));
             }
         }
         Ok(())

@@ -215,6 +215,27 @@ fn with_row(database: &redb::Database, number: u64, change: impl FnOnce(&mut Vec
 }
 
 #[test]
+fn what_was_changed_is_told_with_a_doubt() {
+    let (store, _) = tampered_with_blocks(|txn| {
+        let mut table = txn.open_table(tables::SEGMENTS).expect("it is there");
+        let mut row = table.get((0, 500)).expect("it can be read").expect("it is there").value().to_vec();
+        // In the time of its first entry: 500,000 in five bytes, of which the last counts least.
+        let time = row.windows(5).position(|bytes| bytes == b"dtime").expect("it has one") + 9;
+        row[time] ^= 1;
+        table.insert((0, 500), row.as_slice()).expect("it can be written");
+    });
+    for newest in [false, true] {
+        let entries = all(&store.reader(), Question { limit: 7, newest, ..ask() });
+        let mut doubted: Vec<u64> = entries.iter().filter(|entry| entry.doubtful).map(|entry| entry.seq).collect();
+        doubted.sort_unstable();
+        assert_eq!((entries.len(), doubted), (3_000, (1_498..=1_503).collect()), "newest: {newest}");
+    }
+    let about = |number| Some(About::Order { orderer: peer(1), number, unit: None });
+    let doubted = |number| all(&store.reader(), Question { about: about(number), ..ask() }).iter().filter(|entry| entry.doubtful).count();
+    assert_eq!((doubted(499), doubted(500), doubted(501)), (0, 3, 3));
+}
+
+#[test]
 fn a_whole_record_verifies() {
     let found = tampered(20, |_| {});
     assert_eq!((found.flaws_in_all, found.chains.len()), (0, 1));
@@ -385,6 +406,77 @@ fn what_is_too_much_goes_oldest_first_and_what_is_left_still_proves_itself() {
     let overdue = reader.overdue(&limits, Timestamp(9_000_000)).expect("it can be read");
     assert_eq!(overdue.iter().map(|one| one.through).collect::<Vec<_>>(), [1_500, 1_499]);
     assert_eq!(reader.overdue(&RecordLimits::default(), Timestamp(9_000_000)).expect("it can be read"), []);
+}
+
+/// A record of two chains, the first with blocks of look-ups, after `change` was done to the database behind the store's back.
+fn tampered_with_blocks(change: impl FnOnce(&redb::WriteTransaction)) -> (Store, Author) {
+    let backend = Arc::new(InMemoryBackend::new());
+    let (store, _) = Store::over(backend.clone()).expect("it opens");
+    let mut author = Author::new(1, 11);
+    let changes = (1..=1_000).map(|number| author.order(number)).collect();
+    commit(&store, Batch { changes });
+    indexed(&store, 2);
+    drop(store);
+    let database = Medium::Backend(backend.clone()).open(true).expect("it opens");
+    let txn = database.begin_write().expect("it begins");
+    change(&txn);
+    txn.commit().expect("it is committed");
+    drop(database);
+    (Store::over(backend).expect("it opens").0, author)
+}
+
+#[test]
+fn what_look_ups_may_miss_is_found_by_verification() {
+    let (store, author) = tampered_with_blocks(|_| {});
+    assert_eq!(store.reader().verify(&author.me, "lan").expect("it can be read").flaws_in_all, 0);
+    drop(store);
+    for at in [0, 15, 23, 31, 39, 47, 48, 60] {
+        let flip = |txn: &redb::WriteTransaction| {
+            let mut table = txn.open_table(tables::BLOCKS).expect("it is there");
+            let (key, mut row) = {
+                let (key, row) = table.iter().expect("it can be read").next_back().expect("two").expect("it can be read");
+                (key.value(), row.value().to_vec())
+            };
+            row[at] ^= 0x40;
+            table.insert(key, row.as_slice()).expect("it can be written");
+        };
+        let (store, author) = tampered_with_blocks(flip);
+        let found = store.reader().verify(&author.me, "lan").expect("it can be read");
+        assert!(found.flaws.iter().any(|flaw| flaw.kind == FlawKind::Index), "byte {at}: {found:?}");
+    }
+}
+
+#[test]
+fn a_damaged_row_keeps_no_other_chain_from_being_looked_up() {
+    let backend = Arc::new(InMemoryBackend::new());
+    let (store, _) = Store::over(backend.clone()).expect("it opens");
+    let mut author = Author::new(1, 11);
+    commit(&store, Batch { changes: (1..=10).map(|number| author.order(number)).collect() });
+    drop(store);
+    let database = Medium::Backend(backend.clone()).open(true).expect("it opens");
+    with_row(&database, 1, |row| row.truncate(3));
+    drop(database);
+    let (store, _) = Store::over(backend).expect("it opens");
+    let mut bea = Author::new(2, 22);
+    commit(&store, Batch { changes: copies(&mut bea, 1..=1_000, 0) });
+    indexed(&store, 2);
+}
+
+#[test]
+fn what_is_missing_in_one_line_and_turned_up_later_is_not_missing() {
+    let (store, ann) = filled(1);
+    let mut changes = copies(&mut Author::new(2, 22), 1..=6, 0);
+    changes.drain(2..4);
+    commit(&store, Batch { changes });
+    let verified = || store.reader().verify(&ann.me, "lan").expect("it can be read");
+    assert_eq!(verified().flaws.iter().map(|flaw| (flaw.kind, flaw.first, flaw.last)).collect::<Vec<_>>(), [(FlawKind::Missing, 3, 4)]);
+    // Of another line of the same number that does not go on so it is not found.
+    let mut other = Author::new(2, 22);
+    commit(&store, Batch { changes: copies(&mut other, 7..=12, 1) });
+    assert!(verified().flaws.iter().any(|flaw| flaw.kind == FlawKind::Missing));
+    let found = copies(&mut Author::new(2, 22), 1..=6, 2);
+    commit(&store, Batch { changes: found });
+    assert!(verified().flaws.iter().all(|flaw| flaw.kind == FlawKind::Forked), "{:?}", verified().flaws);
 }
 
 /// Run by hand, in release: `cargo test --release -p node a_million_entries -- --ignored --nocapture`.
