@@ -1,6 +1,7 @@
 //! The command line: what can be typed, and where each word is decided.
 //! Knows nothing but the API; one file per word below. Every command is one call or a few, and a rendering of the answer.
 
+mod backup;
 mod bar;
 mod batch;
 mod block;
@@ -24,6 +25,7 @@ mod presence;
 mod prompt;
 mod query;
 mod read;
+mod restore;
 pub mod run;
 mod send;
 mod sent;
@@ -141,6 +143,10 @@ enum Command {
     Log(log::LogArgs),
     /// Reach a node that was not found by itself
     Connect(connect::ConnectArgs),
+    /// Put all that the node is into one file, while it runs
+    Backup(backup::BackupArgs),
+    /// Make a node's directory of such a file
+    Restore(restore::RestoreArgs),
     /// Stop the node
     Stop(stop::StopArgs),
 }
@@ -246,6 +252,7 @@ where
     let environment = places::Environment::new();
     let command = match cli.command {
         None => return run::execute(cli.run, &cli.which, &environment, start),
+        Some(Command::Restore(args)) => return restore::execute(&args, &cli.which, &environment).map(ExitCode::from),
         Some(Command::Run(args)) => return run::execute(args, &cli.which, &environment, start),
         Some(Command::Log(args)) if args.kinds().is_some() => {
             terminal::print(&args.kinds().unwrap_or_default())?;
@@ -278,7 +285,7 @@ async fn speak(command: Command, which: &Which, environment: &places::Environmen
     let client = places::find(which.data_dir.as_deref(), which.name.as_deref(), environment).await?;
     let context = Context { client, terminal: Terminal::stdout(), json: which.json, farewell };
     match command {
-        Command::Run(_) => Err(Failure::new(DISK, "a node is started elsewhere")),
+        Command::Run(_) | Command::Restore(_) => Err(Failure::new(DISK, "a node is started elsewhere")),
         Command::Send(args) => send::execute(args, &context).await,
         Command::Inbox(args) => inbox::execute(args, &context).await,
         Command::Read(args) => read::execute(args, &context).await,
@@ -305,6 +312,7 @@ async fn speak(command: Command, which: &Which, environment: &places::Environmen
         Command::Query(args) => query::execute(args, &context).await,
         Command::Log(args) => log::execute(args, &context).await,
         Command::Connect(args) => connect::execute(args, &context).await,
+        Command::Backup(args) => backup::execute(args, &context).await,
         Command::Stop(args) => stop::execute(args, &context).await,
     }
 }
@@ -349,6 +357,8 @@ mod tests {
             "node status --data-dir /x --name n",
             "node connect 10.0.0.1",
             "node stop",
+            "node backup /srv/ann.swarm --replace --json",
+            "node restore /srv/ann.swarm --data-dir /srv/ann",
             "node offer coffee --limit 2 --allow anyone -- brew --",
             "node offer coffee --about tasty --cores 2 --memory 512M --software milk --time-limit 5m --allow nikki ada -- brew -v",
             "node offer e --builtin echo --allow anyone",
@@ -439,6 +449,8 @@ mod tests {
             "node block --off",
             "node chat",
             "node connect",
+            "node backup",
+            "node restore",
             "node status --until-peers x",
             "node status --timeout 10s",
             "node peers --nonsense",

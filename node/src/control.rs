@@ -3,6 +3,7 @@
 
 pub mod address;
 pub mod api;
+mod backup;
 mod batch;
 pub mod client;
 pub mod desk;

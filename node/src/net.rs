@@ -7,6 +7,7 @@ mod behaviour;
 mod cards;
 mod counters;
 mod dialing;
+mod found;
 mod gossip;
 mod links;
 mod network;
@@ -29,6 +30,7 @@ use tokio::sync::mpsc;
 
 use self::counters::Counters;
 pub use self::counters::Snapshot;
+pub use self::found::found_at;
 pub use self::gossip::GossipToken;
 use self::network::{Kept, Network};
 pub(crate) use self::transport::can_listen;

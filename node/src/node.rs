@@ -101,6 +101,9 @@ pub enum StartError {
     /// The database.
     #[error(transparent)]
     Database(#[from] OpenError),
+    /// It was put back to a backup, and the one that the backup is of still runs.
+    #[error("this node was put back to a backup, and the node that the backup is of is running, at {0}: there would be two of it")]
+    Alive(Multiaddr),
     /// A thread, a socket or randomness.
     #[error(transparent)]
     System(#[from] io::Error),
@@ -151,6 +154,12 @@ pub async fn start(settings: Settings) -> Result<Node, StartError> {
     let reader = store.reader();
 
     let id = secrets.id();
+    if let Some(me) = kept.me.as_ref().filter(|me| me.restored) {
+        let addresses = me.addresses.iter().filter_map(|address| address.parse().ok()).collect();
+        if let Some(address) = net::found_at(id, addresses, settings.swarm_key).await {
+            return Err(StartError::Alive(address));
+        }
+    }
     let machine = machine(&swarm, settings.machine);
     let identity = Identity { id, name: settings.name.clone(), machine, encryption_key: secrets.encryption_key(), key: secrets.key_id() };
     let record = settings.record;

@@ -191,12 +191,17 @@ fn not_started(error: StartError) -> Failure {
         StartError::Directory(
             DirectoryError::NoDatabase { .. } | DirectoryError::NoKey { .. } | DirectoryError::Key { .. } | DirectoryError::Io { .. },
         ) => DISK,
-        StartError::Directory(_) | StartError::Database(OpenError::Busy { .. } | OpenError::Newer { .. }) | StartError::System(_) => {
-            REFUSED
-        }
+        StartError::Directory(_)
+        | StartError::Database(OpenError::Busy { .. } | OpenError::Newer { .. })
+        | StartError::Alive(_)
+        | StartError::System(_) => REFUSED,
         StartError::Database(_) => DISK,
     };
-    Failure::new(exit, error.to_string())
+    let failure = Failure::new(exit, error.to_string());
+    match error {
+        StartError::Alive(_) => failure.next("nothing was started; stop the other one first, then start this one again"),
+        _ => failure,
+    }
 }
 
 /// What was accepted is on the disk; to go on would be to pretend.

@@ -2,8 +2,9 @@
 //! Knows nothing of why. What was committed is flushed; a batch is there as a whole or not at all.
 //!
 //! Reading order: `tables` (what is kept), `rows` (how it is packed), `write`, `load`, `read`, `inbox`, `sent`, `orders`; `medium`,
-//! `open`, `room` (files); [`directory`] (the rest of a node's directory).
+//! `open`, `room` (files); [`backup`], [`restore`]; [`directory`] (the rest of a node's directory).
 
+pub mod backup;
 mod blocks;
 pub mod directory;
 mod fault;
@@ -15,6 +16,7 @@ mod medium;
 mod open;
 mod orders;
 mod read;
+pub mod restore;
 mod retention;
 mod room;
 mod rows;

@@ -200,6 +200,55 @@ fn whoever_begins_anew_is_told_what_is_lost() {
 }
 
 #[test]
+fn a_backup_is_taken_while_the_node_runs_and_put_back_where_nothing_is() {
+    let mut node = Node::start("ann");
+    node.address();
+    let base = tempfile::tempdir().expect("a directory for the test");
+    let (file, dir) = (base.path().join("ann.backup"), base.path().join("back"));
+    let path = file.to_str().expect("text");
+    let (code, _, said) = node.says(&["send", "--later", "somebody", "-m", "x"]);
+    assert_eq!(code, Some(0), "{said}");
+    let (code, out, said) = node.says(&["backup", path, "--json"]);
+    assert_eq!(code, Some(0), "{said}");
+    let made: serde_json::Value = serde_json::from_str(&out).expect("JSON");
+    assert_eq!((made["peer"]["name"].as_str(), made["bytes"].as_u64()), (Some("ann"), file.metadata().map(|file| file.len()).ok()));
+    assert_eq!(std::os::unix::fs::PermissionsExt::mode(&file.metadata().expect("it is there").permissions()) & 0o777, 0o600);
+    let (code, _, said) = node.says(&["backup", path]);
+    assert!(code == Some(1) && said.contains("is there already") && said.contains("--replace"), "{said}");
+    assert_eq!(node.says(&["backup", path, "--replace"]), (Some(0), String::new(), String::new()));
+    let nowhere = base.path().join("no/such/file");
+    let (code, _, said) = node.says(&["backup", nowhere.to_str().expect("text")]);
+    assert!(code == Some(2) && said.contains("there is no directory"), "{said}");
+    assert_eq!(std::fs::read_dir(base.path()).expect("a directory").count(), 1, "nothing else is left");
+
+    let restore = |dir: &Path, file: &str| told(&self::node(dir, &["restore", file]).output().expect("the program starts"));
+    let (code, _, said) = restore(&dir, path);
+    assert!(code == Some(1) && said.contains("ann is running, at /ip4/127.0.0.1/tcp/") && said.contains("node stop"), "{said}");
+    let epoch = |says: (Option<i32>, String, String)| {
+        let status: serde_json::Value = serde_json::from_str(&says.1).expect("JSON");
+        (status["epoch"].as_str().expect("an epoch").to_owned(), status["letters"]["sent"].as_u64())
+    };
+    let before = epoch(node.says(&["status", "--json"]));
+    assert!(node.ask(&["stop"]).status.success());
+    assert!(node.process.ended().success());
+    let (code, _, said) = restore(&node.dir, path);
+    assert!(code == Some(1) && said.contains("is not empty") && said.contains("--data-dir"), "{said}");
+    let (code, _, said) = restore(&dir, &format!("{path}-not-there"));
+    assert!(code == Some(2) && said.contains("No such file"), "{said}");
+    std::fs::write(base.path().join("cut"), &std::fs::read(&file).expect("it is there")[..700]).expect("written");
+    let (code, _, said) = restore(&dir, base.path().join("cut").to_str().expect("text"));
+    assert!(code == Some(1) && said.contains("it is not whole: it ends too early"), "{said}");
+    assert!(!dir.exists());
+    let (code, out, said) = restore(&dir, path);
+    assert!(code == Some(0) && out.contains("goes on under a new epoch"), "{said}");
+    let (mut process, _) = banner(run(&dir, "ann"));
+    let after = epoch(told(&self::node(&dir, &["status", "--json"]).output().expect("the program starts")));
+    assert!(after.0 != before.0 && after.1 == before.1, "{before:?} {after:?}");
+    assert!(self::node(&dir, &["stop"]).output().expect("the program starts").status.success());
+    assert!(process.ended().success());
+}
+
+#[test]
 fn services_in_the_file_are_offered_at_each_start_until_they_are_taken_out() {
     let base = tempfile::tempdir().expect("a directory for the test");
     let dir = base.path().join("ann");

@@ -970,6 +970,9 @@ pub struct Me {
     /// [`EPOCHS`](crate::config::limits::EPOCHS), the latest last.
     #[serde(default)]
     pub epochs: Vec<Epoch>,
+    /// This memory was put back from a backup and has not been started since: the next start begins with a new epoch.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub restored: bool,
 }
 
 /// A start of this node. A beacon of its own that none of its starts can have made is from a memory that its disk does not have.

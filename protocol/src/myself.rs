@@ -70,6 +70,7 @@ impl Myself {
             chain: rng.next_u64(),
             starts: Vec::new(),
             epochs: Vec::new(),
+            restored: false,
         });
         me.boot += 1;
         let nonce = rng.next_u64();
@@ -318,6 +319,7 @@ impl Myself {
         let (old, new) = (self.me.epoch, Epoch(rng.next_u64()));
         self.me.epoch = new;
         self.remember(old);
+        self.me.restored = false;
         self.minted = true;
         self.me.chain = rng.next_u64();
         self.new_card();

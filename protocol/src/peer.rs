@@ -271,6 +271,9 @@ impl Peer {
         let mut out = self.open_work();
         if !std::mem::replace(&mut self.started, true) {
             self.myself.started(&mut out);
+            if self.myself.facts().restored {
+                self.on_put_back(now, &mut out);
+            }
             // A name may have been found, and the node killed before its letters got their numbers.
             self.find_bearers();
         }
@@ -999,9 +1002,22 @@ impl Peer {
         self.tell_neighbours(now, out);
     }
 
-    fn on_jumped_back(&mut self, now: Now, out: &mut Out) {
+    /// This memory is a backup: whatever was authored after it was taken bears the old epoch. Nothing was said yet.
+    fn on_put_back(&mut self, now: Now, out: &mut Out) {
+        self.begin_epoch(now, out);
+        out.notify(Notice::Warning(
+            "this node was put back to a backup: it goes on under a new epoch, and what it took or wrote after the backup is not here"
+                .to_owned(),
+        ));
+    }
+
+    fn begin_epoch(&mut self, now: Now, out: &mut Out) {
         self.mint_epoch(now, out);
         self.tasks.orders.on_new_epoch(self.myself.facts().epoch, now, out);
+    }
+
+    fn on_jumped_back(&mut self, now: Now, out: &mut Out) {
+        self.begin_epoch(now, out);
         out.notify(Notice::Warning(
             "this node's memory is older than what others heard from it (a restored backup or a copied directory?): it goes on under a new epoch"
                 .to_owned(),

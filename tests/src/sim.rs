@@ -332,13 +332,16 @@ impl Sim {
         self.nodes[node].disk.clone()
     }
 
-    /// A node's disk is replaced by an older copy of itself.
-    fn put_back(&mut self, node: usize, backup: Disk) {
+    /// A node's disk is replaced by an older copy of itself: by `restore`, which tells the node so, or behind its back.
+    fn put_back(&mut self, node: usize, mut backup: Disk, told: bool) {
         assert!(!self.nodes[node].is_up(), "disks are put back while their node is down");
         self.checker.on_restored(node, &backup);
         self.tasks.on_restored(node, &backup);
         self.counts.restored += 1;
-        self.trace.line(self.agenda.now(), self.nodes[node].name(), "**", &"put back to its backup");
+        if let Some(me) = backup.me.as_mut().filter(|_| told) {
+            me.restored = true;
+        }
+        self.trace.line(self.agenda.now(), self.nodes[node].name(), "**", &if told { "restored" } else { "put back to its backup" });
         self.nodes[node].disk = backup;
     }
 
@@ -348,7 +351,8 @@ impl Sim {
         }
         if let Some(backup) = self.nodes[node].backup.take() {
             self.die(node, false);
-            self.put_back(node, backup);
+            let told = self.counts.restored.is_multiple_of(2);
+            self.put_back(node, backup, told);
         }
     }
 

@@ -425,6 +425,35 @@ fn an_author_put_back_to_a_backup_loses_and_doubles_nothing() {
 }
 
 #[test]
+fn whoever_is_restored_by_command_writes_nothing_under_the_old_epoch_though_nobody_is_met() {
+    let mut sim = Sim::new(56);
+    let [ann, bea] = sim.peers();
+    let first = sim.write(ann, bea, "first");
+    sim.run_until(|sim| arrived(sim, ann, first, bea));
+    let (backup, epoch) = (sim.back_up(ann), sim.epoch(ann));
+    let forgotten = sim.write(ann, bea, "forgotten");
+    sim.run_until(|sim| arrived(sim, ann, forgotten, bea));
+    sim.run_for(seconds(3));
+    sim.stop(ann);
+    sim.restore_by_command(ann, backup);
+    sim.partition(ann, bea);
+    sim.start(ann);
+    let alone = sim.write(ann, bea, "alone");
+    let restored = sim.epoch(ann);
+    assert_ne!(restored, epoch, "before anybody is met");
+    // Said once: the next start goes on.
+    sim.crash(ann);
+    sim.start(ann);
+    let alone_too = sim.write(ann, bea, "alone too");
+    assert_eq!(sim.epoch(ann), restored);
+    sim.heal();
+    sim.within(seconds(40), |sim| arrived(sim, ann, alone, bea) && arrived(sim, ann, alone_too, bea));
+    assert_eq!(sim.epoch(ann), restored, "what the neighbours show is of the epoch before");
+    sim.expect_quiet();
+    assert_eq!(sim.texts(bea), ["first", "forgotten", "alone", "alone too"]);
+}
+
+#[test]
 fn an_author_put_back_to_a_backup_and_often_started_alone_is_told_all_the_same() {
     let mut sim = Sim::new(55);
     let [ann, bea] = sim.peers();

@@ -168,6 +168,17 @@ fn named(data_dir: Option<&Path>, name: Option<&str>, environment: &Environment)
     }
 }
 
+/// Where a backup is put: the place that was named, else that of a node of this name.
+///
+/// # Errors
+/// There is no base directory.
+pub fn for_restore(data_dir: Option<&Path>, name: Option<&str>, environment: &Environment, called: &PeerName) -> Result<PathBuf, Failure> {
+    match named(data_dir, name, environment)? {
+        Some(dir) => Ok(dir),
+        None => Ok(environment.base()?.join(slug(called.as_str()))),
+    }
+}
+
 /// Where a node is started, and what it is called if it is a new one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {

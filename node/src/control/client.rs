@@ -188,6 +188,14 @@ impl Client {
         Ok(Pieces { body: self.call(Self::request(Method::GET, path, None, empty())?).await?.into_body() })
     }
 
+    /// Bytes as they come, of what is made when it is asked for.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn bytes_of_deed(&self, path: &str) -> Result<Pieces, Error> {
+        Ok(Pieces { body: self.call(Self::request(Method::POST, path, None, empty())?).await?.into_body() })
+    }
+
     /// Sends lines and gets lines, both as long as they last: `/v1/letters/batch`, `/v1/orders/batch`.
     ///
     /// # Errors

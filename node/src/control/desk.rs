@@ -14,6 +14,7 @@ use protocol::segment::Entry;
 use protocol::{Answer, Command, Epoch, LetterId, Notice, PeerId, Status, Timestamp};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
+use crate::store::backup::{BackupError, Origin};
 pub use crate::store::{
     Content, Delivery, InboxKind, InboxLetter, InboxQuery, OrderQuery, OrderSummary, Outcome, SentView, State, UnitEnd,
 };
@@ -155,6 +156,11 @@ pub trait Shelf: Send + Sync {
     /// # Errors
     /// The disk cannot be read; in words.
     fn verify(&self, me: &PeerId, swarm: &str) -> Result<Verification, String>;
+    /// All there is, handed out piece by piece.
+    ///
+    /// # Errors
+    /// [`BackupError`].
+    fn back_up(&self, origin: &Origin, take: &mut dyn FnMut(Vec<u8>) -> bool) -> Result<(), BackupError>;
     /// How much there is.
     ///
     /// # Errors
@@ -248,6 +254,10 @@ impl Shelf for Reader {
 
     fn verify(&self, me: &PeerId, swarm: &str) -> Result<Verification, String> {
         words(Reader::verify(self, me, swarm))
+    }
+
+    fn back_up(&self, origin: &Origin, take: &mut dyn FnMut(Vec<u8>) -> bool) -> Result<(), BackupError> {
+        Reader::back_up(self, origin, take)
     }
 
     fn counts(&self) -> Result<Counts, String> {

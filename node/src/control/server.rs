@@ -27,7 +27,7 @@ use super::drain::heard_out;
 use super::guests::{Guests, SILENT, Seat};
 use super::problem::{Code, Problem};
 use super::socket::{self, BindError};
-use super::{batch, dispatcher, events, log, orders, output, queries, read, services, write};
+use super::{backup, batch, dispatcher, events, log, orders, output, queries, read, services, write};
 
 /// Connections at once (research/reliability.md 2.2), beside readers of events, …
 pub const CONNECTIONS: usize = 64;
@@ -35,6 +35,8 @@ pub const CONNECTIONS: usize = 64;
 pub const READERS: usize = 32;
 /// … and with batches (guess: a quarter). What is left is for requests that are answered at once.
 pub const BATCHES: usize = 16;
+/// Backups being made at once: each holds a snapshot, and reads all there is (guess: nobody needs two).
+pub const BACKUPS: usize = 1;
 /// Time for the head of a request, and between two on one connection (research/reliability.md 2.2).
 const HEADER_WITHIN: Duration = Duration::from_secs(10);
 /// The same for a connection that will be turned away (guess: a program says at once what it wants).
@@ -240,6 +242,7 @@ fn router(desk: Desk) -> Router {
         .route("/v1/events", get(events::events).with_state(share(READERS)))
         .route("/v1/log", get(log::log))
         .route("/v1/log/verification", get(log::verification))
+        .route("/v1/backup", post(backup::backup).with_state(share(BACKUPS)))
         .route("/v1/letters", post(write::letters))
         .route("/v1/letters/{id}", delete(write::discard))
         .route("/v1/letters/batch", post(batch::letters).with_state(batches.clone()))

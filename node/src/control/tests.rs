@@ -166,6 +166,14 @@ impl Shelf for FakeShelf {
         Ok(protocol::log::Answer { entries: logged.take(question.limit).collect(), whole_since, ..protocol::log::Answer::default() })
     }
 
+    fn back_up(
+        &self,
+        _: &crate::store::backup::Origin,
+        take: &mut dyn FnMut(Vec<u8>) -> bool,
+    ) -> Result<(), crate::store::backup::BackupError> {
+        if take(b"all there is".to_vec()) { Ok(()) } else { Err(crate::store::backup::BackupError::Gone) }
+    }
+
     fn verify(&self, _: &PeerId, _: &str) -> Result<crate::store::Verification, String> {
         Ok(crate::store::Verification::default())
     }

@@ -17,9 +17,16 @@ const RELEASE: Duration = Duration::from_secs(1);
 /// Between two tries (guess).
 const BETWEEN_TRIES: Duration = Duration::from_millis(20);
 
-const KEY: &str = "key";
-const LOCK: &str = "lock";
-const SWARM: &str = "swarm";
+/// Holds the seeds of both keys.
+pub(crate) const KEY: &str = "key";
+/// Locked by the process that uses the directory.
+pub(crate) const LOCK: &str = "lock";
+/// Names the swarm.
+pub(crate) const SWARM: &str = "swarm";
+/// What its user wrote down for each start.
+pub(crate) const CONFIG: &str = "node.toml";
+/// Stands while a backup is being put back: see [`super::restore`].
+pub(crate) const RESTORING: &str = "restoring";
 
 /// First line of a key file; the two others hold the seeds in hex.
 const KEY_FORMAT: &str = "swarm key 1";
@@ -79,6 +86,12 @@ pub enum DirectoryError {
         /// What is wrong with it.
         why: &'static str,
     },
+    /// A backup was being put back here when the power went.
+    #[error("{path}: a backup was being put back here, and that was cut off: remove what is in it, and type `restore` again")]
+    HalfRestored {
+        /// The directory.
+        path: PathBuf,
+    },
     /// It belongs to another swarm.
     #[error("{path} belongs to the swarm {remembered:?}, not to {asked:?}: choose another --data-dir, or --swarm {remembered}")]
     OtherSwarm {
@@ -126,9 +139,10 @@ impl Directory {
     /// # Errors
     /// [`DirectoryError`]; its text says what to type.
     pub fn open(path: &Path, start_over: bool) -> Result<Directory, DirectoryError> {
-        DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(at(path))?;
-        private(path, 0o700)?;
-        let lock = lock(path)?;
+        let lock = take(path)?;
+        if path.join(RESTORING).try_exists().map_err(at(&path.join(RESTORING)))? {
+            return Err(DirectoryError::HalfRestored { path: path.to_owned() });
+        }
         let (key, starting) = (path.join(KEY), path.join(STARTING));
         let exists = |name: &str| path.join(name).try_exists().map_err(at(&path.join(name)));
         let mut anew = start_over.then_some(Anew { database: None, key: false });
@@ -219,6 +233,13 @@ fn private(path: &Path, wanted: u32) -> Result<(), DirectoryError> {
     if mode & !wanted == 0 { Ok(()) } else { Err(DirectoryError::Open { path: path.to_owned(), mode, wanted }) }
 }
 
+/// Takes a directory for this process, as long as what is returned lives; makes it if it is not there.
+pub(crate) fn take(path: &Path) -> Result<File, DirectoryError> {
+    DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(at(path))?;
+    private(path, 0o700)?;
+    lock(path)
+}
+
 fn lock(dir: &Path) -> Result<File, DirectoryError> {
     let path = dir.join(LOCK);
     let mut options = OpenOptions::new();
@@ -249,7 +270,7 @@ fn lock(dir: &Path) -> Result<File, DirectoryError> {
     Ok(file)
 }
 
-fn read_key(path: &Path) -> Result<Secrets, DirectoryError> {
+pub(crate) fn read_key(path: &Path) -> Result<Secrets, DirectoryError> {
     private(path, 0o600)?;
     let text = files::read(path).map_err(at(path))?.unwrap_or_default();
     let (signing, encryption) = parse_key(&text).map_err(|why| DirectoryError::Key { path: path.to_owned(), why })?;

@@ -162,12 +162,22 @@ pub(crate) fn open(dir: &Path) -> Result<Opened, OpenError> {
         if opened.kept != empty() {
             return Err(OpenError::Unmarked { path });
         }
-        files::sync_parent(&path).map_err(io(dir))?;
-        files::write_whole(&sentinel, format!("{SENTINEL_FORMAT}{}\n", opened.id).as_bytes()).map_err(io(&sentinel))?;
+        mark(dir, opened.id)?;
     }
     let starting = dir.join(STARTING);
     files::remove(&starting).map_err(io(&starting))?;
     Ok(opened)
+}
+
+/// Puts the sentinel beside the database of `dir`: from now on one that is missing is lost, and not a new one.
+pub(crate) fn mark(dir: &Path, id: DatabaseId) -> Result<(), OpenError> {
+    let sentinel = dir.join(SENTINEL);
+    let io = |path: &Path| {
+        let path = path.to_owned();
+        move |error| OpenError::Io { path, error }
+    };
+    files::sync_parent(&sentinel).map_err(io(dir))?;
+    files::write_whole(&sentinel, format!("{SENTINEL_FORMAT}{id}\n").as_bytes()).map_err(io(&sentinel))
 }
 
 /// The database on `medium`; with `create`, made if there is nothing.
@@ -242,13 +252,19 @@ fn upgrade(slot: &Slot) -> Result<(), Fault> {
 
 /// The first commit: all tables, the format and a new id.
 fn make(slot: &Slot) -> Result<DatabaseId, Fault> {
-    let mut id = [0; 16];
-    getrandom::fill(&mut id).map_err(|error| redb::StorageError::Io(io::Error::other(error)))?;
+    let id = new_id()?;
     let txn = slot.begin_write()?;
     tables::create(&txn)?;
     txn.open_table(tables::FORMAT)?.insert((), tables::FORMAT_VERSION)?;
-    txn.open_table(tables::DATABASE)?.insert((), &id)?;
+    txn.open_table(tables::DATABASE)?.insert((), id.as_bytes())?;
     txn.commit()?;
+    Ok(id)
+}
+
+/// The name of a database that is made now.
+pub(crate) fn new_id() -> Result<DatabaseId, Fault> {
+    let mut id = [0; 16];
+    getrandom::fill(&mut id).map_err(|error| redb::StorageError::Io(io::Error::other(error)))?;
     Ok(DatabaseId(id))
 }
 
@@ -265,7 +281,7 @@ fn empty() -> Kept {
 
 impl OpenError {
     /// The same, of the database at `path`.
-    fn at(self, path: &Path) -> OpenError {
+    pub(crate) fn at(self, path: &Path) -> OpenError {
         let path = path.to_owned();
         match self {
             OpenError::Newer { found, .. } => OpenError::Newer { path, found },

@@ -1,6 +1,7 @@
 //! Reading beside the writer: one snapshot a call, from any thread.
 //! Knows nothing of what is asked on the wire. Sees only what is committed; survives the database being opened again.
 
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use protocol::bundle::Bundle;
@@ -241,6 +242,16 @@ impl Reader {
                 room,
             })
         })
+    }
+
+    /// Where the database is; none for one in memory.
+    pub(crate) fn dir(&self) -> Option<PathBuf> {
+        self.slot.medium().path().and_then(Path::parent).map(Path::to_owned)
+    }
+
+    /// One snapshot. It fails, once the database is reopened, for what was not read from it yet.
+    pub(crate) fn snapshot(&self) -> Result<ReadTransaction, Fault> {
+        guarded(|| self.slot.begin_read())
     }
 
     /// Runs `read` on one snapshot, again if the database is reopened meanwhile.

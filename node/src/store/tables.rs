@@ -133,15 +133,25 @@ pub(crate) const CLOSED: TableDefinition<&[u8], &[u8]> = TableDefinition::new("c
 /// [`super::rows::work::started`].
 pub(crate) const TRIES: TableDefinition<&[u8], &[u8]> = TableDefinition::new("tries");
 
+/// Says `$verb! { … }` of all tables: a new one is added here, or no reader finds it and no backup holds it.
+macro_rules! every_table {
+    ($verb:ident) => {
+        $verb! {
+            FORMAT DATABASE ME KNOWN SENT COPIES WAITING KEYS BUNDLES SEALED OUT_STREAMS DELIVERED DISCARDED READ_BY
+            IN_STREAMS TAKEN UNSHOWN INBOX UNREAD CHAINS SEGMENTS ENTRIES HOLDERS HELD HELD_PARCELS RECEIPTS BLOCKED
+            FENCE OFFERS DRAINING ORDERS ORDER_BODIES ORDER_STATES OPEN_ORDERS CLOSED_OWN UNIT_ENDS ORDER_KEYS
+            QUEUE QUEUE_STATES CLOSED TRIES COPY_CHAINS COPIED ARRIVALS BLOCKS
+        }
+    };
+}
+pub(crate) use every_table;
+
 /// Makes every table that is not there, so that no reader meets a missing one.
 pub(crate) fn create(txn: &WriteTransaction) -> Result<(), Fault> {
     macro_rules! create {
         ($($table:ident)*) => { $( txn.open_table($table)?; )* };
     }
-    create!(FORMAT DATABASE ME KNOWN SENT COPIES WAITING KEYS BUNDLES SEALED OUT_STREAMS DELIVERED DISCARDED READ_BY);
-    create!(IN_STREAMS TAKEN UNSHOWN INBOX UNREAD CHAINS SEGMENTS ENTRIES HOLDERS HELD HELD_PARCELS RECEIPTS BLOCKED);
-    create!(FENCE OFFERS DRAINING ORDERS ORDER_BODIES ORDER_STATES OPEN_ORDERS CLOSED_OWN UNIT_ENDS ORDER_KEYS);
-    create!(QUEUE QUEUE_STATES CLOSED TRIES COPY_CHAINS COPIED ARRIVALS BLOCKS);
+    every_table!(create);
     Ok(())
 }
 

@@ -1,5 +1,6 @@
 //! The disk as its users see it: what goes in comes back, and nothing is taken for what it is not.
 
+mod backup;
 mod comes_back;
 mod damage;
 mod directory;
@@ -41,6 +42,7 @@ fn me() -> Me {
         chain: u64::MAX,
         starts: Vec::new(),
         epochs: Vec::new(),
+        restored: false,
     }
 }
 

@@ -132,6 +132,7 @@ impl Victim {
             chain: 1,
             starts: Vec::new(),
             epochs: vec![Epoch(6)],
+            restored: false,
         };
         let kept = Kept { me: Some(me), ..Kept::default() };
         let now = Now { mono: Duration::from_secs(100), wall: Timestamp(1_795_446_768_266) };

@@ -450,7 +450,12 @@ impl Sim {
 
     /// Replaces a stopped peer's disk by an older copy.
     pub fn restore(&mut self, who: Who, backup: Backup) {
-        self.put_back(who, backup.0);
+        self.put_back(who, backup.0, false);
+    }
+
+    /// The same by `node restore`: the peer knows of it.
+    pub fn restore_by_command(&mut self, who: Who, backup: Backup) {
+        self.put_back(who, backup.0, true);
     }
 
     // -- time
