@@ -4,6 +4,7 @@ mod backup;
 mod comes_back;
 mod damage;
 mod directory;
+mod power;
 mod record;
 mod work;
 
