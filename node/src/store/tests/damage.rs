@@ -268,6 +268,32 @@ fn a_database_of_the_format_before_is_brought_to_this_one_and_keeps_what_it_had(
     assert!(kept.blocked.contains(&peer(9)) && kept.draining);
 }
 
+/// What a node of this version had on its disk: letters both ways, one of them read, one that waits for its recipient and one for a
+/// name, a service, an order that is done and one that waits. (A backup of it is beside it.)
+#[test]
+fn a_database_kept_from_an_earlier_version_opens_with_all_that_was_in_it() {
+    let kept_from = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/kept");
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let (copied, restored) = (dir.path().join("copied"), dir.path().join("restored"));
+    fs::create_dir(&copied).expect("it is ours");
+    for file in [DATABASE, SENTINEL] {
+        fs::copy(kept_from.join("format-5").join(file), copied.join(file)).expect("it is kept");
+    }
+    super::super::restore::restore(&kept_from.join("format-5.backup"), &restored, &mut |_| {}).expect("it is put back");
+    for (dir, was_restored) in [(copied, false), (restored, true)] {
+        let (store, kept) = Store::open(&dir).expect("it opens");
+        let me = kept.me.expect("its node's row");
+        assert_eq!((me.name.as_str(), me.restored), ("ann", was_restored));
+        assert_eq!((kept.next_letter, kept.waiting.len(), kept.next_order, kept.open_orders.len()), (4, 1, 3, 1));
+        assert_eq!((kept.offers.len(), kept.bundles.len(), kept.known.len()), (1, 1, 1));
+        let counts = store.reader().counts().expect("counts");
+        assert_eq!((counts.inbox, counts.sent, counts.orders), (2, 3, 2));
+        let letters = store.reader().sent(0, 9, false).expect("letters");
+        let texts = letters.iter().map(|view| view.letter.payload.clone());
+        assert!(texts.eq(["to bea", "waits for a name", "waits for bea"].map(|text| Payload::Text(text.to_owned()))));
+    }
+}
+
 #[test]
 fn a_database_of_the_format_before_that_does_not_belong_here_is_not_changed() {
     type Harm = fn(&Path) -> io::Result<()>;
