@@ -276,6 +276,13 @@ pub enum Event {
         /// Why.
         error: String,
     },
+    /// Somebody answers, or came, who has another swarm key than we, or one where we have none, or none where we have one; or no node at all.
+    NotOurs {
+        /// The far end.
+        address: Multiaddr,
+        /// We came to it.
+        dialled: bool,
+    },
     /// Somebody answers at addresses without an id that were asked for.
     Reached {
         /// Where.

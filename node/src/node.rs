@@ -39,6 +39,8 @@ const GOSSIPS_HEARD: usize = 256;
 pub const SWARM: &str = "lan";
 /// Outcomes of dials that a slow watcher may be behind (guess).
 const MET: usize = 256;
+/// Hosts that are not of this swarm and that are told of, each once (guess: whoever sees so many lines knows).
+const OUTSIDERS: usize = 8;
 /// Notices a slow watcher may be behind (guess: a screenful of letters many times over).
 const NOTICES: usize = 4096;
 /// Time between two measurements of CPU, memory and disk (guess: what people call "now").
@@ -154,6 +156,7 @@ pub async fn start(settings: Settings) -> Result<Node, StartError> {
     let reader = store.reader();
 
     let id = secrets.id();
+    let private = settings.swarm_key.is_some();
     if let Some(me) = kept.me.as_ref().filter(|me| me.restored) {
         let addresses = me.addresses.iter().filter_map(|address| address.parse().ok()).collect();
         if let Some(address) = net::found_at(id, addresses, settings.swarm_key).await {
@@ -202,7 +205,7 @@ pub async fn start(settings: Settings) -> Result<Node, StartError> {
     let runner = Runner::start(directory.path(), facts.clone())?;
     let (met, _) = broadcast::channel(MET);
     let (missing, unreached) = watch::channel(BTreeMap::new());
-    let named = Named { peers: settings.peers.into_iter().collect(), missing };
+    let named = Named { peers: settings.peers.into_iter().collect(), missing, private, outsiders: BTreeSet::new() };
     tokio::spawn(intake(from_net, facts.clone(), workers.clone(), notices.clone(), met.clone(), named));
     tokio::spawn(measure(facts.clone()));
     let to_itself = facts.downgrade();
@@ -287,6 +290,10 @@ impl Node {
 struct Named {
     peers: BTreeSet<Multiaddr>,
     missing: watch::Sender<BTreeMap<Multiaddr, String>>,
+    /// This swarm has a key.
+    private: bool,
+    /// Hosts of others that were told of.
+    outsiders: BTreeSet<String>,
 }
 
 impl Named {
@@ -296,6 +303,29 @@ impl Named {
             let why = why.strip_prefix(&format!("{address}: ")).unwrap_or(why).to_owned();
             self.missing.send_modify(|missing| drop(missing.insert(address.clone(), why)));
         }
+    }
+
+    /// What to say of who is not of this swarm, once for each host.
+    fn outsider(&mut self, address: &Multiaddr, dialled: bool) -> Option<String> {
+        let host = address.iter().find_map(|part| match part {
+            Protocol::Ip4(ip) => Some(ip.to_string()),
+            Protocol::Ip6(ip) => Some(ip.to_string()),
+            _ => None,
+        });
+        let host = host.filter(|host| self.outsiders.len() < OUTSIDERS && !self.outsiders.contains(host))?;
+        self.outsiders.insert(host.clone());
+        Some(match (dialled, self.private) {
+            (true, true) => {
+                format!("{address} answers, but not under the key of this swarm: it has another one, or none, or it is no node")
+            }
+            (true, false) => format!(
+                "{address} answers, but not as a node of an open swarm: if its swarm has a key, start this one with it (run --swarm-key FILE)"
+            ),
+            (false, true) => format!("somebody at {host} tried to join without the key of this swarm, and was not let in"),
+            (false, false) => {
+                format!("somebody at {host} did not come as a node of an open swarm: it may have a swarm key, and this swarm has none")
+            }
+        })
     }
 
     fn reached(&self, addresses: &[Multiaddr]) {
@@ -310,7 +340,7 @@ async fn intake(
     workers: Workers,
     notices: broadcast::Sender<Notice>,
     met: broadcast::Sender<Met>,
-    named: Named,
+    mut named: Named,
 ) {
     let opening = Arc::new(Semaphore::new(OPENING_BYTES / OPENING_UNIT));
     let hearing = Arc::new(Semaphore::new(GOSSIPS_HEARD));
@@ -390,6 +420,12 @@ async fn intake(
                     }
                 }
                 drop(met.send(Met::Failed { addresses, error }));
+                continue;
+            }
+            net::Event::NotOurs { address, dialled } => {
+                if let Some(text) = named.outsider(&address, dialled) {
+                    warn(&notices, text);
+                }
                 continue;
             }
             net::Event::Reached { addresses } => {

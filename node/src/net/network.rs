@@ -380,6 +380,9 @@ impl<'a> Network<'a> {
         if is_mismatch(error) {
             self.counters.mismatches.add(1);
         }
+        if let Some(address) = not_ours(error) {
+            self.kept.outgoing.offer(Event::NotOurs { address, dialled: true });
+        }
         match error {
             DialError::LocalPeerId { address } => {
                 self.kept.dialing.on_wrong_address(flight.target, address);
@@ -567,10 +570,16 @@ impl<'a> Network<'a> {
                     self.on_flight_failed(flight, &error);
                 }
             }
-            SwarmEvent::IncomingConnectionError { error, .. } => {
+            SwarmEvent::IncomingConnectionError { error, send_back_addr, .. } => {
                 tracing::debug!(%error, "a connection was not accepted");
-                if matches!(&error, ListenError::Transport(TransportError::Other(e)) if is_handshake(e)) {
+                if let ListenError::Transport(TransportError::Other(error)) = &error
+                    && is_handshake(error)
+                {
                     self.counters.mismatches.add(1);
+                    // Whoever only looks whether a port is open has said nothing.
+                    if !is_end(error) {
+                        self.kept.outgoing.offer(Event::NotOurs { address: send_back_addr, dialled: false });
+                    }
                 }
             }
             SwarmEvent::NewListenAddr { listener_id, address } => self.on_listening(listener_id, address),
@@ -868,6 +877,19 @@ fn is_mismatch(error: &DialError) -> bool {
         }
         _ => false,
     }
+}
+
+/// The first of the addresses dialled at which somebody answered, but not in our language or not with our key.
+fn not_ours(error: &DialError) -> Option<Multiaddr> {
+    let DialError::Transport(errors) = error else { return None };
+    let answered = errors.iter().find(|(_, error)| matches!(error, TransportError::Other(error) if is_handshake(error)));
+    answered.map(|(address, _)| address.clone())
+}
+
+/// Whether the other side ended it, and that is all.
+fn is_end(error: &io::Error) -> bool {
+    let causes = std::iter::successors(Some(error as &(dyn std::error::Error + 'static)), |error| error.source());
+    causes.filter_map(|error| error.downcast_ref::<io::Error>()).any(|error| error.kind() == io::ErrorKind::UnexpectedEof)
 }
 
 /// The operating system's errors have a number or a kind of their own; those of the handshake have neither.

@@ -21,6 +21,9 @@ use libp2p::{Multiaddr, PeerId, Transport, dns, noise, tcp, yamux};
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(5);
 /// Streams of one connection; ours are four, Kademlia's come and go (research/libp2p.md, table: yamux).
 const YAMUX_STREAMS: usize = 256;
+/// How long the other side may take to say it. An open node waits in its turn, for something that it understands: to wait as long as
+/// a whole connection may take would tell nothing from a host that is switched off (guess: a round trip takes milliseconds).
+const KEY_CHECK_WITHIN: Duration = Duration::from_secs(3);
 /// Said first under a swarm key, by both.
 const KEY_CHECK: &[u8; 16] = b"swarm key check\n";
 
@@ -63,6 +66,14 @@ where
 /// The pre-shared-key transport, and a known word each way over it: with another key the library would only see
 /// noise and wait until it times out, which cannot be told from a host that is switched off.
 async fn under_key<S>(key: [u8; 32], socket: S) -> io::Result<PnetOutput<S>>
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let checked = tokio::time::timeout(KEY_CHECK_WITHIN, check_key(key, socket)).await;
+    checked.unwrap_or_else(|_| Err(io::Error::other("the peer says nothing under a swarm key: it may be of an open swarm")))
+}
+
+async fn check_key<S>(key: [u8; 32], socket: S) -> io::Result<PnetOutput<S>>
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
