@@ -20,6 +20,8 @@ const STOPPED: Duration = Duration::from_secs(10);
 const ANSWERED: Duration = Duration::from_secs(30);
 /// Between two looks whether a command has ended: small beside the milliseconds that it takes.
 const GLANCE: Duration = Duration::from_millis(1);
+/// Fills a small disk. A file begins with a dot: no node's directory is called so.
+const FILLING: &str = ".filling";
 
 /// What a command said and how it ended.
 #[derive(Clone, Debug)]
@@ -159,6 +161,50 @@ impl Host {
         fs::create_dir(&self.directory).expect("the lab's directory is ours");
     }
 
+    /// How the node ended by itself; none while it runs.
+    ///
+    /// # Panics
+    /// If none was started.
+    pub fn ended(&self) -> Option<i32> {
+        let mut node = self.node();
+        let status = node.as_mut().expect("the node was started").try_wait().expect("a child can be asked")?;
+        *node = None;
+        Some(status.code().unwrap_or(-1))
+    }
+
+    /// Gives it a disk of its own, of so many MiB, before its node is started for the first time.
+    pub fn small_disk(&self, mebibytes: u64) {
+        assert!(self.node().is_none(), "the node of {} runs", self.name);
+        system::mount_memory(&self.directory, mebibytes);
+    }
+
+    /// Fills the disk until so many bytes are left, with a file that others than the node wrote.
+    ///
+    /// # Panics
+    /// If there is less already.
+    pub fn fill_disk(&self, left: u64) {
+        let free = || {
+            let stat = rustix::fs::statvfs(&self.directory).expect("the lab's directory is ours");
+            stat.f_bavail * stat.f_frsize
+        };
+        let mut file = File::options().create(true).append(true).open(self.directory.join(FILLING)).expect("the lab's directory is ours");
+        let page = [7; 4096];
+        while free() > left {
+            if let Err(error) = file.write_all(&page) {
+                assert_eq!(error.kind(), std::io::ErrorKind::StorageFull, "{error}");
+                break;
+            }
+        }
+    }
+
+    /// Takes that file away.
+    ///
+    /// # Panics
+    /// If there is none.
+    pub fn free_disk(&self) {
+        fs::remove_file(self.directory.join(FILLING)).expect("the disk was filled");
+    }
+
     /// Runs `node ARGUMENTS` for this host's node.
     ///
     /// # Panics
@@ -279,6 +325,7 @@ impl Drop for Host {
             let _ = child.kill();
             let _ = child.wait();
         }
+        system::unmount(&self.directory);
     }
 }
 

@@ -38,6 +38,22 @@ pub(super) fn sweep() {
     }
 }
 
+/// Puts a disk of so many MiB, of memory, at this directory.
+pub(super) fn mount_memory(directory: &Path, mebibytes: u64) {
+    let size = format!("size={mebibytes}m,mode=700");
+    let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "swarm-test"]).arg(directory).status();
+    assert!(mounted.is_ok_and(|status| status.success()), "{} cannot be mounted", directory.display());
+}
+
+/// Takes it away again, if there is one.
+pub(super) fn unmount(directory: &Path) {
+    let mounts = fs::read_to_string("/proc/mounts").unwrap_or_default();
+    if mounts.lines().any(|line| line.split(' ').nth(1) == directory.to_str()) {
+        // Whoever still has a file open there is about to end.
+        let _ = Command::new("umount").arg("--lazy").arg(directory).status();
+    }
+}
+
 /// The switch of a LAN, in a namespace of its own: nothing of it is seen outside.
 pub(super) fn add_bridge(lab: &str) {
     let bridge = bridge(lab);
