@@ -17,8 +17,8 @@ use crate::store::backup::{BadBackup, Header, Parser};
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "In it are the node's keys, its whole memory and its node.toml, for `node restore`: keep it as safe as the node itself. Not in\n\
-    it are the key file of a private swarm (--swarm-key) and what is kept of long outputs of services that ran here."
+    after_help = "In it are the node's keys, its whole memory and its node.toml, for `node restore`: keep it as safe as the node itself. \
+    Not in it are the key file of a private swarm (--swarm-key) and what is kept of long outputs of services that ran here."
 )]
 pub(super) struct BackupArgs {
     /// Where to put it; of mode 600

@@ -20,8 +20,8 @@ use crate::store::{DirectoryError, OpenError};
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "The directory is the one that --data-dir or --name names, or that of the node's own name; it must be empty or not there.\n\
-    The node goes on under a new epoch: what it wrote after the backup was made is not mistaken for what it writes now. It must not run\n\
+    after_help = "The directory is the one that --data-dir or --name names, or that of the node's own name; it must be empty or not there. \
+    The node goes on under a new epoch: what it wrote after the backup was made is not mistaken for what it writes now. It must not run \
     elsewhere at the same time. A private swarm's key file is not in a backup."
 )]
 pub(super) struct RestoreArgs {
