@@ -412,6 +412,9 @@ impl Look<'_> {
     }
 }
 
+/// A segment's number, its hash, and what is wanted of it.
+type Uncited = (u64, [u8; 32], Vec<(Key, Logged)>);
+
 /// A way through one chain.
 struct Walk {
     chain: Chain,
@@ -422,8 +425,8 @@ struct Walk {
     rows: Option<redb::Range<'static, (u32, u64), &'static [u8]>>,
     clock: u64,
     ready: VecDeque<(Key, Logged)>,
-    /// What was read last, until the segment behind it has cited it: its number, its hash, and what is wanted of it.
-    held: Option<(u64, [u8; 32], Vec<(Key, Logged)>)>,
+    /// What was read last, until the segment behind it has cited it.
+    held: Option<Uncited>,
     frontier: Key,
     /// Entries that it may still look at.
     budget: usize,

@@ -79,10 +79,10 @@ pub(super) fn size(txn: &ReadTransaction) -> Result<RecordSize, Fault> {
         size.segments += all;
         size.bytes += bytes.checked_div(rows).unwrap_or(0).saturating_mul(all);
         for chain in chains(txn, copy)? {
-            if let Some((_, at)) = first(&table, chain.ordinal, 0)? {
-                if size.oldest.is_none_or(|(oldest, _)| at < oldest) {
-                    size.oldest = Some((at, chain.author));
-                }
+            if let Some((_, at)) = first(&table, chain.ordinal, 0)?
+                && size.oldest.is_none_or(|(oldest, _)| at < oldest)
+            {
+                size.oldest = Some((at, chain.author));
             }
         }
     }

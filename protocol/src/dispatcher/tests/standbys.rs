@@ -153,7 +153,9 @@ fn follow_as(desk: &mut Desk, term: u64, standby: bool) -> Done {
 
 fn of(numbers: &[u64]) -> Vec<OrdersOf> {
     let mut all = Ranges::default();
-    numbers.iter().for_each(|number| drop(all.insert(*number)));
+    for number in numbers {
+        all.insert(*number);
+    }
     vec![OrdersOf { orderer: peer(ORDERER), epoch: Epoch(1), numbers: all }]
 }
 
