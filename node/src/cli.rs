@@ -7,6 +7,7 @@ mod batch;
 mod block;
 mod cancel;
 mod chat;
+mod completions;
 mod config;
 mod connect;
 mod discard;
@@ -14,6 +15,7 @@ mod dispatcher;
 mod drain;
 pub mod failure;
 mod inbox;
+pub(crate) mod key;
 mod log;
 mod nodejs;
 mod offer;
@@ -26,6 +28,7 @@ mod prompt;
 mod query;
 mod read;
 mod restore;
+mod rename;
 pub mod run;
 mod send;
 mod sent;
@@ -52,7 +55,7 @@ use clap::parser::ValueSource;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::control::client::Client;
-use failure::{DISK, DONE, Failure, INTERRUPTED, USAGE};
+use failure::{DONE, Failure, INTERRUPTED, USAGE};
 use terminal::Terminal;
 
 /// Instant messaging for people and programs on a LAN, with no server.
@@ -60,7 +63,7 @@ use terminal::Terminal;
 /// Without a command a node is started here and runs until Ctrl-C. The other commands speak to a running node, from
 /// another terminal.
 #[derive(Debug, Parser)]
-#[command(version, max_term_width = 100)]
+#[command(name = "swarm", version, max_term_width = 100)]
 #[command(after_help = "Exit codes: 0 done; 1 refused, nothing accepted; 2 usage, unknown or ambiguous name; 3 no node is running;\n\
                         4 accepted, but the end is not known in time; 5 accepted, and ended badly; 74 disk; 130 interrupted.")]
 struct Cli {
@@ -147,8 +150,17 @@ enum Command {
     Backup(backup::BackupArgs),
     /// Make a node's directory of such a file
     Restore(restore::RestoreArgs),
+    /// Change what this node is called
+    Rename(rename::RenameArgs),
     /// Stop the node
     Stop(stop::StopArgs),
+    /// Make the key of a closed swarm
+    Key(key::KeyArgs),
+    /// Print what a shell needs to complete these words
+    Completions(completions::CompletionsArgs),
+    /// Write the manual pages
+    #[command(hide = true)]
+    Manual(completions::ManualArgs),
 }
 
 /// What a command works with.
@@ -258,6 +270,9 @@ where
             terminal::print(&args.kinds().unwrap_or_default())?;
             return Ok(ExitCode::from(DONE));
         }
+        Some(Command::Key(args)) => return key::execute(&args, cli.which.json, &run::called()).map(ExitCode::from),
+        Some(Command::Completions(args)) => return completions::execute(&args, Cli::command(), &run::called()).map(ExitCode::from),
+        Some(Command::Manual(args)) => return completions::manual(&args, Cli::command(), &run::called()).map(ExitCode::from),
         Some(command) => command,
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -285,7 +300,9 @@ async fn speak(command: Command, which: &Which, environment: &places::Environmen
     let client = places::find(which.data_dir.as_deref(), which.name.as_deref(), environment).await?;
     let context = Context { client, terminal: Terminal::stdout(), json: which.json, farewell };
     match command {
-        Command::Run(_) | Command::Restore(_) => Err(Failure::new(DISK, "a node is started elsewhere")),
+        Command::Run(_) | Command::Restore(_) | Command::Key(_) | Command::Completions(_) | Command::Manual(_) => {
+            unreachable!("these need no node: execute() has done them")
+        }
         Command::Send(args) => send::execute(args, &context).await,
         Command::Inbox(args) => inbox::execute(args, &context).await,
         Command::Read(args) => read::execute(args, &context).await,
@@ -313,6 +330,7 @@ async fn speak(command: Command, which: &Which, environment: &places::Environmen
         Command::Log(args) => log::execute(args, &context).await,
         Command::Connect(args) => connect::execute(args, &context).await,
         Command::Backup(args) => backup::execute(args, &context).await,
+        Command::Rename(args) => rename::execute(args, &context).await,
         Command::Stop(args) => stop::execute(args, &context).await,
     }
 }
@@ -359,6 +377,12 @@ mod tests {
             "node stop",
             "node backup /srv/ann.swarm --replace --json",
             "node restore /srv/ann.swarm --data-dir /srv/ann",
+            "node stop --drain --timeout 5m",
+            "node rename markus-2",
+            "node key new swarm.key",
+            "node completions bash",
+            "node run --detach --no-mdns",
+            "node --detach",
             "node offer coffee --limit 2 --allow anyone -- brew --",
             "node offer coffee --about tasty --cores 2 --memory 512M --software milk --time-limit 5m --allow nikki ada -- brew -v",
             "node offer e --builtin echo --allow anyone",
@@ -451,6 +475,12 @@ mod tests {
             "node connect",
             "node backup",
             "node restore",
+            "node rename",
+            "node rename two words",
+            "node rename me",
+            "node key",
+            "node key new",
+            "node completions cmd",
             "node status --until-peers x",
             "node status --timeout 10s",
             "node peers --nonsense",

@@ -1,6 +1,8 @@
 //! `run`: a node in the foreground, from its options to its exit code.
 //! Knows nothing of how a node works or what commands look like; joins the two, prints what happens, and obeys signals.
 
+mod background;
+
 use std::io::{IsTerminal, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -12,12 +14,14 @@ use anyhow::{Context, anyhow, bail};
 use libp2p::Multiaddr;
 use libp2p::multiaddr::Protocol;
 use protocol::{Answer, Command, Notice, Timestamp};
+use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{broadcast, mpsc};
 use tokio_util::sync::CancellationToken;
 
-use crate::cli::failure::{DISK, Failure, REFUSED};
-use crate::cli::run::{Banner, Bearers, Configured, Options, line};
+use crate::cli::failure::{DISK, Failure, INTERRUPTED, REFUSED};
+use crate::cli::key;
+use crate::cli::run::{Banner, Bearers, Configured, IN_BACKGROUND, Options, line};
 use crate::control::configured;
 use crate::control::desk::{About, Ask, Desk, Unreached};
 use crate::control::problem::{Code, Problem};
@@ -27,6 +31,7 @@ use crate::driver::Fact;
 use crate::net;
 use crate::node::{self, Met, Node, Settings, StartError};
 use crate::store::{Anew, CommitError, DirectoryError, Fault, OpenError};
+use background::Logbook;
 
 /// The port that nodes listen on if nothing is said (DESIGN 8).
 const PORT: u16 = 6174;
@@ -40,6 +45,8 @@ const CONNECTING: Duration = Duration::from_secs(8);
 const GREETING: Duration = Duration::from_secs(2);
 /// Questions that may wait before those who ask wait too (guess: a batch of letters).
 const ASKS: usize = 2048;
+/// Between two looks at how long the log is (guess).
+const TURN: Duration = Duration::from_secs(60);
 /// What is logged if nothing is said: what concerns this program. Its libraries' complaints about networks being as they are
 /// would only frighten.
 const TRACED: &str = "warn,libp2p_kad=error,libp2p_gossipsub=error,libp2p_mdns=off";
@@ -49,7 +56,10 @@ const TRACED: &str = "warn,libp2p_kad=error,libp2p_gossipsub=error,libp2p_mdns=o
 /// # Errors
 /// It could not start; nothing was changed but what the error says.
 pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
-    trace(options.log.as_deref())?;
+    if options.detached {
+        Logbook::leave_terminal();
+    }
+    trace(options.log.as_deref(), options.detached)?;
     let mut interrupts = signal(SignalKind::interrupt())?;
     let mut terminations = signal(SignalKind::terminate())?;
     let settings = settings(&options)?;
@@ -91,7 +101,19 @@ pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
     }
     say(&banner(&node, &options).await);
     warnings.iter().for_each(|warning| say(warning));
-    say(&format!("{}  ready; looking for others\n", time::for_people(time::now(), time::now())));
+    let logbook = match ready(&options) {
+        Ok(logbook) => logbook,
+        Err(error) => {
+            // Nothing is left behind of what nobody was told to be ready.
+            let _ = node.stop().await;
+            return match error.kind() {
+                // Whoever started it has gone.
+                std::io::ErrorKind::BrokenPipe => Ok(ExitCode::from(INTERRUPTED)),
+                _ => Err(Failure::new(DISK, format!("{}: {error}", Logbook::path(&options.data_dir).display())).into()),
+            };
+        }
+    };
+    let mut turn = tokio::time::interval(TURN);
     let mut bearers = Bearers::default();
     if let Some(status) = node.status().await {
         bearers.note(&status.name, status.id);
@@ -105,6 +127,9 @@ pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
                 Err(broadcast::error::RecvError::Closed) => break None,
             },
             ended = node.ended() => break ended.err(),
+            _ = turn.tick() => if let Some(Err(error)) = logbook.as_ref().map(Logbook::turn_if_long) {
+                tracing::warn!(%error, "what this node says cannot be put into a new file");
+            },
             Some(()) = stopped.recv() => break None,
             _ = interrupts.recv() => break None,
             _ = terminations.recv() => break None,
@@ -113,6 +138,7 @@ pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
     if let Some(error) = disk_failed {
         return Err(stopped_by(&error).into());
     }
+    told_to_service_manager(&[NotifyState::Stopping]);
     say(&format!("{}  stopping (once more to force)\n", time::for_people(time::now(), time::now())));
     let leaving = async {
         closing.cancel();
@@ -127,6 +153,36 @@ pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
             Err(error) => Err(stopped_by(&error).into()),
         },
         _ = interrupts.recv() => Ok(ExitCode::from(130)),
+    }
+}
+
+/// Says that the node is ready to whoever waits for that: its user, whoever started it into the background, and systemd.
+///
+/// # Errors
+/// Whoever started it into the background has gone, or its log cannot be written.
+fn ready(options: &Options) -> std::io::Result<Option<Logbook>> {
+    let now = time::for_people(time::now(), time::now());
+    let logbook = if options.detached {
+        let log = Logbook::path(&options.data_dir);
+        let text = format!(
+            "{now}  what it says from now on is in {}; end it with: {} stop\n{now}  {IN_BACKGROUND}\n",
+            log.display(),
+            options.called
+        );
+        std::io::stdout().lock().write_all(text.as_bytes())?;
+        Some(Logbook::open(&options.data_dir)?)
+    } else {
+        say(&format!("{now}  ready; looking for others\n"));
+        None
+    };
+    told_to_service_manager(&[NotifyState::Ready]);
+    Ok(logbook)
+}
+
+/// If there is one that wants to know (`Type=notify` in the unit file); it is no reason to end if it does not hear.
+fn told_to_service_manager(state: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(state) {
+        tracing::debug!(%error, "the service manager was not told");
     }
 }
 
@@ -228,14 +284,14 @@ fn can_listen(listen: &[Multiaddr]) -> Result<(), Failure> {
     }
 }
 
-fn trace(filter: Option<&str>) -> anyhow::Result<()> {
+fn trace(filter: Option<&str>, detached: bool) -> anyhow::Result<()> {
     let filter = tracing_subscriber::EnvFilter::try_new(filter.unwrap_or(TRACED))
         .map_err(|error| Failure::usage(format!("--log: {error}")).next("like this: --log node=debug"))?;
     // Set once; a second node in one process, as in tests, shares the first one's.
     let _ = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
+        .with_ansi(!detached && std::io::stderr().is_terminal())
         .try_init();
     Ok(())
 }
@@ -269,8 +325,17 @@ fn read_swarm_key(file: &Path) -> anyhow::Result<[u8; 32]> {
     }
     let text = std::fs::read_to_string(file).with_context(|| format!("the swarm key {shown} cannot be read"))?;
     let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-    let malformed = || anyhow!("{shown} is not a swarm key: /key/swarm/psk/1.0.0/, /base16/ and 64 hexadecimal digits on three lines");
-    let ["/key/swarm/psk/1.0.0/", "/base16/", digits] = lines.as_slice() else { return Err(malformed()) };
+    let malformed = || {
+        anyhow!(
+            "{shown} is not a swarm key, which has {}, {} and 64 hexadecimal digits on three lines; make one with: node key new FILE",
+            key::HEADER[0],
+            key::HEADER[1]
+        )
+    };
+    let [first, second, digits] = lines.as_slice() else { return Err(malformed()) };
+    if [*first, *second] != key::HEADER {
+        return Err(malformed());
+    }
     if digits.len() != 64 || !digits.is_ascii() {
         return Err(malformed());
     }

@@ -195,6 +195,10 @@ pub struct LeaderStatus {
 pub struct WorkerStatus {
     /// Its services, with how each is run; and units of each that run and that wait here.
     pub offers: Vec<(Offering, u32, u32)>,
+    /// Units that run, those of withdrawn services included …
+    pub running: u32,
+    /// … and that wait here.
+    pub queued: u32,
     /// It finishes what runs and takes nothing new.
     pub draining: bool,
 }

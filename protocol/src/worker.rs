@@ -745,7 +745,8 @@ impl Worker {
             let (running, waiting) = self.load.of(&offering.card.name);
             (offering.clone(), running, waiting)
         });
-        WorkerStatus { offers: offers.collect(), draining: self.services().draining }
+        let (running, queued) = self.load();
+        WorkerStatus { offers: offers.collect(), running, queued, draining: self.services().draining }
     }
 
     /// Reports that shall go as letters, since their orderers are away; each once, and at most a page.

@@ -4,8 +4,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
+use std::io::{BufRead, BufReader};
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
-use std::process::ExitCode;
+use std::process::{self, ExitCode, Stdio};
 
 use clap::Args;
 use protocol::name::PeerName;
@@ -15,10 +17,10 @@ use protocol::{Notice, PeerId, Timestamp};
 use super::Which;
 pub use super::config::Configured;
 use super::config::{self, Config};
-use super::failure::{Failure, REFUSED};
+use super::failure::{DONE, Failure, REFUSED};
 use super::peers::host_port;
 use super::places::{self, Environment, typed};
-use super::terminal::line as escaped;
+use super::terminal::{line as escaped, print};
 use super::words;
 use crate::control::address::multiaddr;
 use crate::control::time::for_people;
@@ -41,9 +43,7 @@ pub(super) struct RunArgs {
     /// The swarm's name; `lan` if nothing is said [env: SWARM_SWARM]
     #[arg(long, value_name = "NAME")]
     swarm: Option<String>,
-    /// Only those who have this file may join; of mode 600, three lines, to be made so:
-    /// (umask 077; printf '/key/swarm/psk/1.0.0/\n/base16/\n%s\n' $(od -An -tx1 -N32 /dev/urandom | tr -d ' \n') > FILE)
-    /// [env: SWARM_SWARM_KEY]
+    /// Only those who have this file may join; make it with `key new FILE` [env: SWARM_SWARM_KEY]
     #[arg(long, value_name = "FILE")]
     swarm_key: Option<PathBuf>,
     /// Where to listen; port 6174 of all interfaces if nothing is said [env: SWARM_LISTEN]
@@ -70,6 +70,12 @@ pub(super) struct RunArgs {
     /// What to log, like `info` or `node=debug` [env: SWARM_LOG]
     #[arg(long, value_name = "FILTER")]
     log: Option<String>,
+    /// Return when the node is ready; it goes on in the background, and what it says is in DATA_DIR/node.log
+    #[arg(long)]
+    detach: bool,
+    /// How `--detach` starts what goes on
+    #[arg(long, hide = true, conflicts_with = "detach")]
+    detached: bool,
     /// Begin anew where database or key are lost; says what is lost with them
     #[arg(long)]
     start_over: bool,
@@ -102,6 +108,8 @@ pub struct Options {
     pub log: Option<String>,
     /// Begin anew where database or key are lost.
     pub start_over: bool,
+    /// Nobody looks at it once it is ready.
+    pub detached: bool,
     /// Services that stand in the node's configuration.
     pub services: Vec<Configured>,
     /// The name this program was called by, for what to type next.
@@ -113,7 +121,11 @@ where
     F: FnOnce(Options) -> R,
     R: Future<Output = anyhow::Result<ExitCode>>,
 {
+    let detach = args.detach;
     let options = options(args, which, environment, |name| std::env::var(name).ok().filter(|value| !value.is_empty()))?;
+    if detach {
+        return in_background();
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let ended = runtime.block_on(start(options));
     runtime.shutdown_background();
@@ -121,6 +133,32 @@ where
         Ok(failure) => failure,
         Err(error) => Failure::new(REFUSED, format!("{error:#}")),
     })
+}
+
+/// The last that a node in the background says to whoever started it.
+pub const IN_BACKGROUND: &str = "ready; goes on in the background";
+
+/// Starts this program once more, and returns when that is ready or has ended. What it says until then is said here, its errors too.
+fn in_background() -> Result<ExitCode, Failure> {
+    let words = std::env::args_os().skip(1).map(|word| if word == "--detach" { "--detached".into() } else { word });
+    let mut program = process::Command::new(std::env::current_exe()?);
+    program.arg0(std::env::args_os().next().unwrap_or_else(|| "node".into()));
+    let mut node = program.args(words).stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
+    let mut ready = false;
+    for line in BufReader::new(node.stdout.take().expect("it was asked for")).lines() {
+        let line = line?;
+        print(&format!("{line}\n"))?;
+        ready = line.ends_with(IN_BACKGROUND);
+    }
+    if ready {
+        return Ok(ExitCode::SUCCESS);
+    }
+    let ended = node.wait()?;
+    match ended.code().and_then(|code| u8::try_from(code).ok()) {
+        // It has said why.
+        Some(code) if code != DONE => Ok(ExitCode::from(code)),
+        _ => Err(Failure::new(REFUSED, format!("the node ended before it was ready ({ended})"))),
+    }
 }
 
 impl std::fmt::Display for Failure {
@@ -182,6 +220,7 @@ fn options(args: RunArgs, which: &Which, environment: &Environment, variable: im
         machine: args.machine.or_else(|| variable("SWARM_MACHINE")).or(config.machine.take()),
         log: args.log.or_else(|| variable("SWARM_LOG")).or(config.log.take()),
         start_over: args.start_over,
+        detached: args.detached,
         services: config.services(),
         called: called(),
     })
@@ -210,7 +249,8 @@ fn record(size: Option<String>, age: Option<String>) -> Result<RecordLimits, Fai
     Ok(RecordLimits { bytes, age, others: true })
 }
 
-fn called() -> String {
+/// The name this program was called by.
+pub(super) fn called() -> String {
     let first = std::env::args_os().next().map(PathBuf::from);
     first.and_then(|path| path.file_name().map(|name| name.to_string_lossy().into_owned())).unwrap_or_else(|| "node".to_owned())
 }

@@ -77,7 +77,7 @@ fn service(name: &str) -> Result<ServiceName, Problem> {
 }
 
 fn busy(status: &Status) -> (u32, u32) {
-    status.worker.offers.iter().fold((0, 0), |(running, queued), (_, r, q)| (running + r, queued + q))
+    (status.worker.running, status.worker.queued)
 }
 
 /// As the peer takes it.
