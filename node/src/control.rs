@@ -15,6 +15,7 @@ mod guests;
 mod json;
 mod log;
 mod names;
+mod openapi;
 mod orders;
 mod output;
 pub mod problem;

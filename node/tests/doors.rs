@@ -484,3 +484,42 @@ fn a_line_that_comes_does_not_break_into_the_one_that_is_typed() {
     typing.write_all(b"\x04").expect("it listens");
     assert!(chat.ended().success());
 }
+
+/// Set for the child that is somebody else: the socket that it should try.
+const SOCKET: &str = "ANOTHER_USERS_SOCKET";
+
+#[test]
+fn another_user_gets_no_answer_even_where_the_directory_lets_him_in() {
+    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::process::CommandExt;
+    if let Some(socket) = std::env::var_os(SOCKET) {
+        let mut stream = std::os::unix::net::UnixStream::connect(socket).expect("everybody is let in");
+        // It may be closed before it is written to.
+        let _ = stream.write_all(b"POST /v1/stop HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n");
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer);
+        assert!(answer.is_empty(), "{}", String::from_utf8_lossy(&answer));
+        return;
+    }
+    if !rustix::process::geteuid().is_root() {
+        println!("only root can be somebody else: not tested here");
+        return;
+    }
+    let node = Node::start("ann");
+    let open = |path: &std::path::Path, mode| std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).expect("ours");
+    let base = node.dir.parent().expect("it has one");
+    let socket = node.dir.join("control.sock");
+    open(base, 0o755);
+    open(&node.dir, 0o755);
+    open(&socket, 0o666);
+    // Where somebody else can run it.
+    let this = std::env::current_exe().expect("it is there");
+    let program = base.join("somebody");
+    std::fs::hard_link(&this, &program).or_else(|_| std::fs::copy(&this, &program).map(drop)).expect("ours");
+    let name = "another_user_gets_no_answer_even_where_the_directory_lets_him_in";
+    let mut somebody = std::process::Command::new(&program);
+    somebody.args(["--exact", name]).env(SOCKET, &socket).current_dir("/").uid(65_534).gid(65_534);
+    let (code, out, err) = told(&somebody.output().expect("the program starts"));
+    assert!(code == Some(0) && out.contains("1 passed"), "{code:?} {out} {err}");
+    assert_eq!(node.ask(&["status"]).status.code(), Some(0), "it was not stopped");
+}

@@ -9,6 +9,7 @@ mod tasks;
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 pub use self::events::*;
 pub use self::log::*;
@@ -22,7 +23,7 @@ pub const PAGE: usize = 100;
 pub const PAGE_MAX: usize = 1_000;
 
 /// What this node is and sees.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Status {
     /// The node itself.
     pub peer: Me,
@@ -67,7 +68,7 @@ pub struct Status {
 }
 
 /// An address where nobody is reached.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Missing {
     /// The multiaddr.
     pub address: String,
@@ -76,7 +77,7 @@ pub struct Missing {
 }
 
 /// A node itself.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Me {
     /// Its key.
     pub id: String,
@@ -85,7 +86,7 @@ pub struct Me {
 }
 
 /// How many other peers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct PeerCounts {
     /// Here, and they take letters.
     pub available: usize,
@@ -94,7 +95,7 @@ pub struct PeerCounts {
 }
 
 /// How many letters.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct LetterCounts {
     /// In the inbox: letters to this node, and outcomes of its orders.
     pub inbox: u64,
@@ -113,7 +114,7 @@ pub struct LetterCounts {
 }
 
 /// How many orders.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct OrderCounts {
     /// Of this node, not ended.
     pub open: u64,
@@ -126,7 +127,7 @@ pub struct OrderCounts {
 }
 
 /// Room on the disk.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Disk {
     /// Below the reserve: nothing new is accepted.
     pub low: bool,
@@ -137,7 +138,7 @@ pub struct Disk {
 }
 
 /// How much of the record is kept here, and how much may be.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct RecordRoom {
     /// Segments, those of others included.
     pub segments: u64,
@@ -154,7 +155,7 @@ pub struct RecordRoom {
 }
 
 /// Another peer.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Peer {
     /// Its key.
     pub id: String,
@@ -178,8 +179,24 @@ pub struct Peer {
     pub services: Vec<String>,
 }
 
+/// What is written: a text in a message; a whole number, a list or an object where a type of envelope has those. At most 8 deep.
+#[derive(ToSchema)]
+#[schema(as = Payload)]
+#[serde(untagged)]
+#[allow(dead_code)] // It describes what [`Content`] reads.
+pub(super) enum Payload {
+    /// As people write.
+    Text(String),
+    /// Not negative.
+    Number(u64),
+    /// Any values.
+    List(Vec<serde_json::Value>),
+    /// Any values by name.
+    Object(BTreeMap<String, serde_json::Value>),
+}
+
 /// An envelope as people and programs see it (DESIGN 3.1).
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Envelope {
     /// Names the letter.
     pub id: String,
@@ -203,7 +220,7 @@ pub struct Envelope {
 }
 
 /// A letter of this node.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Letter {
     /// What was written.
     #[serde(flatten)]
@@ -215,7 +232,7 @@ pub struct Letter {
 }
 
 /// How far one copy got.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Delivery {
     /// The recipient.
     pub to: String,
@@ -239,7 +256,7 @@ pub struct Delivery {
 }
 
 /// The rungs, lowest first; `discarded` and `parked` are none.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum State {
     /// Its user discarded it, and it will not arrive.
@@ -257,7 +274,7 @@ pub enum State {
 }
 
 /// Why a copy is not delivered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Why {
     /// The recipient was here before and is not now.
@@ -283,7 +300,7 @@ pub enum Why {
 }
 
 /// Why no more machines hold a copy.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum WhyNotHeld {
     /// No other machine is here but the recipient's.
@@ -307,7 +324,7 @@ pub enum WhyNotHeld {
 }
 
 /// A letter to this node, or the outcome of an order of this node: an `event` that it writes to itself, see [`OutcomePayload`].
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct InboxEntry {
     /// What was written.
     #[serde(flatten)]
@@ -323,7 +340,7 @@ pub struct InboxEntry {
 }
 
 /// Letters that were read, by id or by number.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct MarkRead {
     /// Ids, or unique beginnings of them.
@@ -335,7 +352,7 @@ pub struct MarkRead {
 }
 
 /// Someone to reach.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Connect {
     /// `HOST`, `HOST:PORT` or a multiaddr.
@@ -343,7 +360,7 @@ pub struct Connect {
 }
 
 /// Someone reached.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Connected {
     /// The address that was tried.
     pub address: String,
@@ -352,7 +369,7 @@ pub struct Connected {
 }
 
 /// What this node signals; what is left out stays.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Presence {
     /// Letters and tasks are welcome.
@@ -364,7 +381,7 @@ pub struct Presence {
 }
 
 /// Whether something is taken from a peer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Block {
     /// Nothing is taken from it: no letters, and no mail to hold.
@@ -372,7 +389,7 @@ pub struct Block {
 }
 
 /// What this node is called from now on.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Rename {
     /// The name.
@@ -380,14 +397,14 @@ pub struct Rename {
 }
 
 /// The node stops.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Stopping {
     /// Always true.
     pub stopping: bool,
 }
 
 /// A line of the answer to a batch of letters: the letter's id. What was refused is a problem, with its line.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct BatchAccepted {
     /// Which line of the request, from 1.
     pub line: u64,
@@ -396,7 +413,7 @@ pub struct BatchAccepted {
 }
 
 /// A line of the answer to a batch of orders: the order's number. What was refused is a problem, with its line.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct BatchPlaced {
     /// Which line of the request, from 1.
     pub line: u64,

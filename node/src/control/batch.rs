@@ -41,10 +41,14 @@ const LINES_WITHIN: Duration = Duration::from_secs(600);
 /// The desk, and the places of all batches.
 type Shared = State<(Arc<Desk>, Arc<Semaphore>)>;
 
+/// Accepts letters, a `NewLetter` on each line, and answers each line in order: `BatchAccepted`, or a `Problem` with its `line`.
+#[utoipa::path(post, path = "/v1/letters/batch", request_body(content = String, content_type = "application/x-ndjson"), responses((status = 200, description = "Done", body = String, content_type = "application/x-ndjson")))]
 pub(super) async fn letters(state: Shared, _: Params<Nothing>, request: Request) -> Result<Response, Problem> {
     begin(Kind::Letters, state, request)
 }
 
+/// Accepts orders, a `NewOrder` on each line, and answers each line in order: `BatchPlaced`, or a `Problem` with its `line`.
+#[utoipa::path(post, path = "/v1/orders/batch", request_body(content = String, content_type = "application/x-ndjson"), responses((status = 200, description = "Done", body = String, content_type = "application/x-ndjson")))]
 pub(super) async fn orders(state: Shared, _: Params<Nothing>, request: Request) -> Result<Response, Problem> {
     begin(Kind::Orders, state, request)
 }

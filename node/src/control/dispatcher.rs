@@ -33,11 +33,14 @@ pub(super) fn shown(status: &Status) -> Option<api::Dispatcher> {
     })
 }
 
-/// Null while nobody is known.
+/// Who hands out the orders; null while nobody is known.
+#[utoipa::path(get, path = "/v1/dispatcher", responses((status = 200, description = "Done", body = Option<api::Dispatcher>)))]
 pub(super) async fn dispatcher(State(desk): State<Arc<Desk>>, _: Params<Nothing>) -> Result<Json<Option<api::Dispatcher>>, Problem> {
     Ok(Json(shown(&extract::status(&desk).await?)))
 }
 
+/// Lets another hand out the orders.
+#[utoipa::path(post, path = "/v1/dispatcher/transfer", request_body = api::Transfer, responses((status = 202, description = "Done", body = api::Transferring)))]
 pub(super) async fn transfer(
     State(desk): State<Arc<Desk>>,
     _: Params<Nothing>,

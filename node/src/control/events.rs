@@ -17,6 +17,7 @@ use protocol::segment::{self, Entry, Tries};
 use protocol::{Epoch, PeerId};
 use serde::Deserialize;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use utoipa::IntoParams;
 
 use super::api;
 use super::desk::{Desk, Shelf};
@@ -34,12 +35,15 @@ const IDS: usize = 1_000;
 /// Silence after which a comment is sent, so that either side learns of a dead other (DESIGN 10.2).
 const ALIVE: Duration = Duration::from_secs(15);
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct EventsParams {
     after: Option<u64>,
 }
 
+/// What happens at this node, as server-sent events: the data of each is an `Event`, its id is `seq`, its name is `what`. Without a place to begin, from now on.
+#[utoipa::path(get, path = "/v1/events", params(EventsParams, ("last-event-id" = Option<u64>, Header, description = "The last event that was read; stronger than `after`")), responses((status = 200, description = "Done", body = api::Event, content_type = "text/event-stream")))]
 pub(super) async fn events(
     State((desk, share)): State<(Arc<Desk>, Arc<Semaphore>)>,
     Extension(seat): Extension<Seat>,

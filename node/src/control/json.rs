@@ -11,6 +11,7 @@ use protocol::name::Addressee;
 use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use serde_cbor::Value;
+use utoipa::ToSchema;
 
 use super::problem::Problem;
 
@@ -18,13 +19,14 @@ use super::problem::Problem;
 const DEPTH_MAX: usize = 8;
 
 /// A letter as it is asked for.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewLetter<'a> {
     /// Names, names with endings, or ids.
     #[serde(borrow)]
     pub to: Vec<Cow<'a, str>>,
     /// The content.
+    #[schema(value_type = super::api::Payload)]
     pub payload: Content,
     /// The type of envelope; a message if nothing is said.
     #[serde(default, rename = "type", borrow, skip_serializing_if = "Option::is_none")]

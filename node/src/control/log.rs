@@ -12,6 +12,7 @@ use protocol::segment::{Entry, What};
 use protocol::work::{self, Results};
 use protocol::{PeerId, Status, Timestamp};
 use serde::Deserialize;
+use utoipa::{IntoParams, ToSchema};
 
 use super::api;
 use super::desk::Desk;
@@ -28,7 +29,8 @@ use crate::store::{ChainSeen, Flaw, FlawKind};
 /// Pages looked through for the end of an order: each reads blocks of up to 200,000 entries of which none fits, or finds it.
 const PAGES: usize = 16;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct LogParams {
     after: Option<String>,
@@ -42,13 +44,14 @@ pub(super) struct LogParams {
     #[serde(default)]
     local: bool,
     #[serde(default)]
+    #[param(inline)]
     by: By,
     #[serde(default)]
     newest: bool,
 }
 
 /// In which order entries come.
-#[derive(Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 enum By {
     /// By their authors' clocks.
@@ -58,6 +61,8 @@ enum By {
     Arrival,
 }
 
+/// What happened, as everybody wrote it down.
+#[utoipa::path(get, path = "/v1/log", params(LogParams), responses((status = 200, description = "Done", body = Vec<api::LogEntry>, headers(("link" = String, description = "The next page, as rel=\"next\"; left out on the last")))))]
 pub(super) async fn log(State(desk): State<Arc<Desk>>, Params(params): Params<LogParams>) -> Result<Response, Problem> {
     let status = extract::status(&desk).await?;
     let names = Names::new(&status, desk.about.machine);
@@ -327,6 +332,7 @@ fn subject(names: &Names<'_>, author: &PeerId, what: &What) -> Option<String> {
 }
 
 /// Looks at every row on this node's disk.
+#[utoipa::path(get, path = "/v1/log/verification", responses((status = 200, description = "Done", body = api::Verification)))]
 pub(super) async fn verification(State(desk): State<Arc<Desk>>, _: Params<Nothing>) -> Result<Json<api::Verification>, Problem> {
     let status = extract::status(&desk).await?;
     let names = Names::new(&status, desk.about.machine);

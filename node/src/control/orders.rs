@@ -18,6 +18,7 @@ use protocol::service::Needs;
 use protocol::work::{Question, Results, Standing};
 use protocol::{Answer, Command, Epoch, PeerId, Status};
 use serde::Deserialize;
+use utoipa::{IntoParams, ToSchema};
 
 use super::api::{self, Encoding, TaskState};
 use super::desk::{Ask, Desk, OrderQuery, OrderSummary, UnitEnd};
@@ -36,6 +37,8 @@ const PAGES: usize = 4;
 
 // -- placing
 
+/// Accepts an order: it is on the disk when this is answered, with 201, or 200 if the key had accepted it before.
+#[utoipa::path(post, path = "/v1/orders", params(("idempotency-key" = Option<String>, Header, description = "Makes the request idempotent for ever; like `key` in the body")), request_body = api::NewOrder, responses((status = 200, description = "Done", body = api::Order), (status = 201, description = "Accepted anew", body = api::Order)))]
 pub(super) async fn orders(
     State(desk): State<Arc<Desk>>,
     headers: HeaderMap,
@@ -274,6 +277,8 @@ async fn hers(desk: &Desk, orderer: PeerId, id: &TaskId) -> Result<(Standing, St
 
 // -- looking
 
+/// An order, or one unit of it.
+#[utoipa::path(get, path = "/v1/tasks/{id}", params(("id" = String, Path, description = "`17` mine, `nikki-pi/17` hers, `17.3` a unit; a slash is written %2F")), responses((status = 200, description = "Done", body = api::Task)))]
 pub(super) async fn task(State(desk): State<Arc<Desk>>, Named(id): Named, _: Params<Nothing>) -> Result<Json<api::Task>, Problem> {
     let id = TaskId::parse(&id)?;
     let Some(orderer) = orderer(&desk, &id).await? else {
@@ -307,7 +312,8 @@ fn unit_of_others(look: Look<'_>, standing: &Standing, unit: u32) -> Result<api:
     Ok(api::Task { id: format!("{}.{unit}", whole.id), unit: Some(unit), ..others(look, &only) })
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct UnitsParams {
     #[serde(default)]
@@ -318,6 +324,7 @@ pub(super) struct UnitsParams {
 }
 
 /// Ascending by unit; all, or only those that failed.
+#[utoipa::path(get, path = "/v1/tasks/{id}/units", params(("id" = String, Path, description = "`17` mine"), UnitsParams), responses((status = 200, description = "Done", body = Vec<api::Task>, headers(("link" = String, description = "The next page, as rel=\"next\"; left out on the last")))))]
 pub(super) async fn units(
     State(desk): State<Arc<Desk>>,
     Named(id): Named,
@@ -395,7 +402,7 @@ fn last_line(text: &str) -> String {
     line.chars().take(200).collect()
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 enum Which {
     /// Of this node.
@@ -407,10 +414,12 @@ enum Which {
     All,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct TasksParams {
     #[serde(default)]
+    #[param(inline)]
     which: Which,
     after: Option<String>,
     limit: Option<usize>,
@@ -452,6 +461,7 @@ impl std::fmt::Display for Cursor {
 }
 
 /// First those of this node, by number, then those of others, as the dispatcher has them.
+#[utoipa::path(get, path = "/v1/tasks", params(TasksParams), responses((status = 200, description = "Done", body = Vec<api::Task>, headers(("link" = String, description = "The next page, as rel=\"next\"; left out on the last")))))]
 pub(super) async fn tasks(State(desk): State<Arc<Desk>>, Params(params): Params<TasksParams>) -> Result<Response, Problem> {
     let limit = extract::limit(params.limit)?;
     let cursor = match (&params.after, params.newest) {
@@ -570,6 +580,8 @@ async fn queued(
 
 // -- cancelling
 
+/// Cancels an order.
+#[utoipa::path(post, path = "/v1/tasks/{id}/cancel", params(("id" = String, Path, description = "`17`")), responses((status = 200, description = "Done", body = api::Task)))]
 pub(super) async fn cancel(State(desk): State<Arc<Desk>>, Named(id): Named, _: Params<Nothing>) -> Result<Json<api::Task>, Problem> {
     let text = id;
     let id = TaskId::parse(&text)?;

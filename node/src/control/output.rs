@@ -14,6 +14,7 @@ use protocol::order::{Report, Try};
 use protocol::work::{Question, Results};
 use serde::Deserialize;
 use tokio::sync::mpsc;
+use utoipa::IntoParams;
 
 use super::desk::{Desk, UnitEnd};
 use super::dispatcher::question;
@@ -27,7 +28,8 @@ const PIECES: usize = 4;
 /// Ends of units read from the disk at once.
 const READ: usize = 64;
 
-#[derive(Clone, Copy, Deserialize)]
+#[derive(Clone, Copy, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct OutputParams {
     /// Only what this node has: the beginning.
@@ -35,10 +37,14 @@ pub(super) struct OutputParams {
     here: bool,
 }
 
+/// What is kept of what it wrote to standard output.
+#[utoipa::path(get, path = "/v1/tasks/{id}/stdout", params(("id" = String, Path, description = "`17` mine, `17.3` a unit"), OutputParams), responses((status = 200, description = "Done", body = Vec<u8>, content_type = "application/octet-stream")))]
 pub(super) async fn stdout(state: State<Arc<Desk>>, id: Named, params: Params<OutputParams>) -> Result<Response, Problem> {
     output(state, id, params, false).await
 }
 
+/// What is kept of what it wrote to standard error.
+#[utoipa::path(get, path = "/v1/tasks/{id}/stderr", params(("id" = String, Path, description = "`17` mine, `17.3` a unit"), OutputParams), responses((status = 200, description = "Done", body = Vec<u8>, content_type = "application/octet-stream")))]
 pub(super) async fn stderr(state: State<Arc<Desk>>, id: Named, params: Params<OutputParams>) -> Result<Response, Problem> {
     output(state, id, params, true).await
 }

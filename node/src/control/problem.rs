@@ -6,6 +6,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use protocol::Refusal;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// What went wrong, for a reader of any kind.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,8 +25,9 @@ pub struct Problem {
 }
 
 /// As RFC 9457 has it: type, title and status follow from the code.
-#[derive(Serialize, Deserialize)]
-struct Document {
+#[derive(Serialize, Deserialize, ToSchema)]
+#[schema(as = Problem)]
+pub(super) struct Document {
     #[serde(rename = "type")]
     kind: String,
     title: String,
@@ -56,8 +58,9 @@ impl From<Document> for Problem {
 macro_rules! codes {
     ($($(#[doc = $doc:literal])+ $code:ident = $word:literal, $status:literal, $title:literal;)+) => {
         /// The kinds of problem.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-        pub enum Code { $($(#[doc = $doc])+ #[serde(rename = $word)] $code,)+ }
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+        #[serde(rename_all = "snake_case")]
+        pub enum Code { $($(#[doc = $doc])+ $code,)+ }
 
         impl Code {
             /// All of them.

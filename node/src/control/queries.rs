@@ -28,6 +28,8 @@ const AT_ONCE: usize = 64;
 /// Pages of peers that one is asked for (guess: ten times as many as have been tested).
 const PAGES: usize = 8;
 
+/// Asks a peer, or all that are here.
+#[utoipa::path(post, path = "/v1/queries", request_body = api::NewQuery, responses((status = 200, description = "Done", body = Vec<api::QueryResults>)))]
 pub(super) async fn queries(
     State(desk): State<Arc<Desk>>,
     _: Params<Nothing>,

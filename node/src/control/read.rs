@@ -10,6 +10,7 @@ use axum::response::{IntoResponse, Response};
 use protocol::Status;
 use protocol::input::Disk;
 use serde::Deserialize;
+use utoipa::{IntoParams, ToSchema};
 
 use super::api;
 use super::desk::{Desk, InboxKind, InboxQuery, SentView};
@@ -23,6 +24,8 @@ use super::time::rfc3339;
 #[serde(deny_unknown_fields)]
 pub(super) struct Nothing {}
 
+/// What this node is and sees.
+#[utoipa::path(get, path = "/v1/status", responses((status = 200, description = "Done", body = api::Status)))]
 pub(super) async fn status(State(desk): State<Arc<Desk>>, _: Params<Nothing>) -> Result<Json<api::Status>, Problem> {
     let status = extract::status(&desk).await?;
     let counts = extract::shelf(&desk, |shelf| shelf.counts()).await?;
@@ -82,7 +85,8 @@ fn unreached(desk: &Desk, status: &Status) -> Vec<api::Missing> {
     missing.filter(|missing| !here(&missing.address)).collect()
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct PeersParams {
     #[serde(default)]
@@ -92,6 +96,7 @@ pub(super) struct PeersParams {
 }
 
 /// By id, so that pages do not shift.
+#[utoipa::path(get, path = "/v1/peers", params(PeersParams), responses((status = 200, description = "Done", body = Vec<api::Peer>, headers(("link" = String, description = "The next page, as rel=\"next\"; left out on the last")))))]
 pub(super) async fn peers(State(desk): State<Arc<Desk>>, Params(params): Params<PeersParams>) -> Result<Response, Problem> {
     let limit = extract::limit(params.limit)?;
     let status = extract::status(&desk).await?;
@@ -107,7 +112,8 @@ pub(super) async fn peers(State(desk): State<Arc<Desk>>, Params(params): Params<
     Ok(page(Json(peers), next))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct InboxParams {
     #[serde(default)]
@@ -119,17 +125,20 @@ pub(super) struct InboxParams {
     from: Option<String>,
     #[serde(default)]
     newest: bool,
+    #[param(inline)]
     only: Option<Only>,
 }
 
 /// Not all that is in the inbox.
-#[derive(Clone, Copy, Deserialize)]
+#[derive(Clone, Copy, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 enum Only {
     Letters,
     Outcomes,
 }
 
+/// Letters to this node, and how its orders ended; ascending by `n`.
+#[utoipa::path(get, path = "/v1/inbox", params(InboxParams), responses((status = 200, description = "Done", body = Vec<api::InboxEntry>, headers(("link" = String, description = "The next page, as rel=\"next\"; left out on the last")))))]
 pub(super) async fn inbox(State(desk): State<Arc<Desk>>, Params(params): Params<InboxParams>) -> Result<Response, Problem> {
     let limit = extract::limit(params.limit)?;
     let status = extract::status(&desk).await?;
@@ -171,7 +180,8 @@ pub(super) async fn inbox(State(desk): State<Arc<Desk>>, Params(params): Params<
     Ok(page(Json(entries), next))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct SentParams {
     after: Option<String>,
@@ -181,6 +191,7 @@ pub(super) struct SentParams {
 }
 
 /// `after` is a letter's number among this node's, as the link says it.
+#[utoipa::path(get, path = "/v1/sent", params(SentParams), responses((status = 200, description = "Done", body = Vec<api::Letter>, headers(("link" = String, description = "The next page, as rel=\"next\"; left out on the last")))))]
 pub(super) async fn sent(State(desk): State<Arc<Desk>>, Params(params): Params<SentParams>) -> Result<Response, Problem> {
     let limit = extract::limit(params.limit)?;
     let after = match (&params.after, params.newest) {
@@ -198,6 +209,8 @@ pub(super) async fn sent(State(desk): State<Arc<Desk>>, Params(params): Params<S
     Ok(page(Json(letters), next))
 }
 
+/// A letter of this node, and how far it got.
+#[utoipa::path(get, path = "/v1/sent/{id}", params(("id" = String, Path, description = "A letter's id, or a unique beginning of it of at least four characters")), responses((status = 200, description = "Done", body = api::Letter)))]
 pub(super) async fn sent_one(State(desk): State<Arc<Desk>>, Named(id): Named, _: Params<Nothing>) -> Result<Json<api::Letter>, Problem> {
     let view = written(&desk, &id).await?;
     let status = extract::status(&desk).await?;
@@ -213,6 +226,8 @@ pub(super) async fn written(desk: &Desk, id: &str) -> Result<SentView, Problem> 
         .map_err(|problem| if problem.hint.is_some() { problem } else { problem.hint("letters of this node: node sent") })
 }
 
+/// Those from whom nothing is taken.
+#[utoipa::path(get, path = "/v1/blocks", responses((status = 200, description = "Done", body = Vec<api::Peer>)))]
 pub(super) async fn blocks(State(desk): State<Arc<Desk>>, _: Params<Nothing>) -> Result<Json<Vec<api::Peer>>, Problem> {
     Ok(Json(blocked(&extract::status(&desk).await?)))
 }

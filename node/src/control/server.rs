@@ -5,10 +5,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use axum::extract::Request;
 use axum::http::{Method, Uri};
-use axum::routing::{delete, get, post, put};
+use axum::{Extension, Router};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -21,13 +20,15 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use super::desk::Desk;
 use super::drain::heard_out;
 use super::guests::{Guests, SILENT, Seat};
 use super::problem::{Code, Problem};
 use super::socket::{self, BindError};
-use super::{backup, batch, dispatcher, events, log, orders, output, queries, read, services, write};
+use super::{backup, batch, dispatcher, events, log, openapi, orders, output, queries, read, services, write};
 
 /// Connections at once (research/reliability.md 2.2), beside readers of events, …
 pub const CONNECTIONS: usize = 64;
@@ -230,49 +231,58 @@ async fn turned_away(request: Request) -> Problem {
 
 fn router(desk: Desk) -> Router {
     let desk = Arc::new(desk);
-    let share = |of: usize| (Arc::clone(&desk), Arc::new(Semaphore::new(of)));
-    let batches = share(BATCHES);
-    Router::new()
-        .route("/v1/status", get(read::status))
-        .route("/v1/peers", get(read::peers))
-        .route("/v1/inbox", get(read::inbox))
-        .route("/v1/inbox/read", post(write::inbox_read))
-        .route("/v1/sent", get(read::sent))
-        .route("/v1/sent/{id}", get(read::sent_one))
-        .route("/v1/events", get(events::events).with_state(share(READERS)))
-        .route("/v1/log", get(log::log))
-        .route("/v1/log/verification", get(log::verification))
-        .route("/v1/backup", post(backup::backup).with_state(share(BACKUPS)))
-        .route("/v1/letters", post(write::letters))
-        .route("/v1/letters/{id}", delete(write::discard))
-        .route("/v1/letters/batch", post(batch::letters).with_state(batches.clone()))
-        .route("/v1/orders/batch", post(batch::orders).with_state(batches))
-        .route("/v1/services", get(services::services))
-        .route("/v1/workers", get(services::workers))
-        .route("/v1/who/{service}", get(services::who))
-        .route("/v1/offers", get(services::offers).post(services::offer).put(services::offer))
-        .route("/v1/offers/{name}", delete(services::withdraw))
-        .route("/v1/drain", post(services::drain))
-        .route("/v1/orders", post(orders::orders))
-        .route("/v1/tasks", get(orders::tasks))
-        .route("/v1/tasks/{id}", get(orders::task))
-        .route("/v1/tasks/{id}/units", get(orders::units))
-        .route("/v1/tasks/{id}/stdout", get(output::stdout))
-        .route("/v1/tasks/{id}/stderr", get(output::stderr))
-        .route("/v1/tasks/{id}/cancel", post(orders::cancel))
-        .route("/v1/dispatcher", get(dispatcher::dispatcher))
-        .route("/v1/dispatcher/transfer", post(dispatcher::transfer))
-        .route("/v1/queries", post(queries::queries))
-        .route("/v1/connect", post(write::connect))
-        .route("/v1/stop", post(write::stop))
-        .route("/v1/presence", put(write::presence))
-        .route("/v1/blocks", get(read::blocks))
-        .route("/v1/blocks/{peer}", put(write::block))
-        .route("/v1/name", put(write::name))
+    let (routes, described) = routes(&desk).split_for_parts();
+    routes
         .method_not_allowed_fallback(no_such_method)
         .fallback(no_such_route)
         .layer(axum::middleware::from_fn(heard_out))
-        .with_state(Arc::clone(&desk))
+        .layer(Extension(openapi::finished(&described)))
+        .with_state(desk)
+}
+
+/// Every route, with its description beside its handler.
+fn routes(desk: &Arc<Desk>) -> OpenApiRouter<Arc<Desk>> {
+    let share = |of: usize| (Arc::clone(desk), Arc::new(Semaphore::new(of)));
+    let for_long = OpenApiRouter::new().routes(routes!(batch::letters)).routes(routes!(batch::orders)).with_state(share(BATCHES));
+    let for_longer = OpenApiRouter::new().routes(routes!(events::events)).with_state(share(READERS));
+    let whole = OpenApiRouter::new().routes(routes!(backup::backup)).with_state(share(BACKUPS));
+    OpenApiRouter::with_openapi(openapi::begun())
+        .routes(routes!(openapi::document))
+        .routes(routes!(read::status))
+        .routes(routes!(read::peers))
+        .routes(routes!(read::inbox))
+        .routes(routes!(write::inbox_read))
+        .routes(routes!(read::sent))
+        .routes(routes!(read::sent_one))
+        .merge(for_longer)
+        .merge(whole)
+        .routes(routes!(log::log))
+        .routes(routes!(log::verification))
+        .routes(routes!(write::letters))
+        .routes(routes!(write::discard))
+        .merge(for_long)
+        .routes(routes!(services::services))
+        .routes(routes!(services::workers))
+        .routes(routes!(services::who))
+        .routes(routes!(services::offers, services::offer))
+        .routes(routes!(services::withdraw))
+        .routes(routes!(services::drain))
+        .routes(routes!(orders::orders))
+        .routes(routes!(orders::tasks))
+        .routes(routes!(orders::task))
+        .routes(routes!(orders::units))
+        .routes(routes!(output::stdout))
+        .routes(routes!(output::stderr))
+        .routes(routes!(orders::cancel))
+        .routes(routes!(dispatcher::dispatcher))
+        .routes(routes!(dispatcher::transfer))
+        .routes(routes!(queries::queries))
+        .routes(routes!(write::connect))
+        .routes(routes!(write::stop))
+        .routes(routes!(write::presence))
+        .routes(routes!(read::blocks))
+        .routes(routes!(write::block))
+        .routes(routes!(write::name))
 }
 
 async fn no_such_route(uri: Uri) -> Problem {

@@ -17,6 +17,7 @@ use protocol::service::{Allowed, Lack, Needs, Offering, Program, ServiceCard, Se
 use protocol::work::{Question, Results};
 use protocol::{Answer, Command, PeerId, Status};
 use serde::Deserialize;
+use utoipa::IntoParams;
 
 use super::api;
 use super::desk::Desk;
@@ -37,6 +38,8 @@ const AT_ONCE: usize = 64;
 
 // -- offering
 
+/// What this node offers.
+#[utoipa::path(get, path = "/v1/offers", responses((status = 200, description = "Done", body = Vec<api::Offer>)))]
 pub(super) async fn offers(State(desk): State<Arc<Desk>>, _: Params<Nothing>) -> Result<Json<Vec<api::Offer>>, Problem> {
     let status = extract::status(&desk).await?;
     let names = Names::new(&status, desk.about.machine);
@@ -44,6 +47,7 @@ pub(super) async fn offers(State(desk): State<Arc<Desk>>, _: Params<Nothing>) ->
 }
 
 /// Offers a service, or offers it otherwise.
+#[utoipa::path(method(post, put), path = "/v1/offers", request_body = api::NewOffer, responses((status = 200, description = "Done", body = api::Offer), (status = 201, description = "Accepted anew", body = api::Offer)))]
 pub(super) async fn offer(State(desk): State<Arc<Desk>>, _: Params<Nothing>, body: Body) -> Result<Response, Problem> {
     let wanted: api::NewOffer = body.json()?;
     let status = extract::status(&desk).await?;
@@ -58,12 +62,16 @@ pub(super) async fn offer(State(desk): State<Arc<Desk>>, _: Params<Nothing>, bod
     Ok((code, Json(shown(&names, &offer))).into_response())
 }
 
+/// Offers a service no more.
+#[utoipa::path(delete, path = "/v1/offers/{name}", params(("name" = String, Path, description = "Of the service")), responses((status = 204, description = "Done")))]
 pub(super) async fn withdraw(State(desk): State<Arc<Desk>>, Named(name): Named, _: Params<Nothing>) -> Result<StatusCode, Problem> {
     let service = service(&name)?;
     extract::command(&desk, Command::Withdraw(service)).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
+/// Finishes what runs and takes nothing new, or takes orders again.
+#[utoipa::path(post, path = "/v1/drain", request_body = api::Drain, responses((status = 200, description = "Done", body = api::Draining)))]
 pub(super) async fn drain(State(desk): State<Arc<Desk>>, _: Params<Nothing>, body: Body) -> Result<Json<api::Draining>, Problem> {
     let wanted: api::Drain = body.json()?;
     extract::command(&desk, Command::Drain(wanted.draining)).await?;
@@ -251,7 +259,8 @@ fn cards(names: &Names<'_>, me: PeerId, known: &Known) -> Vec<api::Service> {
     known.services.services.iter().map(card).collect()
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ServicesParams {
     peer: Option<String>,
@@ -261,6 +270,7 @@ pub(super) struct ServicesParams {
 }
 
 /// One for each service of each worker, by service and worker. Of one peer: as it answers now.
+#[utoipa::path(get, path = "/v1/services", params(ServicesParams), responses((status = 200, description = "Done", body = Vec<api::Service>, headers(("link" = String, description = "The next page, as rel=\"next\"; left out on the last")))))]
 pub(super) async fn services(State(desk): State<Arc<Desk>>, Params(params): Params<ServicesParams>) -> Result<Response, Problem> {
     let limit = extract::limit(params.limit)?;
     let status = extract::status(&desk).await?;
@@ -315,6 +325,8 @@ pub(super) async fn services_of(
 
 // -- workers
 
+/// Who offers services, and how busy they are.
+#[utoipa::path(get, path = "/v1/workers", responses((status = 200, description = "Done", body = Vec<api::Worker>)))]
 pub(super) async fn workers(State(desk): State<Arc<Desk>>, _: Params<Nothing>) -> Result<Json<Vec<api::Worker>>, Problem> {
     let status = extract::status(&desk).await?;
     let names = Names::new(&status, desk.about.machine);
@@ -385,7 +397,8 @@ fn worker(names: &Names<'_>, status: &Status, known: &Known, heard: Option<Resul
 
 // -- who could start something now
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct WhoParams {
     #[serde(default)]
@@ -398,6 +411,7 @@ pub(super) struct WhoParams {
 }
 
 /// All who say that they offer it, and all who are said to, asked now; those who would start at once first.
+#[utoipa::path(get, path = "/v1/who/{service}", params(("service" = String, Path, description = "Its name"), WhoParams), responses((status = 200, description = "Done", body = Vec<api::Availability>)))]
 pub(super) async fn who(
     State(desk): State<Arc<Desk>>,
     Named(name): Named,

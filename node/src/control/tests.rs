@@ -39,6 +39,8 @@ use super::problem::{Code, Problem};
 use super::server::{BATCHES, CONNECTIONS, Door, READERS, serve};
 
 mod log;
+mod misuse;
+mod openapi;
 mod tasks;
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -437,7 +439,12 @@ async fn drive(mut asks: mpsc::Receiver<Ask>, world: Arc<Mutex<World>>) {
                         for_: Duration::from_secs(5),
                         standbys: Vec::new(),
                     }),
-                    worker: WorkerStatus { offers: world.offers.iter().map(|offer| (offer.clone(), 1, 0)).collect(), running: world.offers.len() as u32, queued: 0, draining: false },
+                    worker: WorkerStatus {
+                        offers: world.offers.iter().map(|offer| (offer.clone(), 1, 0)).collect(),
+                        running: world.offers.len() as u32,
+                        queued: 0,
+                        draining: false,
+                    },
                     statistics: statistics(),
                     open_orders: world.views.len() as u64,
                     queued_orders: 0,

@@ -138,6 +138,19 @@ pub(super) fn size(bytes: u64) -> String {
         1_048_576..1_073_741_824 => (1_048_576, "MiB"),
         _ => (1_073_741_824, "GiB"),
     };
-    let tenths = bytes * 10 / unit;
+    // Whoever asks for all the memory that a number can name is told so, too.
+    let tenths = u128::from(bytes) * 10 / unit;
     if tenths.is_multiple_of(10) { format!("{} {word}", tenths / 10) } else { format!("{}.{} {word}", tenths / 10, tenths % 10) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_number_of_bytes_can_be_told() {
+        for (bytes, expected) in [(0, "0 B"), (1_536, "1.5 KiB"), (2 << 20, "2 MiB"), (u64::MAX, "17179869184 GiB")] {
+            assert_eq!(size(bytes), expected);
+        }
+    }
 }

@@ -24,6 +24,8 @@ const KEY: &str = "idempotency-key";
 /// Letters marked in one request (guess: ten pages of a screen).
 const READ_MAX: usize = 1_000;
 
+/// Accepts a letter: it is on the disk when this is answered, with 201, or 200 if the key had accepted it before.
+#[utoipa::path(post, path = "/v1/letters", params(("idempotency-key" = Option<String>, Header, description = "Makes the request idempotent for ever; like `key` in the body")), request_body = api::NewLetter, responses((status = 200, description = "Done", body = api::Letter), (status = 201, description = "Accepted anew", body = api::Letter)))]
 pub(super) async fn letters(
     State(desk): State<Arc<Desk>>,
     headers: HeaderMap,
@@ -61,6 +63,7 @@ pub(super) async fn letters(
 }
 
 /// Answers with the letter, as it is then.
+#[utoipa::path(delete, path = "/v1/letters/{id}", params(("id" = String, Path, description = "A letter's id, or a unique beginning of it of at least four characters")), responses((status = 200, description = "Done", body = api::Letter)))]
 pub(super) async fn discard(State(desk): State<Arc<Desk>>, Named(id): Named, _: Params<Nothing>) -> Result<Json<api::Letter>, Problem> {
     let view = written(&desk, &id).await?;
     let k = view.letter.k;
@@ -101,6 +104,7 @@ pub(super) fn header_key(headers: &HeaderMap) -> Result<Option<String>, Problem>
 }
 
 /// Answers with the letters, as they are now. All or none are marked.
+#[utoipa::path(post, path = "/v1/inbox/read", request_body = api::MarkRead, responses((status = 200, description = "Done", body = Vec<api::InboxEntry>)))]
 pub(super) async fn inbox_read(
     State(desk): State<Arc<Desk>>,
     _: Params<Nothing>,
@@ -140,6 +144,8 @@ async fn find(desk: &Desk, prefixes: Vec<String>, numbers: Vec<u64>) -> Result<V
     found.map_err(|problem| if problem.hint.is_some() { problem } else { problem.hint("nothing was marked; letters here: node inbox") })
 }
 
+/// Says what this node signals; what is left out stays.
+#[utoipa::path(put, path = "/v1/presence", request_body = api::Presence, responses((status = 200, description = "Done", body = api::Presence)))]
 pub(super) async fn presence(State(desk): State<Arc<Desk>>, _: Params<Nothing>, body: Body) -> Result<Json<api::Presence>, Problem> {
     let wanted: api::Presence = body.json()?;
     if let Some(available) = wanted.available {
@@ -153,6 +159,7 @@ pub(super) async fn presence(State(desk): State<Arc<Desk>>, _: Params<Nothing>, 
 }
 
 /// Answers with all that are blocked then.
+#[utoipa::path(put, path = "/v1/blocks/{peer}", params(("peer" = String, Path, description = "A name, a name with the end of its id, or an id")), request_body = api::Block, responses((status = 200, description = "Done", body = Vec<api::Peer>)))]
 pub(super) async fn block(
     State(desk): State<Arc<Desk>>,
     Named(name): Named,
@@ -172,6 +179,8 @@ pub(super) async fn block(
     Ok(Json(blocked(&extract::status(&desk).await?)))
 }
 
+/// Takes another name; others are told at once.
+#[utoipa::path(put, path = "/v1/name", request_body = api::Rename, responses((status = 200, description = "Done", body = api::Me)))]
 pub(super) async fn name(State(desk): State<Arc<Desk>>, _: Params<Nothing>, body: Body) -> Result<Json<api::Me>, Problem> {
     let wanted: api::Rename = body.json()?;
     let name: PeerName = wanted.name.parse().map_err(|error| Problem::new(Code::BadName, format!("{:?}: {error}", wanted.name)))?;
@@ -180,6 +189,8 @@ pub(super) async fn name(State(desk): State<Arc<Desk>>, _: Params<Nothing>, body
     Ok(Json(api::Me { id: status.id.to_string(), name: status.name.to_string() }))
 }
 
+/// Reaches a node that was not found by itself.
+#[utoipa::path(post, path = "/v1/connect", request_body = api::Connect, responses((status = 200, description = "Done", body = api::Connected)))]
 pub(super) async fn connect(State(desk): State<Arc<Desk>>, _: Params<Nothing>, body: Body) -> Result<Json<api::Connected>, Problem> {
     let wanted: api::Connect = body.json()?;
     let address = address::multiaddr(&wanted.address).map_err(|error| Problem::new(Code::BadAddress, error.to_string()))?;
@@ -198,6 +209,8 @@ pub(super) async fn connect(State(desk): State<Arc<Desk>>, _: Params<Nothing>, b
     }
 }
 
+/// Stops the node in order.
+#[utoipa::path(post, path = "/v1/stop", responses((status = 202, description = "Done", body = api::Stopping)))]
 pub(super) async fn stop(State(desk): State<Arc<Desk>>, _: Params<Nothing>) -> Result<(StatusCode, Json<api::Stopping>), Problem> {
     desk.asks.send(Ask::Stop).await.map_err(|_| Problem::stopping())?;
     Ok((StatusCode::ACCEPTED, Json(api::Stopping { stopping: true })))

@@ -2,11 +2,12 @@
 //! Knows nothing of how it is kept. The names of events are a closed set.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::tasks::TaskState;
 
 /// One entry of the node's own record, as `/v1/events` tells it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Event {
     /// Its sequence; the id of the event.
     pub seq: u64,
@@ -20,7 +21,7 @@ pub struct Event {
 }
 
 /// What happens; the name of the event is the value of `what`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "what", rename_all = "snake_case")]
 #[allow(missing_docs)] // The fields say what they are; a letter's numbers are those between two peers.
 pub enum What {
@@ -261,7 +262,7 @@ pub enum What {
 }
 
 /// One try to run one unit, as events tell it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Try {
     /// The order's number.
     pub order: u64,
@@ -280,7 +281,7 @@ pub struct Try {
 }
 
 /// Tries of several units that one commit tells of together.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Tries {
     /// Who ordered.
     pub orderer: String,
@@ -299,7 +300,7 @@ pub struct Tries {
 }
 
 /// Each of these units of each of these orders.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Run {
     /// The first order …
     pub first_order: u64,
@@ -312,7 +313,7 @@ pub struct Run {
 }
 
 /// How a unit ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum UnitEnd {
     /// By itself.
@@ -326,7 +327,7 @@ pub enum UnitEnd {
 }
 
 /// Why an attempt came to nothing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Broken {
     /// Another attempt is preferred.

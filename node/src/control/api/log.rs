@@ -2,12 +2,13 @@
 //! Knows nothing of how it is kept. What an entry says beside its subject is in `detail`, by the names of the event of that kind.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// The header of a page of the record that says that not everything written before that time is kept any more.
 pub const WHOLE_SINCE: &str = "record-whole-since";
 
 /// One entry of somebody's record.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct LogEntry {
     /// Who wrote it down.
     pub peer: String,
@@ -32,7 +33,7 @@ pub struct LogEntry {
 }
 
 /// Whether the record that a node keeps is whole.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Verification {
     /// Nothing is wrong.
     pub good: bool,
@@ -45,7 +46,7 @@ pub struct Verification {
 }
 
 /// A chain as it is kept.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct LogChain {
     /// Who wrote it.
     pub peer: String,
@@ -80,7 +81,7 @@ pub struct LogChain {
 }
 
 /// Something that is wrong.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct LogFlaw {
     /// In whose record.
     pub peer: String,
@@ -103,7 +104,7 @@ pub struct LogFlaw {
 }
 
 /// What can be wrong with a segment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum LogFlawKind {
     /// It cannot be read.

@@ -2,11 +2,12 @@
 //! Knows nothing of how anything is run. Listed fields are always there, and unknown is null.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::tasks::Lack;
 
 /// A service to offer.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewOffer {
     /// By what name it is ordered.
@@ -41,7 +42,7 @@ pub struct NewOffer {
 }
 
 /// What is run without a program.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Builtin {
     /// Answers with its arguments.
@@ -49,7 +50,7 @@ pub enum Builtin {
 }
 
 /// A service of this node.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Offer {
     /// By what name it is ordered.
     pub name: String,
@@ -80,7 +81,7 @@ pub struct Offer {
 }
 
 /// Take nothing new, or take it again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Drain {
     /// Finish what runs and take nothing new.
@@ -88,7 +89,7 @@ pub struct Drain {
 }
 
 /// What became of that.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Draining {
     /// Takes nothing new.
     pub draining: bool,
@@ -99,7 +100,7 @@ pub struct Draining {
 }
 
 /// A service of one worker.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Service {
     /// By what name it is ordered.
     pub service: String,
@@ -128,7 +129,7 @@ pub struct Service {
 }
 
 /// A peer that offers services.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Worker {
     /// Its key.
     pub id: String,
@@ -161,7 +162,7 @@ pub struct Worker {
 }
 
 /// Logical CPUs.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Cores {
     /// All.
     pub total: u32,
@@ -170,7 +171,7 @@ pub struct Cores {
 }
 
 /// Memory.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Memory {
     /// All.
     pub total_bytes: u64,
@@ -179,7 +180,7 @@ pub struct Memory {
 }
 
 /// What a worker says when it is asked whether it could start something now.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Availability {
     /// Who.
     pub worker: String,
@@ -212,7 +213,7 @@ pub struct Availability {
 }
 
 /// Who hands out the tasks.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Dispatcher {
     /// Its key.
     pub id: String,
@@ -225,7 +226,7 @@ pub struct Dispatcher {
 }
 
 /// Who should lead.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Transfer {
     /// A peer.
@@ -233,7 +234,7 @@ pub struct Transfer {
 }
 
 /// Another was asked to lead.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Transferring {
     /// Who.
     pub to: String,
@@ -242,7 +243,7 @@ pub struct Transferring {
 }
 
 /// A question.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewQuery {
     /// A peer, or `swarm` for all that are here.
@@ -252,7 +253,7 @@ pub struct NewQuery {
 }
 
 /// What may be asked about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum About {
     /// Whom it sees.
@@ -288,7 +289,7 @@ impl About {
 }
 
 /// What one peer answered.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct QueryResults {
     /// Who.
     pub peer: String,
@@ -303,7 +304,7 @@ pub struct QueryResults {
 }
 
 /// A peer as another sees it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Seen {
     /// Its key.
     pub id: String,
@@ -318,7 +319,7 @@ pub struct Seen {
 }
 
 /// CPU, memory and units of a peer.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Statistics {
     /// Logical CPUs.
     pub cores: Cores,

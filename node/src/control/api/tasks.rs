@@ -6,9 +6,10 @@ use std::borrow::Cow;
 use protocol::order::End;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
+use utoipa::ToSchema;
 
 /// An order as it is asked for.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewOrder<'a> {
     /// What.
@@ -27,6 +28,7 @@ pub struct NewOrder<'a> {
     #[serde(default)]
     pub stdin_encoding: Encoding,
     /// 1 to the front, 2 to the middle, 3 to the end of the queue.
+    #[schema(minimum = 1, maximum = 3)]
     #[serde(default = "last", skip_serializing_if = "is_last")]
     pub priority: u8,
     /// Logical CPUs that each unit takes.
@@ -83,7 +85,7 @@ fn is_false(yes: &bool) -> bool {
 }
 
 /// How bytes are written as text.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub enum Encoding {
     /// They are text.
     #[default]
@@ -95,7 +97,7 @@ pub enum Encoding {
 }
 
 /// An order was accepted: it is on this node's disk.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Order {
     /// Its number.
     pub order: u64,
@@ -113,7 +115,7 @@ pub struct Order {
 }
 
 /// How far an order, or one unit of it, is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum TaskState {
     /// On its orderer's disk; no dispatcher has it yet.
@@ -174,7 +176,7 @@ impl From<End> for TaskState {
 }
 
 /// An order and what becomes of it, or one unit of it.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Task {
     /// As commands take it: `17`, `nikki-pi/17`, `17.3`.
     pub id: String,
@@ -252,7 +254,7 @@ pub struct Task {
 }
 
 /// The payload of the event that tells, in the inbox, how an order of this node ended: the task.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct OutcomePayload {
     /// Which event it is.
     pub event: OutcomeEvent,
@@ -262,7 +264,7 @@ pub struct OutcomePayload {
 }
 
 /// The one word that this event has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OutcomeEvent {
     /// An order has ended.
@@ -270,7 +272,7 @@ pub enum OutcomeEvent {
 }
 
 /// How far a program says it is.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Progress {
     /// Steps done …
     pub done: u64,
@@ -281,7 +283,7 @@ pub struct Progress {
 }
 
 /// How far the units of an order are.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Units {
     /// All.
     pub total: u32,
@@ -298,7 +300,7 @@ pub struct Units {
 }
 
 /// What one worker lacks.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Lacking {
     /// Who.
     pub worker: String,
@@ -311,7 +313,7 @@ pub struct Lacking {
 }
 
 /// Why a worker does not take something.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Lack {
     /// As many run there as may.
