@@ -2,6 +2,7 @@
 //! Knows nothing but the API; one file per word below. Every command is one call or a few, and a rendering of the answer.
 
 mod backup;
+pub(crate) mod alone;
 mod bar;
 mod batch;
 mod block;

@@ -10,5 +10,6 @@ pub mod net;
 pub mod node;
 pub mod run;
 pub mod runner;
+mod search;
 pub mod store;
 pub mod workers;

@@ -358,6 +358,12 @@ impl Net {
         self.counters.snapshot()
     }
 
+    /// Names of swarms whose nodes were met and cannot be spoken to: others, or this one where they speak another version.
+    #[must_use]
+    pub fn others_met(&self) -> Vec<String> {
+        self.counters.others.read()
+    }
+
     /// Ends the network and waits until it has ended. Blocks: not for use on a runtime's thread.
     pub fn join(self) {
         drop(self.commands);

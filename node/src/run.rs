@@ -19,9 +19,11 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{broadcast, mpsc};
 use tokio_util::sync::CancellationToken;
 
+use crate::cli::alone::{self, ALONE};
 use crate::cli::failure::{DISK, Failure, INTERRUPTED, REFUSED};
 use crate::cli::key;
 use crate::cli::run::{Banner, Bearers, Configured, IN_BACKGROUND, Options, line};
+use crate::control::api::Search;
 use crate::control::configured;
 use crate::control::desk::{About, Ask, Desk, Unreached};
 use crate::control::problem::{Code, Problem};
@@ -30,6 +32,7 @@ use crate::control::time;
 use crate::driver::Fact;
 use crate::net;
 use crate::node::{self, Met, Node, Settings, StartError};
+use crate::search::Searching;
 use crate::store::{Anew, CommitError, DirectoryError, Fault, OpenError};
 use background::Logbook;
 
@@ -63,6 +66,7 @@ pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
     let mut interrupts = signal(SignalKind::interrupt())?;
     let mut terminations = signal(SignalKind::terminate())?;
     let settings = settings(&options)?;
+    let packets = Searching::packets_before();
     if !options.listen.is_empty() {
         can_listen(&settings.listen)?;
     }
@@ -89,7 +93,12 @@ pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
         record: options.record,
     };
     let (watch, unreached) = (node.entries.clone(), node.unreached.clone());
-    let desk = Desk { asks, shelf: Arc::new(node.reader.clone()), watch, notices: node.notices.clone(), unreached, about };
+    let searching = Searching::new(Arc::downgrade(&node.net), options.mdns, packets);
+    let search: Arc<dyn Fn() -> Search + Send + Sync> = Arc::new({
+        let searching = searching.clone();
+        move || searching.now()
+    });
+    let desk = Desk { search, asks, shelf: Arc::new(node.reader.clone()), watch, notices: node.notices.clone(), unreached, about };
     let closing = CancellationToken::new();
     let serving = tokio::spawn(serve(desk, door, closing.clone()));
     let (stop, mut stopped) = mpsc::channel(1);
@@ -114,6 +123,7 @@ pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
         }
     };
     let mut turn = tokio::time::interval(TURN);
+    let mut alone = Some(Box::pin(tokio::time::sleep(ALONE)));
     let mut bearers = Bearers::default();
     if let Some(status) = node.status().await {
         bearers.note(&status.name, status.id);
@@ -122,7 +132,12 @@ pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
     let disk_failed = loop {
         tokio::select! {
             notice = notices.recv() => match notice {
-                Ok(notice) => tell(&notice, &mut bearers, terminal),
+                Ok(notice) => {
+                    if matches!(notice, Notice::PeerHere { .. }) {
+                        alone = None;
+                    }
+                    tell(&notice, &mut bearers, terminal);
+                }
                 Err(broadcast::error::RecvError::Lagged(missed)) => say(&format!("… {missed} more events, see: {} inbox\n", options.called)),
                 Err(broadcast::error::RecvError::Closed) => break None,
             },
@@ -130,6 +145,14 @@ pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
             _ = turn.tick() => if let Some(Err(error)) = logbook.as_ref().map(Logbook::turn_if_long) {
                 tracing::warn!(%error, "what this node says cannot be put into a new file");
             },
+            () = async { if let Some(alone) = &mut alone { alone.await } }, if alone.is_some() => {
+                alone = None;
+                if let Some(status) = node.status().await {
+                    let (search, now) = (searching.now(), time::now());
+                    let text = alone::told(&search, &status.addresses, &node.swarm, options.swarm_key.is_none());
+                    say(&format!("{}  nobody is found so far\n{text}", time::for_people(now, now)));
+                }
+            }
             Some(()) = stopped.recv() => break None,
             _ = interrupts.recv() => break None,
             _ = terminations.recv() => break None,

@@ -4,8 +4,10 @@
 use std::time::Duration;
 
 use clap::Args;
+use protocol::Timestamp;
 
 use super::Context;
+use super::alone::{ALONE, told};
 use super::failure::{DONE, Failure, PENDING};
 use super::peers::host_port;
 use super::places::typed;
@@ -40,7 +42,7 @@ pub(super) async fn execute(args: StatusArgs, context: &Context) -> Result<u8, F
     if context.json {
         context.document(&status)?;
     } else {
-        print(&typed(&shown(&status)))?;
+        print(&typed(&shown(&status, crate::control::time::now())))?;
     }
     if enough {
         return Ok(DONE);
@@ -50,7 +52,7 @@ pub(super) async fn execute(args: StatusArgs, context: &Context) -> Result<u8, F
         .next("to reach a node that is not found by itself: node connect HOST"))
 }
 
-fn shown(status: &Status) -> String {
+fn shown(status: &Status, now: Timestamp) -> String {
     let tail = status.peer.id.get(status.peer.id.len().saturating_sub(8)..).unwrap_or_default();
     let open = if status.open { "open: anyone on this LAN may join" } else { "closed: only with its key" };
     let mut text = format!("{}@{tail}  swarm \"{}\" ({open})\n", line(&status.peer.name), line(&status.swarm));
@@ -59,6 +61,10 @@ fn shown(status: &Status) -> String {
     }
     for missing in &status.unreached {
         text += &format!("  tried    {}: nobody is reached yet: {}\n", line(&host_port(&missing.address)), line(&missing.why));
+    }
+    let began = crate::control::time::parse(&status.started_at).unwrap_or(now);
+    if status.peers.available == 0 && now.0.saturating_sub(began.0) >= ALONE.as_millis() as u64 {
+        text += &told(&status.search, &status.addresses, &status.swarm, status.open);
     }
     let unread = if status.letters.unread > 0 { format!(" ({} not read)", status.letters.unread) } else { String::new() };
     let waiting = if status.letters.waiting > 0 { format!(" ({} not delivered yet)", status.letters.waiting) } else { String::new() };
@@ -147,12 +153,13 @@ mod tests {
             disk: Disk { low: false, database_bytes: 2 << 20, free_bytes: 3 << 30 },
             refused: std::collections::BTreeMap::new(),
             unreached: Vec::new(),
+            search: crate::control::api::Search::default(),
             data_dir: "/d".to_owned(),
             started_at: "1970-01-01T00:00:00.000Z".to_owned(),
             boot: 1,
         };
         assert_eq!(
-            shown(&status),
+            shown(&status, Timestamp(0)),
             "markus@Kx9Ta7f3  swarm \"lan\" (open: anyone on this LAN may join)\n  \
              address  192.168.1.17:6174\n  \
              peers    1 available, 2 known\n  \
@@ -162,8 +169,12 @@ mod tests {
              data     /d\n  \
              running  0.1.0 since 1970-01-01\n"
         );
+        assert!(!shown(&status, Timestamp(9_000)).contains("alone"), "somebody is here");
+        status.peers.available = 0;
+        assert!(!shown(&status, Timestamp(9_000)).contains("alone"), "it has not looked for long");
+        assert!(shown(&status, Timestamp(10_000)).contains("  alone    nobody is seen"));
         status.unreached = vec![Missing { address: "/dns/nikki/tcp/6174".to_owned(), why: "the name nikki cannot be resolved".to_owned() }];
-        assert!(shown(&status).contains("  tried    nikki:6174: nobody is reached yet: the name nikki cannot be resolved\n"));
+        assert!(shown(&status, Timestamp(0)).contains("  tried    nikki:6174: nobody is reached yet: the name nikki cannot be resolved\n"));
         status.available = false;
         status.disk.low = true;
         status.cloned = true;
@@ -175,7 +186,7 @@ mod tests {
         status.dispatcher = Some(Dispatcher { id: "x".to_owned(), name: "nikki-pi".to_owned(), term: 3, since_at });
         let (oldest_at, oldest_of) = (Some("1970-01-01T00:00:00.000Z".to_owned()), Some("nikki-pi".to_owned()));
         status.record = RecordRoom { segments: 3, bytes: 5 << 20, limit_bytes: 1 << 30, limit_seconds: 86_400, oldest_at, oldest_of };
-        let text = shown(&status);
+        let text = shown(&status, Timestamp(0));
         assert!(text.contains("record   5 MiB since 1970-01-01 (entries of nikki-pi); beyond 1.0 GiB or 1 days"), "{text}");
         assert!(text.contains("warning  runs twice: another copy"), "{text}");
         assert!(text.contains("not available:") && text.contains("too little") && text.contains("(2 not delivered yet)"), "{text}");

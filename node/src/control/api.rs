@@ -59,12 +59,46 @@ pub struct Status {
     pub refused: BTreeMap<String, u64>,
     /// Addresses that the node was told to reach (`--peer`) and where nobody answers yet; each is tried again now and then.
     pub unreached: Vec<Missing>,
+    /// What was done to find others.
+    pub search: Search,
     /// Where the node keeps its things.
     pub data_dir: String,
     /// When the node started.
     pub started_at: String,
     /// How often it was started.
     pub boot: u64,
+}
+
+/// What was done so far to find others, since the start.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Search {
+    /// They are looked for by multicast.
+    pub multicast: bool,
+    /// By which interfaces.
+    pub interfaces: Vec<Interface>,
+    /// Multicast packets that this machine has sent, other programs' included; null where the system does not count them.
+    pub multicast_sent: Option<u64>,
+    /// Different nodes heard by multicast, of any swarm.
+    pub multicast_heard: u64,
+    /// Connections begun …
+    pub dials: u64,
+    /// … of which so many came to nothing.
+    pub dials_failed: u64,
+    /// Somebody was there, with another swarm key, another version or another identity than expected.
+    pub mismatches: u64,
+    /// Connections to nodes that are not of this swarm.
+    pub strangers: u64,
+    /// Swarms of such nodes, as far as they said so, eight at most; this one's own name means that they speak another version.
+    pub other_swarms: Vec<String>,
+}
+
+/// A way into a network.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Interface {
+    /// As the system calls it.
+    pub name: String,
+    /// Its IPv4 addresses.
+    pub addresses: Vec<String>,
 }
 
 /// An address where nobody is reached.

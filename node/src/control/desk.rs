@@ -15,6 +15,7 @@ use protocol::{Answer, Command, Epoch, LetterId, Notice, PeerId, Status, Timesta
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use crate::store::backup::{BackupError, Origin};
+use super::api::Search;
 pub use crate::store::{
     Content, Delivery, InboxKind, InboxLetter, InboxQuery, OrderQuery, OrderSummary, Outcome, SentView, State, UnitEnd,
 };
@@ -33,6 +34,8 @@ pub struct Desk {
     pub notices: broadcast::Sender<Notice>,
     /// Addresses that the node was told to reach and where nobody answers, with the reason.
     pub unreached: watch::Receiver<BTreeMap<Multiaddr, String>>,
+    /// What was done so far to find others.
+    pub search: Arc<dyn Fn() -> Search + Send + Sync>,
     /// What does not change while the node runs.
     pub about: About,
 }

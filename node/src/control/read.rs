@@ -61,6 +61,7 @@ pub(super) async fn status(State(desk): State<Arc<Desk>>, _: Params<Nothing>) ->
             held_bytes: status.held_bytes,
         },
         refused: status.refused.iter().map(|(cause, count)| (cause.as_str().to_owned(), *count)).collect(),
+        search: (desk.search)(),
         record: api::RecordRoom {
             segments: counts.record.segments,
             bytes: counts.record.bytes,

@@ -299,6 +299,7 @@ impl Node {
             watch,
             notices: broadcast::channel(16).0,
             unreached: watch::channel(BTreeMap::new()).1,
+            search: Arc::new(api::Search::default),
             about: About {
                 record: crate::store::RecordLimits::default(),
                 id: peer_id(1),

@@ -88,6 +88,12 @@ impl Names {
     }
 }
 
+/// The swarm that a node is of which says this to tell its swarm's nodes from others; none if it is no node of ours.
+pub(crate) fn swarm_of(identify: &str) -> Option<&str> {
+    let (swarm, version) = identify.strip_prefix("/swarm/")?.split_once("/id/")?;
+    (Names::new(swarm).is_ok() && version.bytes().all(|byte| byte.is_ascii_digit())).then_some(swarm)
+}
+
 /// A libp2p swarm for `config`, listening nowhere yet. Must be called on the runtime that will drive it.
 pub(crate) fn swarm(config: &Config, executor: impl libp2p::swarm::Executor + Send + 'static) -> io::Result<libp2p::Swarm<Behaviour>> {
     let names = Names::new(&config.swarm_name)?;

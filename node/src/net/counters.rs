@@ -1,7 +1,9 @@
 //! What the network has done so far, in numbers that anyone may read at any time.
 //! Knows nothing of why; a number only ever grows, but for `mdns_peers`.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 /// One number.
 #[derive(Debug, Default)]
@@ -21,11 +23,31 @@ impl Counter {
     }
 }
 
+/// Other swarms whose names are remembered; who makes up more is counted, not named (guess: more than anyone wants to read).
+const NAMES_MAX: usize = 8;
+
+/// Names of swarms whose nodes were met that speak another protocol than this one: other swarms, or this one in another version.
+#[derive(Debug, Default)]
+pub(crate) struct Names(Mutex<BTreeSet<String>>);
+
+impl Names {
+    pub(crate) fn add(&self, name: &str) {
+        let mut names = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if names.len() < NAMES_MAX {
+            names.insert(name.to_owned());
+        }
+    }
+
+    pub(crate) fn read(&self) -> Vec<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+    }
+}
+
 macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident,)*) => {
         /// The live numbers, shared by the loop, its tasks and the handle.
         #[derive(Debug, Default)]
-        pub(crate) struct Counters { $(pub(crate) $name: Counter,)* }
+        pub(crate) struct Counters { $(pub(crate) $name: Counter,)* pub(crate) others: Names }
 
         /// What [`super::Net::counters`] returns: the numbers of this moment.
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

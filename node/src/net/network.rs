@@ -617,6 +617,11 @@ impl<'a> Network<'a> {
             BehaviourEvent::Identify(identify::Event::Received { peer_id, info, .. }) if info.protocol_version == self.identify_as => {
                 self.on_identified(peer_id, info.listen_addrs);
             }
+            BehaviourEvent::Identify(identify::Event::Received { info, .. }) => {
+                if let Some(swarm) = behaviour::swarm_of(&info.protocol_version) {
+                    self.counters.others.add(swarm);
+                }
+            }
             BehaviourEvent::Ping(ping::Event { peer, connection, result: Err(failure) })
                 if !matches!(failure, ping::Failure::Unsupported) =>
             {
