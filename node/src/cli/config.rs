@@ -17,6 +17,8 @@ use crate::control::api::{Builtin, NewOffer};
 
 /// Its name in the node's directory.
 const FILE: &str = "node.toml";
+/// Words that are more alike than this are taken for one another's slips (guess).
+const NEAR: f64 = 0.8;
 /// What to do about a file that is not understood.
 const NEXT: &str = "nothing was started; correct the file, or move it away; what may stand in it: node run --help";
 
@@ -102,7 +104,8 @@ impl Config {
             Err(error) => {
                 let line = error.span().map_or_else(String::new, |span| format!(", line {}", line_of(&text, span.start)));
                 let why = error.message().lines().collect::<Vec<_>>().join("; ");
-                Err(Failure::usage(format!("{}{line}: {}", file.display(), plainly(&why))).next(NEXT))
+                let meant = meant(&why).map_or_else(String::new, |meant| format!("; did you mean `{meant}`?"));
+                Err(Failure::usage(format!("{}{line}: {}{meant}", file.display(), plainly(&why))).next(NEXT))
             }
         }
     }
@@ -132,6 +135,15 @@ impl Config {
 
 fn line_of(text: &str, at: usize) -> usize {
     text.bytes().take(at).filter(|byte| *byte == b'\n').count() + 1
+}
+
+/// Of the words that serde expected instead of one that it does not know, the nearest, if it is near enough for a slip.
+fn meant(why: &str) -> Option<&str> {
+    let mut words = why.strip_prefix("unknown ")?.split('`').skip(1).step_by(2);
+    let typed = words.next()?;
+    words
+        .max_by(|a, b| strsim::jaro_winkler(a, typed).total_cmp(&strsim::jaro_winkler(b, typed)))
+        .filter(|near| strsim::jaro_winkler(near, typed) > NEAR)
 }
 
 /// serde says `invalid type: WHAT, expected WHAT`.
@@ -261,6 +273,10 @@ builtin = "echo"
         for (text, says) in [
             ("swarm = \"lan\"\nlisten_on = []\n", "/x/node.toml, line 2: unknown field `listen_on`, expected one of `name`, `swarm`"),
             ("[services.coffee]\nlimt = 2\n", "line 2: unknown field `limt`, expected one of `about`, `limit`"),
+            ("[services.coffee]\nlimt = 2\n", "; did you mean `limit`?"),
+            ("no-mdns = true\n", "; did you mean `no_mdns`?"),
+            ("peers = [\"nikki\"]\n", "; did you mean `peer`?"),
+            ("[service.coffee]\nlimit = 2\n", "; did you mean `services`?"),
             ("[services.coffee]\nlimit = \"two\"\n", "line 2: the text \"two\", expected a whole number"),
             ("[services.coffee]\n\nmemory = \"512\"\n", "line 3: a size is a number and a unit, like 512M or 4G"),
             ("[services.coffee]\nmemory = 512\n", "line 2: the number `512`, expected a text"),
