@@ -1,8 +1,8 @@
 //! The command line: what can be typed, and where each word is decided.
 //! Knows nothing but the API; one file per word below. Every command is one call or a few, and a rendering of the answer.
 
-mod backup;
 pub(crate) mod alone;
+mod backup;
 mod bar;
 mod batch;
 mod block;
@@ -28,8 +28,8 @@ mod presence;
 mod prompt;
 mod query;
 mod read;
-mod restore;
 mod rename;
+mod restore;
 pub mod run;
 mod send;
 mod sent;

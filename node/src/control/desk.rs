@@ -14,8 +14,8 @@ use protocol::segment::Entry;
 use protocol::{Answer, Command, Epoch, LetterId, Notice, PeerId, Status, Timestamp};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
-use crate::store::backup::{BackupError, Origin};
 use super::api::Search;
+use crate::store::backup::{BackupError, Origin};
 pub use crate::store::{
     Content, Delivery, InboxKind, InboxLetter, InboxQuery, OrderQuery, OrderSummary, Outcome, SentView, State, UnitEnd,
 };
