@@ -1,7 +1,7 @@
 //! A backup: everything that a node needs to live on elsewhere, in one stream of bytes that can be checked.
 //! Knows nothing of where it goes. It is one snapshot of the database, and whole only with its last part.
 //!
-//! The line [`MAGIC`], then parts: a byte that says what it is, its length (4 bytes, big-endian), and so many bytes. First a [`Header`]
+//! The line `swarm backup 1`, then parts: a byte that says what it is, its length (4 bytes, big-endian), and so many bytes. First a [`Header`]
 //! (CBOR), then files (name, a zero byte, content), then for each table its name and rows (length and bytes of key and of value,
 //! again and again), then the SHA-256 of all before.
 
