@@ -43,6 +43,9 @@ struct End {
     hash: [u8; 32],
 }
 
+/// How often those who keep the record, or kept it, are asked what they have (guess: a list is a few kilobytes).
+const RELIST: Duration = Duration::from_secs(30);
+
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Logger {
@@ -52,7 +55,8 @@ pub(crate) struct Logger {
     others: Vec<PeerId>,
     /// Those who did until others were named: they may have more of somebody who has gone since.
     former: BTreeSet<PeerId>,
-    /// When these are asked again what they have, as somebody went away not long ago: they may have missed it later.
+    /// When these are asked again what they have: soon after somebody went away, which they may have missed later, and else now and
+    /// then, since who keeps the record changes.
     relist_at: Option<Duration>,
     /// Chains of this node, in the order in which they were begun.
     own: Vec<(u64, End)>,
@@ -429,7 +433,7 @@ impl Logger {
             self.pulls.clear();
             self.dirty = room;
         }
-        if self.relist_at.take_if(|at| *at <= now.mono).is_some() {
+        if self.relist_at.is_none_or(|at| at <= now.mono) && self.relist_at.replace(now.mono + RELIST).is_some() {
             self.list_others(now, out);
         }
         self.give_up(record, now, out);

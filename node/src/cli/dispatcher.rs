@@ -37,9 +37,11 @@ pub(super) async fn execute(args: DispatcherArgs, context: &Context) -> Result<u
     Ok(DONE)
 }
 
-/// `nikki-pi (term 1) since 15:12:42`.
+/// `nikki-pi (term 1) since 15:12:42; standbys: ada, markus-thinkpad`.
 pub(super) fn told(dispatcher: &Dispatcher) -> String {
-    format!("{} (term {}) since {}", line(&dispatcher.name), dispatcher.term, time(&dispatcher.since_at))
+    let standbys: Vec<_> = dispatcher.standbys.iter().map(|standby| line(&standby.name)).collect();
+    let standbys = if standbys.is_empty() { "no standbys".to_owned() } else { format!("standbys: {}", standbys.join(", ")) };
+    format!("{} (term {}) since {}; {standbys}", line(&dispatcher.name), dispatcher.term, time(&dispatcher.since_at))
 }
 
 async fn transfer(to: String, context: &Context) -> Result<u8, Failure> {

@@ -183,7 +183,7 @@ mod tests {
         status.refused.insert("sealed".to_owned(), 3);
         status.orders = OrderCounts { open: 2, queued: 5, offers: 1, draining: true };
         let since_at = "1970-01-01T00:00:00.000Z".to_owned();
-        status.dispatcher = Some(Dispatcher { id: "x".to_owned(), name: "nikki-pi".to_owned(), term: 3, since_at });
+        status.dispatcher = Some(Dispatcher { id: "x".to_owned(), name: "nikki-pi".to_owned(), term: 3, since_at, standbys: Vec::new() });
         let (oldest_at, oldest_of) = (Some("1970-01-01T00:00:00.000Z".to_owned()), Some("nikki-pi".to_owned()));
         status.record = RecordRoom { segments: 3, bytes: 5 << 20, limit_bytes: 1 << 30, limit_seconds: 86_400, oldest_at, oldest_of };
         let text = shown(&status, Timestamp(0));

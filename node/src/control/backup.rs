@@ -27,6 +27,7 @@ const PIECES: usize = 8;
 /// that hangs).
 const TAKEN_WITHIN: Duration = Duration::from_secs(60);
 
+/// All that the node is, in one stream: whoever asks puts it into a file.
 #[utoipa::path(post, path = "/v1/backup", responses((status = 200, description = "The whole node, to be restored from; whole if it says so at its end", content_type = "application/octet-stream", body = Vec<u8>)))]
 pub(super) async fn backup(State((desk, share)): State<(Arc<Desk>, Arc<Semaphore>)>, _: Params<Nothing>) -> Result<Response, Problem> {
     let Ok(place) = share.try_acquire_owned() else {

@@ -22,14 +22,19 @@ pub(super) const NOT_HERE: &str = "it cannot answer that";
 
 pub(super) fn shown(status: &Status) -> Option<api::Dispatcher> {
     let leader = status.leader.as_ref()?;
+    let name = |id: PeerId| {
+        let known =
+            if id == status.id { Some(&status.name) } else { status.peers.iter().find(|peer| peer.id == id).map(|peer| &peer.name) };
+        known.map_or_else(|| id.to_string(), ToString::to_string)
+    };
     let id = leader.fence.leader;
-    let name = if id == status.id { Some(&status.name) } else { status.peers.iter().find(|peer| peer.id == id).map(|peer| &peer.name) };
     let led = u64::try_from(leader.for_.as_millis()).unwrap_or(u64::MAX);
     Some(api::Dispatcher {
         id: id.to_string(),
-        name: name.map_or_else(|| id.to_string(), ToString::to_string),
+        name: name(id),
         term: leader.fence.term,
         since_at: rfc3339(Timestamp(time::now().0.saturating_sub(led))),
+        standbys: leader.standbys.iter().map(|id| api::Standby { id: id.to_string(), name: name(*id) }).collect(),
     })
 }
 

@@ -149,7 +149,7 @@ mod tests {
 
     #[test]
     fn any_number_of_bytes_can_be_told() {
-        for (bytes, expected) in [(0, "0 B"), (1_536, "1.5 KiB"), (2 << 20, "2 MiB"), (u64::MAX, "17179869184 GiB")] {
+        for (bytes, expected) in [(0, "0 B"), (1_536, "1.5 KiB"), (2 << 20, "2 MiB"), (u64::MAX, "17179869183.9 GiB")] {
             assert_eq!(size(bytes), expected);
         }
     }

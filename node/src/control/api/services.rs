@@ -223,6 +223,17 @@ pub struct Dispatcher {
     pub term: u64,
     /// Since when it leads.
     pub since_at: String,
+    /// Who would take over: they have the whole queue, too.
+    pub standbys: Vec<Standby>,
+}
+
+/// A peer that would take over from the dispatcher.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Standby {
+    /// Its key.
+    pub id: String,
+    /// As it is called.
+    pub name: String,
 }
 
 /// Who should lead.

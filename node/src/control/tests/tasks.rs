@@ -661,8 +661,8 @@ async fn what_becomes_of_orders_is_told_in_events() {
         told.push(soon(events.next()).await.expect("it goes on").expect("an event").what);
     }
     assert_eq!(told.iter().map(called).collect::<Vec<_>>(), names);
-    let api::What::UnitAssigned { of, worker, .. } = &told[5] else { panic!("{told:?}") };
+    let api::What::UnitAssigned { of, worker, .. } = &told[6] else { panic!("{told:?}") };
     assert_eq!((of.order, of.unit, of.attempt, of.orderer.as_str(), worker.as_str()), (1, 2, 3, "markus", "nikki-pi"));
-    let api::What::TryBroken { why: api::Broken::Killed, signal: Some(9), .. } = &told[8] else { panic!("{told:?}") };
-    assert_eq!(told[10], api::What::OrderEnded { order: 1, state: api::TaskState::Expired });
+    let api::What::TryBroken { why: api::Broken::Killed, signal: Some(9), .. } = &told[9] else { panic!("{told:?}") };
+    assert_eq!(told[11], api::What::OrderEnded { order: 1, state: api::TaskState::Expired });
 }
