@@ -72,7 +72,7 @@ fn sent(node: &Node) -> u64 {
 
 /// The text of each letter of a list.
 fn all(node: &Node, list: &str) -> Vec<String> {
-    let letters = json(&node.says(&[list, "--json", "--limit", "1000000"]).1);
+    let letters = json(&node.says(&[list, "--json"]).1);
     letters.as_array().expect("a list").iter().map(|letter| letter["payload"].as_str().unwrap_or_default().to_owned()).collect()
 }
 
