@@ -160,28 +160,3 @@ pub fn terminal() -> (OwnedFd, std::fs::File) {
     let end = std::fs::OpenOptions::new().read(true).write(true).open(&place).expect("it is ours");
     (master, end)
 }
-
-/// What a command shows to somebody who looks at a terminal of 100 columns.
-pub fn on_terminal(data_dir: &Path, words: &[&str]) -> String {
-    let (master, end) = terminal();
-    let size = rustix::termios::Winsize { ws_row: 40, ws_col: 100, ws_xpixel: 0, ws_ypixel: 0 };
-    rustix::termios::tcsetwinsize(&master, size).expect("it is ours");
-    let mut command = node(data_dir, &[]);
-    command.args(words).env("NO_COLOR", "1").env("TERM", "dumb");
-    command.stdout(end.try_clone().expect("another handle")).stderr(end);
-    let mut process = Running::new(command);
-    let mut reading = std::fs::File::from(master);
-    let (out, pieces) = std::sync::mpsc::channel();
-    std::thread::spawn(move || {
-        let mut some = [0; 4096];
-        // The terminal ends with the last who has it open.
-        while let Ok(read @ 1..) = reading.read(&mut some) {
-            if out.send(some[..read].to_vec()).is_err() {
-                return;
-            }
-        }
-    });
-    process.ended();
-    let bytes: Vec<u8> = pieces.iter().flatten().collect();
-    String::from_utf8_lossy(&bytes).replace("\r\n", "\n")
-}
