@@ -1,15 +1,15 @@
-//! Orders that others hold from before: asked for where this leader lacks them, and joined with what is here.
-//! Believes nobody that an order is still wanted: what its orderer has not said under this term is placed after all who are here
-//! were asked whether it has ended.
+//! Orders that others hold from before: asked for where this leader lacks them.
+//! Believes nobody that an order is still wanted, nor what has ended of it: what its orderer has not said under this term is placed
+//! after all who are here were asked whether it has ended, and ends are told by workers and orderers. Who may run a unit is waited for.
 
 use libp2p_identity::PeerId;
 
 use super::Dispatcher;
 use super::doubt::Wanted;
-use super::table::{Placement, Row, Stage};
+use super::table::Row;
 use crate::effect::{Change, Out, QueueState, Queued};
 use crate::now::{Now, Timestamp};
-use crate::order::{Attempt, Fence, OrderKey};
+use crate::order::{Fence, OrderKey};
 use crate::ranges::Ranges;
 use crate::work::{Copies, Held, Known, OrdersOf};
 
@@ -47,11 +47,7 @@ impl Dispatcher {
         let mut new = Vec::new();
         for Held { order, age_ms, state } in orders {
             let key = state.order;
-            if self.is_closed(&key) {
-                continue;
-            }
-            if self.rows.contains_key(&key) {
-                self.join(&key, &state.tries, &state.ended, now);
+            if self.is_closed(&key) || self.rows.contains_key(&key) {
                 continue;
             }
             let Some(order) = order.filter(|order| self.full(order, disk_low).is_none()) else {
@@ -62,7 +58,8 @@ impl Dispatcher {
             let sort = self.queue.sort_for(order.value.priority).unwrap_or_else(|| self.renumber(order.value.priority));
             let queued = Queued { order, sort, at };
             out.store(Change::Queue(Box::new(queued.clone())));
-            let mut row = Box::new(Row::kept(queued, Some(QueueState { sort, ..state }), now.mono));
+            let state = QueueState { tries: state.tries, cancel: state.cancel, ..QueueState::new(key, sort) };
+            let mut row = Box::new(Row::kept(queued, Some(state), now.mono));
             row.wanted = Wanted::Asked;
             let again_at = now.mono + self.config.gate;
             self.unanswered.extend(row.expect_answers(again_at).map(|unit| (again_at, key, unit)));
@@ -77,29 +74,5 @@ impl Dispatcher {
         if all {
             self.words.to(from).copied.push(number);
         }
-    }
-
-    /// What another leader knew of the units of an order that is here, too: an end beats all, and who may run one is waited for.
-    fn join(&mut self, key: &OrderKey, tries: &[(u32, Attempt, PeerId)], ended: &Ranges, now: Now) {
-        let Some(row) = self.rows.get_mut(key) else { return };
-        let all = Ranges::of(1, u64::from(row.units()));
-        let ended: Vec<u32> =
-            ended.common(&all).iter().flat_map(|(first, last)| first..=last).filter_map(|unit| u32::try_from(unit).ok()).collect();
-        for unit in ended {
-            if self.rows.get(key).is_some_and(|row| !row.is_over(unit)) {
-                self.end_unit(key, unit, None);
-                self.dirty.insert(*key, None);
-            }
-        }
-        for (unit, attempt, worker) in tries.iter().copied() {
-            let Some(row) = self.rows.get_mut(key) else { return };
-            if row.is_unit(unit) && !row.is_over(unit) && row.placement(unit).is_none() && !row.is_dead(unit, attempt, &worker) {
-                row.used(unit, attempt.number);
-                let again_at = Some(now.mono + self.config.work_patience);
-                let placement = Placement { attempt, worker, stage: Stage::Unsure, since: now.mono, again_at, asked: 0 };
-                self.put(key, unit, placement, None, now);
-            }
-        }
-        self.settle(key);
     }
 }

@@ -365,7 +365,7 @@ impl Dispatcher {
     }
 
     /// A unit that was not over has ended, by this attempt of this worker if that is known: whoever else has it must not go on.
-    pub(super) fn end_unit(&mut self, key: &OrderKey, unit: u32, by: Option<(PeerId, Attempt)>) {
+    fn end_unit(&mut self, key: &OrderKey, unit: u32, by: Option<(PeerId, Attempt)>) {
         let placement = self.rows.get_mut(key).and_then(|row| row.placement(unit).copied());
         match placement.map(|placement| (placement.worker, placement.attempt)) {
             Some(has) if by == Some(has) => self.take_back(key, unit),
