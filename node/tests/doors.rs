@@ -263,7 +263,12 @@ fn what_cannot_be_meant_ends_with_2_and_a_sentence() {
     }
     let dir = node.dir.with_file_name("other");
     let (code, kinds, _) = told(&self::node(&dir, &["log", "--what", "help"]).output().expect("the program starts"));
-    assert!(code == Some(0) && kinds.lines().any(|word| word == "letter_accepted") && kinds.lines().count() == protocol::segment::What::WORDS.len(), "{kinds}");
+    assert!(
+        code == Some(0)
+            && kinds.lines().any(|word| word == "letter_accepted")
+            && kinds.lines().count() == protocol::segment::What::WORDS.len(),
+        "{kinds}"
+    );
     let (code, _, said) = told(&self::node(&dir, &["run", "--log", "=!"]).output().expect("the program starts"));
     assert!(code == Some(2) && said.contains("--log node=debug"), "{said}");
 }
