@@ -90,7 +90,9 @@ fn whoever_follows_and_is_killed_and_begun_again_sees_every_letter() {
     let (letters, mut chance) = (number("LETTERS", 500), chance());
     let (ann, mut bea) = program::pair();
     let mut batch = ann.spawn(&["send", "--batch"]);
-    batch.0.stdout.take();
+    // The ids of the letters; a program to whom nobody listens ends.
+    let mut ids = batch.0.stdout.take().expect("piped");
+    std::thread::spawn(move || std::io::copy(&mut ids, &mut std::io::sink()));
     let mut input = batch.0.stdin.take().expect("piped");
     // In pieces, so that some are written while somebody is dead.
     let writing = std::thread::spawn(move || {

@@ -6,7 +6,7 @@ mod serve;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use libp2p_identity::PeerId;
@@ -43,7 +43,8 @@ struct End {
     hash: [u8; 32],
 }
 
-/// How often those who keep the record, or kept it, are asked what they have (guess: a list is a few kilobytes).
+/// How long after a change those who keep the record, or kept it, are asked once more what they have (guess: what goes round after a
+/// change has gone round by then).
 const RELIST: Duration = Duration::from_secs(30);
 
 /// See the module.
@@ -55,9 +56,9 @@ pub(crate) struct Logger {
     others: Vec<PeerId>,
     /// Those who did until others were named: they may have more of somebody who has gone since.
     former: BTreeSet<PeerId>,
-    /// When these are asked again what they have: soon after somebody went away, which they may have missed later, and else now and
-    /// then, since who keeps the record changes.
-    relist_at: Option<Duration>,
+    /// When these are asked again what they have: soon after somebody went away, which they may have missed later, or somebody else
+    /// began to keep the record, and once more.
+    relist_at: VecDeque<Duration>,
     /// Chains of this node, in the order in which they were begun.
     own: Vec<(u64, End)>,
     copies: BTreeMap<Line, End>,
@@ -120,7 +121,7 @@ impl Logger {
             keeps: false,
             others: Vec::new(),
             former: BTreeSet::new(),
-            relist_at: None,
+            relist_at: VecDeque::new(),
             own: own.iter().map(|of| (of.chain, end(of))).collect(),
             copies: copies.iter().map(|of| ((of.author, of.chain, of.branch), end(of))).collect(),
             sources: BTreeMap::new(),
@@ -152,6 +153,9 @@ impl Logger {
             if keeps {
                 // Who keeps it anew may have kept it before, and have more of somebody than this node.
                 let new: Vec<PeerId> = self.others.iter().filter(|other| !before.contains(other)).copied().collect();
+                if !new.is_empty() {
+                    self.relist(now);
+                }
                 new.into_iter().for_each(|other| self.list(other, now, out));
             }
             return;
@@ -177,7 +181,11 @@ impl Logger {
         self.pulls.retain(|_, pull| pull.from != peer);
         self.dirty = true;
         self.list_others(now, out);
-        self.relist_at = Some(now.mono + self.patience);
+        self.relist(now);
+    }
+
+    fn relist(&mut self, now: Now) {
+        self.relist_at = [self.patience, RELIST].map(|wait| now.mono + wait).into();
     }
 
     /// Others who keep the record, or kept it, may have had more of somebody than this node.
@@ -433,7 +441,7 @@ impl Logger {
             self.pulls.clear();
             self.dirty = room;
         }
-        if self.relist_at.is_none_or(|at| at <= now.mono) && self.relist_at.replace(now.mono + RELIST).is_some() {
+        while self.relist_at.pop_front_if(|at| *at <= now.mono).is_some() {
             self.list_others(now, out);
         }
         self.give_up(record, now, out);
@@ -553,6 +561,6 @@ impl Logger {
         // Whether somebody speaks of more than it has sent is looked at now and then: frames may be lost.
         let follows = self.pulls.values().any(|pull| pull.follows).then(|| self.looked_at + self.patience);
         let soon = (self.dirty && self.room).then_some(Duration::ZERO);
-        pulls.chain(lists).chain(shunned).chain(follows).chain(soon).chain(news).chain(self.relist_at).min()
+        pulls.chain(lists).chain(shunned).chain(follows).chain(soon).chain(news).chain(self.relist_at.front().copied()).min()
     }
 }

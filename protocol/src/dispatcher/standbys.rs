@@ -13,6 +13,7 @@ use crate::config::{Config, limits};
 use crate::effect::Out;
 use crate::now::Now;
 use crate::order::{Fence, OrderKey};
+use crate::ranges::Ranges;
 use crate::work::{Copies, Held, Span, Work};
 
 /// Bytes of rows in one frame while the whole table is copied (guess: as a page of the record).
@@ -311,9 +312,11 @@ impl Copying {
     }
 }
 
-/// A row as another is told of it, with the order itself or without. What that one has of it itself it knows.
+/// A row as another is told of it, with the order itself or without. What that one has of it itself it knows. Of units that have ended
+/// nothing is said: their workers have the reports, and tell each leader until the orderer has them; if both are gone, they run again.
 pub(super) fn held(row: &Row, whole: bool, to: PeerId, now: Now) -> Held {
     let mut state = row.state();
     state.tries.retain(|(_, _, worker)| *worker != to);
+    state.ended = Ranges::default();
     Held { order: whole.then(|| row.order.clone()), age_ms: now.wall.0.saturating_sub(row.at.0), state }
 }

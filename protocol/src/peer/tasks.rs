@@ -373,6 +373,8 @@ impl Peer {
             }
             Work::AskClosed { fence, orders, last } => {
                 self.led_by(from, fence, out)?;
+                // Which units have ended is said first: with the answer the leader begins to hand out what it has from before.
+                self.tasks.orders.close(now, out);
                 let (tasks, open) = (&self.tasks, self.tasks.orders.open_numbers());
                 tasks.dispatcher.on_ask_closed(from, fence, orders, last, &open, out);
             }
