@@ -120,7 +120,8 @@ pub(crate) struct Dispatcher {
     #[cfg(test)]
     visited: u64,
     words: Words,
-    /// Of this batch: rows to write, each with the worker that all changes of it are about if they are about one; closed ranges to write, cancels to answer, orders for the record.
+    /// Of this batch: rows to write, each with the worker that all changes of it are about if they are about one; closed ranges to write,
+    /// cancels to answer, orders for the record.
     dirty: BTreeMap<OrderKey, Option<PeerId>>,
     dirty_closed: BTreeSet<(PeerId, Epoch)>,
     cancels_due: BTreeSet<OrderKey>,

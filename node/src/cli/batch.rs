@@ -1,6 +1,6 @@
 //! `send --batch`, `order --batch`: JSON lines from stdin go to the node as they come, ids or numbers come back in the same order.
-//! Knows nothing of what is in a line but which service it orders. A line that is refused is reported with its number and harms no other. With `--json` the
-//! answer to each is one line of the same output, whatever it is.
+//! Knows nothing of what is in a line but which service it orders. A line that is refused is reported with its number and harms no
+//! other. With `--json` the answer to each is one line of the same output, whatever it is.
 
 use std::collections::BTreeSet;
 use std::io::{BufWriter, Read, Write};
